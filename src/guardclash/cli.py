@@ -1,0 +1,267 @@
+"""The command line: list, plan, run, status, report, show, export, data.
+
+Mistakes of the user's end with exit code 2 and one message, an interrupted run with 130. Commands that only read results do not
+import torch.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from guardclash.errors import UserError
+from guardclash.studies.study import Study, read_study
+
+app = typer.Typer(
+    name="guardclash",
+    help="Which protections of a machine-learning model survive each other? Trains, measures and tests combinations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+data = typer.Typer(help="Data sets: fetch from the official sources, check what is there.", no_args_is_help=True)
+app.add_typer(data, name="data")
+out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
+class RuleName(str, Enum):
+    """The two rules for verdicts."""
+
+    paper = "paper"
+    strict = "strict"
+
+
+class Format(str, Enum):
+    """Forms of a report."""
+
+    text = "text"
+    json = "json"
+
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/digits.toml.")]
+StorePath = Annotated[Path, typer.Option("--store", envvar="GUARDCLASH_STORE", help="Folder that results are kept in.")]
+DataPath = Annotated[Path | None, typer.Option("--data-dir", envvar="GUARDCLASH_DATA", help="Folder of the data sets.")]
+ResultsPath = Annotated[Path | None, typer.Option("--results", help="A results.json to read instead of the store.")]
+Rule = Annotated[RuleName | None, typer.Option("--rule", help="Which rule decides; by default the study's own.")]
+Workers = Annotated[
+    int | None, typer.Option(min=1, help="Trainings at a time; by default one for each processor core.")
+]
+RUNS = Path("runs")
+
+
+@app.command("list")
+def list_all(
+    plugins: Annotated[list[Path] | None, typer.Option("--plugin", help="A file with mechanisms.")] = None,
+) -> None:
+    """Mechanisms, data sets and recipes that can be used by name."""
+    from guardclash.data.catalog import DATASETS
+    from guardclash.registry import find_mechanisms
+    from guardclash.reporting.listing import listing
+    from guardclash.studies.recipes import RECIPES
+
+    mechanisms = find_mechanisms(tuple(path.resolve() for path in plugins or ()))
+    out.print(listing(mechanisms.values(), DATASETS.values(), RECIPES))
+
+
+@app.command()
+def plan(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    data_dir: DataPath = None,
+    workers: Workers = None,
+    full: Annotated[bool, typer.Option("--full", help="Print every plan with all its parts.")] = False,
+) -> None:
+    """What a run would train, what is shared and how long it would take. Trains nothing."""
+    from guardclash.planning import planned
+
+    for part in planned(read_study(study), _site(store, data_dir), workers or _cores(), full):
+        out.print(part)
+
+
+@app.command()
+def run(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    data_dir: DataPath = None,
+    workers: Workers = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    rule: Rule = None,
+) -> None:
+    """Trains and measures what is missing, then reports. The same command continues after an interruption."""
+    from guardclash.studies.engines import Inline, processes
+    from guardclash.studies.progress import Progress
+    from guardclash.studies.results import Results
+    from guardclash.studies.run import run_study
+
+    wanted = read_study(study)
+    count = workers or _cores()
+    executor = Inline() if count == 1 else processes(count, wanted.plugins)
+    site = _site(store, data_dir, device)
+    with Progress(Console(stderr=True), count) as progress:
+        try:
+            results = run_study(wanted, site, executor, progress)
+        except BaseException:
+            _abandon(executor)
+            raise
+    executor.shutdown()
+    _print_report(wanted, Results(results), rule)
+    if progress.failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(study: StudyPath, store: StorePath = RUNS) -> None:
+    """How far a study is: finished, running and failed trainings of every cell."""
+    from guardclash.planning import standing
+
+    for part in standing(read_study(study), store):
+        out.print(part)
+
+
+@app.command()
+def report(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    results: ResultsPath = None,
+    rule: Rule = None,
+    format: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
+    ] = None,
+) -> None:
+    """Verdicts of what is measured so far; works on a half-finished study."""
+    from guardclash.reporting.export import dump, to_json
+    from guardclash.reporting.text import render
+
+    wanted = read_study(study)
+    found = _results(wanted, store, results)
+    chosen = _rule(rule, wanted)
+    if format is Format.json:
+        _emit(dump(to_json(wanted, found, chosen)), output)
+    elif output:
+        _emit(render(wanted, found, chosen), output)
+    else:
+        _print_report(wanted, found, rule)
+
+
+@app.command("export")
+def export_records(
+    study: StudyPath,
+    folder: Annotated[Path, typer.Argument(help="Where to write.")],
+    store: StorePath = RUNS,
+    rule: Rule = None,
+) -> None:
+    """Writes raw values per seed, plans, verdicts and the report into a folder, without weights, to be committed."""
+    from guardclash.reporting.export import export
+
+    wanted = read_study(study)
+    for path in export(wanted, _results(wanted, store, None), _rule(rule, wanted), folder):
+        out.print(str(path))
+
+
+@app.command()
+def show(
+    trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's key, or the beginning of one.")],
+    store: StorePath = RUNS,
+) -> None:
+    """One trial: its plan, losses by epoch, measurements, time and machine."""
+    from guardclash.reporting.trial import trial_page
+
+    out.print(trial_page(trial, store))
+
+
+@data.command("fetch")
+def fetch_data(name: str, data_dir: DataPath = None) -> None:
+    """Downloads a data set from its official sources, verified by checksum. Run again to resume."""
+    from guardclash.data.catalog import find_dataset
+    from guardclash.data.download import fetch
+
+    _print_findings(fetch(find_dataset(name), data_dir))
+
+
+@data.command("check")
+def check_data(name: str, data_dir: DataPath = None) -> None:
+    """Verifies the files of a data set."""
+    from guardclash.data.catalog import find_dataset
+    from guardclash.data.check import check
+
+    if not _print_findings(check(find_dataset(name), data_dir)):
+        raise typer.Exit(2)
+
+
+def _print_findings(findings: list[Any]) -> bool:
+    for finding in findings:
+        out.print(f"{'ok ' if finding.ok else 'BAD'} {finding.file}: {finding.detail}", markup=False, soft_wrap=True)
+    return all(finding.ok for finding in findings)
+
+
+def _site(store: Path, data_dir: Path | None, device: str = "cpu") -> Any:
+    from guardclash.data.loading import data_folder
+    from guardclash.studies.jobs import Site
+    from guardclash.studies.store import Store
+    from guardclash.training.train import Execution
+
+    return Site(Store(store.resolve()), data_folder(data_dir), Execution(device=device))
+
+
+def _results(study: Study, store: Path, given: Path | None) -> Any:
+    from guardclash.studies.results import read_results
+
+    return read_results(given or store / "studies" / f"{study.name}.json")
+
+
+def _rule(given: RuleName | None, study: Study) -> Any:
+    return given.value if given else study.rule
+
+
+def _print_report(study: Study, results: Any, rule: RuleName | None) -> None:
+    from guardclash.reporting.text import print_report
+
+    print_report(out, study, results, _rule(rule, study))
+
+
+def _emit(text: str, output: Path | None) -> None:
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"the report cannot be written: {error.strerror}", where=output) from error
+    Console(stderr=True).print(f"wrote {output}", highlight=False)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _abandon(executor: Any) -> None:
+    """Stops the workers at once; what they were training is trained again by the next run."""
+    import multiprocessing
+
+    executor.shutdown(wait=False, cancel_futures=True)
+    for worker in multiprocessing.active_children():
+        worker.kill()
+
+
+def main() -> None:
+    """Entry point: prints a user's mistake as one message and exits with code 2."""
+    try:
+        code = app(standalone_mode=False)
+    except UserError as error:
+        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
+        code = 2
+    except KeyboardInterrupt:
+        Console(stderr=True).print("interrupted; finished trials are kept, the same command continues", highlight=False)
+        code = 130
+    except BrokenPipeError:
+        code = 141
+    sys.exit(code or 0)

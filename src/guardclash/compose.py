@@ -1,0 +1,136 @@
+"""Composition: a plan and a combination of mechanisms become one plan, stage by stage.
+
+Stages go over all mechanisms, not mechanisms over all stages, so that {wm, dpsgd} and {dpsgd, wm} give the same plan: first
+every mechanism has its data, then the network is rewritten, and only then are the streams treated, all of them known.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from guardclash.errors import UserError
+from guardclash.mechanism import Mechanism
+from guardclash.plan.plan import Plan, Stream
+
+MANY, ONE = "many", "one"
+STAGES: dict[str, dict[str, str]] = {
+    "data": {"streams": MANY},
+    "architecture": {"model": ONE, "rewrites": MANY},
+    "batch": {"maps": MANY},
+    "objective": {"objectives": MANY},
+    "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
+}
+"""Which stage may change which field, and whether several mechanisms may change it (MANY: they stack, in the order of the
+combination) or only one (ONE: a second one is a clash). `data` and `architecture` edit the plan, the others each stream."""
+
+
+class Clash(Exception):
+    """Two mechanisms cannot be deployed together, whatever is measured: they need the same place in the training.
+
+    The paper's "does not admit joint deployment" (section 8.2). A result, not a mistake; it costs no training.
+    """
+
+
+Setters = dict[tuple[str, str], Mechanism]
+
+
+def compose(plan: Plan, combination: Sequence[Mechanism]) -> Plan:
+    """The plan under a combination of mechanisms.
+
+    Args:
+        plan: The unprotected training (a recipe's plan).
+        combination: Mechanisms; the empty one gives the plan back.
+
+    Returns:
+        The composed plan. A mechanism that changes nothing (a post-hoc one, or `on=()`) leaves it equal, and so its key.
+
+    Raises:
+        Clash: If two mechanisms set the same exclusive field of the same stream, or add a stream of the same name.
+        UserError: If a mechanism edits a field outside its stage, or names a stream in `on` that is not there.
+
+    Example:
+        >>> from guardclash.mechanisms.wm import Watermark
+        >>> from guardclash.studies.recipes import recipe
+        >>> [stream.name for stream in compose(recipe("digits", "smoke").plan(), [Watermark()]).streams]
+        ['task', 'trigger']
+    """
+    active = [mechanism for mechanism in combination if mechanism.on != ()]
+    for mechanism in active:
+        plan = _edit_streams(plan, mechanism)
+    _check_streams_named(plan, active)
+    set_by: Setters = {}
+    for mechanism in active:
+        edited = mechanism.architecture(plan)
+        _check_edit(plan, edited, mechanism, "architecture", "the plan", set_by)
+        plan = edited
+    for stage in ("batch", "objective", "gradient"):
+        plan = _treat_streams(plan, active, stage, set_by)
+    return plan
+
+
+def _edit_streams(plan: Plan, mechanism: Mechanism) -> Plan:
+    """The data stage: a mechanism adds streams, or gives streams another source."""
+    edited = mechanism.data(plan)
+    _check_fields(plan, edited, STAGES["data"], f"{mechanism.name}.data()", "the plan")
+    names = [stream.name for stream in edited.streams]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise Clash(f"{mechanism.name} adds a stream {twice!r}, which another mechanism added already")
+    if names[: len(plan.streams)] != [stream.name for stream in plan.streams]:
+        raise UserError("a mechanism may add streams, not remove or reorder them", where=f"{mechanism.name}.data()")
+    for before, after in zip(plan.streams, edited.streams, strict=False):
+        _check_fields(before, after, {"source": MANY}, f"{mechanism.name}.data()", before.name)
+    return edited
+
+
+def _treat_streams(plan: Plan, active: list[Mechanism], stage: str, set_by: Setters) -> Plan:
+    """One stage over all streams and, for each, over the mechanisms that touch it."""
+    streams = []
+    for stream in plan.streams:
+        for mechanism in active:
+            if mechanism.on is None or stream.name in mechanism.on:
+                treat: Callable[[Stream, Plan], Stream] = getattr(mechanism, stage)
+                edited = treat(stream, plan)
+                _check_edit(stream, edited, mechanism, stage, stream.name, set_by)
+                stream = edited
+        streams.append(stream)
+    return replace(plan, streams=tuple(streams))
+
+
+def _check_edit(before: Any, after: Any, mechanism: Mechanism, stage: str, place: str, set_by: Setters) -> None:
+    changed = _check_fields(before, after, STAGES[stage], f"{mechanism.name}.{stage}()", place)
+    for name in changed:
+        if STAGES[stage][name] == MANY:
+            continue
+        first = set_by.setdefault((place, name), mechanism)
+        if first is not mechanism:
+            raise Clash(f"{first.name} and {mechanism.name} both set {name!r} of {_place(place)}")
+
+
+def _check_fields(before: Any, after: Any, allowed: dict[str, str], who: str, place: str) -> list[str]:
+    fields = [field.name for field in dataclasses.fields(before)]
+    changed = [name for name in fields if getattr(before, name) != getattr(after, name)]
+    outside = [name for name in changed if name not in allowed]
+    if outside:
+        raise UserError(f"{who} changed {outside[0]!r} of {_place(place)}", allowed=f"to change {', '.join(allowed)}")
+    return changed
+
+
+def _place(name: str) -> str:
+    return name if name == "the plan" else f"stream {name!r}"
+
+
+def _check_streams_named(plan: Plan, active: list[Mechanism]) -> None:
+    """A misspelt stream in `on` would silently leave a mechanism out; one that matches nothing at all is refused."""
+    names = [stream.name for stream in plan.streams]
+    for mechanism in active:
+        if mechanism.on and not set(mechanism.on) & set(names):
+            raise UserError(
+                "a mechanism is told to touch streams that the plan does not have",
+                where=f"{mechanism.name}.on",
+                got=mechanism.on,
+                allowed=f"some of {', '.join(names)}",
+            )

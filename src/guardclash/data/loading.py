@@ -1,0 +1,95 @@
+"""From a data set and a folder to arrays."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardclash.data.catalog import Dataset
+from guardclash.data.images import Images
+from guardclash.errors import UserError
+
+ENVIRONMENT = "GUARDCLASH_DATA"
+
+
+def data_folder(given: str | Path | None = None) -> Path:
+    """The folder in which data sets are looked for, whether it exists or not.
+
+    Args:
+        given: What the user asked for; it wins over the environment variable GUARDCLASH_DATA, which wins over
+            the user's cache folder.
+
+    Returns:
+        An absolute path.
+    """
+    chosen = given or os.environ.get(ENVIRONMENT)
+    if not chosen:
+        import pooch
+
+        chosen = pooch.os_cache("guardclash")
+    return Path(os.path.abspath(os.path.expanduser(chosen)))
+
+
+def load(dataset: Dataset, split: str, folder: str | Path | None = None) -> Images:
+    """All images of one split; kept in memory, so that asking again costs nothing.
+
+    Args:
+        dataset: Which data set.
+        split: Which of its splits.
+        folder: The data folder; None: see `data_folder`.
+
+    Returns:
+        The images as read-only arrays.
+
+    Raises:
+        UserError: There is no such split, or a file is missing, unreadable or wrong.
+    """
+    dataset.size(split)
+    return _kept(dataset, split, data_folder(folder))
+
+
+@lru_cache(maxsize=8)
+def _kept(dataset: Dataset, split: str, folder: Path) -> Images:
+    return read(dataset, split, folder)
+
+
+def read(dataset: Dataset, split: str, folder: Path) -> Images:
+    """As `load`, but always from the files.
+
+    Raises:
+        UserError: As `load`; also where a plugin's reader does not return what its `Dataset` says.
+    """
+    count = dataset.size(split)
+    x, y = dataset.read(split, folder)
+    _demand(dataset, split, "images", x, np.uint8, (count, *dataset.shape))
+    _demand(dataset, split, "labels", y, np.int64, (count,))
+    if count and not 0 <= y.min() <= y.max() < dataset.classes:
+        got = (int(y.min()), int(y.max()))
+        raise UserError(
+            f"{dataset.name}: labels are out of range",
+            where=f"{split} split",
+            got=got,
+            allowed=f"0 to {dataset.classes - 1}",
+        )
+    return Images(_read_only(x), _read_only(y))
+
+
+def _demand(dataset: Dataset, split: str, what: str, values: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:
+    if values.dtype != dtype or values.shape != shape:
+        raise UserError(
+            f"{dataset.name}: the reader returns {what} of another type or shape",
+            where=f"{split} split",
+            got=f"{values.dtype} {values.shape}",
+            allowed=f"{np.dtype(dtype)} {shape}",
+        )
+
+
+def _read_only(values: NDArray[Any]) -> NDArray[Any]:
+    kept = np.ascontiguousarray(values).view()
+    kept.flags.writeable = False
+    return kept

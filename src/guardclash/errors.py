@@ -1,0 +1,42 @@
+"""What can go wrong by a user's hand, said so that the user can mend it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: the command line prints it and exits with code 2, without a traceback.
+
+    Args:
+        what: What is wrong, as a sentence without a full stop.
+        where: The file, key or argument at fault.
+        got: The offending value, shown by `repr`.
+        allowed: What would have been accepted.
+        mend: What to do about it.
+
+    Example:
+        >>> print(UserError("epsilon must be positive", where="dpsgd.epsilon", got=-1, allowed="> 0"))
+        epsilon must be positive (in dpsgd.epsilon): got -1; allowed: > 0
+    """
+
+    def __init__(self, what: str, *, where: object = "", got: Any = ..., allowed: str = "", mend: str = ""):
+        message = what + (f" (in {where})" if where != "" else "")
+        details = [f"got {got!r}"] if got is not ... else []
+        details += [f"allowed: {allowed}"] if allowed else []
+        message += ": " + "; ".join(details) if details else ""
+        super().__init__(f"{message}. {mend}" if mend else message)
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The mend for an unknown name: its nearest neighbour and all that is known.
+
+    Example:
+        >>> suggestion("mnits", ["mnist", "cifar10"])
+        "Did you mean 'mnist'? Known: cifar10, mnist."
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(names) or 'none'}."

@@ -1,0 +1,70 @@
+"""The mechanism: all that a new protection must import. See docs/add-a-mechanism.md."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from guardclash.judging.criteria import Metric
+from guardclash.plan.plan import Context, Plan, Predict, Stream
+from guardclash.training.trained import Trained
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """A protection as a frozen value: its fields are its hyperparameters, its docstring is its card.
+
+    A concrete mechanism overrides some of the eight methods below, named after the stages of a training; each returns an
+    edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen dataclasses as well.
+    """
+
+    name: ClassVar[str]
+    """How studies name it: short, lower case, unique."""
+    concern: ClassVar[str]
+    """What it protects against, in the paper's words (Table 9)."""
+    paper: ClassVar[str] = ""
+    """The publication that introduced it."""
+    metrics: ClassVar[tuple[Metric, ...]] = ()
+    """What `measure` returns, each with the criterion that it is judged by."""
+    version: ClassVar[int] = 1
+    """Raise it when `measure` or `serve` changes meaning: old measurements are then left aside."""
+
+    on: tuple[str, ...] | None = None
+    """The streams it touches in the stages batch, objective and gradient; None: all. The paper's relaxed variants
+    (section 7) are a smaller `on`."""
+
+    def data(self, plan: Plan) -> Plan:
+        """Adds streams, or replaces sources."""
+        return plan
+
+    def architecture(self, plan: Plan) -> Plan:
+        """Replaces the model, or adds rewrites of it."""
+        return plan
+
+    def batch(self, stream: Stream, plan: Plan) -> Stream:
+        """Adds maps: what happens to a batch before its loss."""
+        return stream
+
+    def objective(self, stream: Stream, plan: Plan) -> Stream:
+        """Adds or replaces losses."""
+        return stream
+
+    def gradient(self, stream: Stream, plan: Plan) -> Stream:
+        """Sets sampler, gradient and optimizer."""
+        return stream
+
+    def serve(self, predict: Predict, trained: Trained, context: Context) -> Predict:
+        """Wraps the deployed model's answers: logits [B, classes] for images [B, C, H, W]."""
+        return predict
+
+    def needs(self, plan: Plan) -> tuple[Plan, ...]:
+        """Other trainings that `measure` reads through `context.trained`; they are trained once and shared."""
+        return ()
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """The declared metrics on any model, protected or not; a metric that has no meaning there is left out."""
+        return {}
+
+    def facts(self, plan: Plan) -> dict[str, str]:
+        """What follows from the plan alone and belongs beside the numbers, such as the privacy spent per stream."""
+        return {}

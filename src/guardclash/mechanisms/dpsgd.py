@@ -1,0 +1,189 @@
+"""Differentially private training by DP-SGD, and the control that has its architecture without its privacy."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, ClassVar
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import MaxGrowth, Metric
+from guardclash.mechanism import Mechanism
+from guardclash.plan.gradients import ClippedNoisy
+from guardclash.plan.models import GroupNormForBatchNorm, WithoutDropout
+from guardclash.plan.plan import Context, Plan, Stream
+from guardclash.plan.samplers import Poisson
+from guardclash.training.trained import Trained
+
+# Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only tighten.
+ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64)) + [64, 80, 96, 128, 192, 256, 384, 512, 768, 1024]
+
+
+def _accountant(kind: str) -> Any:
+    from opacus.accountants import PRVAccountant, RDPAccountant
+
+    return PRVAccountant() if kind == "prv" else RDPAccountant()
+
+
+@lru_cache(maxsize=4096)
+def epsilon_spent(noise_multiplier: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
+    """Epsilon of so many steps of the subsampled Gaussian mechanism at this delta, by Opacus's accountant.
+
+    Args:
+        noise_multiplier: Noise over clipping bound; 0 spends infinitely much.
+        rate: Poisson sampling rate in (0, 1].
+        steps: Number of steps.
+        delta: Probability in (0, 1).
+        accountant: "rdp" (Renyi; the paper's time) or "prv" (tighter, slower).
+    """
+    if noise_multiplier == 0:
+        return math.inf
+    account = _accountant(accountant)
+    account.history = [(noise_multiplier, rate, steps)]
+    options = {"alphas": ORDERS} if accountant == "rdp" else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an optimum at the last order is still an upper bound
+        return float(account.get_epsilon(delta=delta, **options))
+
+
+@lru_cache(maxsize=1024)
+def calibrated_noise(epsilon: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
+    """The smallest noise multiplier (to 4 digits) that spends at most epsilon, by bisection; never the side above it."""
+    low, high = 0.0, 1.0
+    while epsilon_spent(high, rate, steps, delta, accountant) > epsilon:
+        low, high = high, 2 * high
+        if high > 2**20:
+            raise UserError(
+                "no amount of noise reaches this budget",
+                where="dpsgd.epsilon",
+                got=epsilon,
+                mend="Raise epsilon.",
+            )
+    tolerance = 1e-4 if accountant == "rdp" else 1e-3
+    while high - low > tolerance * high:
+        middle = (low + high) / 2
+        if epsilon_spent(middle, rate, steps, delta, accountant) > epsilon:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _without_batch_norm_and_dropout(plan: Plan) -> Plan:
+    rewrites = tuple(rewrite for rewrite in (GroupNormForBatchNorm(), WithoutDropout()) if rewrite not in plan.rewrites)
+    return replace(plan, rewrites=(*plan.rewrites, *rewrites))
+
+
+@dataclass(frozen=True)
+class DPSGD(Mechanism):
+    """Differentially private SGD: bounds what any one example can do to the model, by clipping, noise and Poisson sampling.
+
+    Batch norm becomes group norm and dropout goes, both visible in the plan. `on=("task",)` is the paper's relaxed variant
+    (section 7): other streams are trained by the plan's plain optimizer with momentum of its own, and are not covered.
+    Epsilon is worked out per stream, since the streams' examples are different people's: see docs/design/privacy.md.
+    """
+
+    name: ClassVar[str] = "dpsgd"
+    concern: ClassVar[str] = "differential privacy"
+    paper: ClassVar[str] = "Abadi et al. 2016"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric(
+            "epsilon",
+            "ε",
+            MaxGrowth(1.5),
+            higher_is_better=False,
+            title="privacy spent on the task's examples",
+        ),
+    )
+
+    epsilon: float = 3.0
+    """Budget for each example of the reference stream: the task, or the first stream covered."""
+    delta: float = 1e-5
+    clip: float = 1.0
+    """Bound on the norm of one example's gradient."""
+    accountant: str = "rdp"
+    """"rdp" (for replication) or "prv"."""
+    noise: str = "shared"
+    """"shared": every covered stream has the reference stream's noise multiplier, as one optimizer has (the published code);
+    "per_stream": each is calibrated to the budget by itself."""
+    learning_rate: float | None = None
+    """Largest learning rate on covered streams; None: the recipe's."""
+
+    def __post_init__(self) -> None:
+        positive = {"epsilon": self.epsilon, "clip": self.clip, "learning_rate": self.learning_rate}
+        for name, value in positive.items():
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise UserError(f"{name} must be positive and finite", where=f"dpsgd.{name}", got=value, allowed="> 0")
+        if not 0 < self.delta < 1:
+            raise UserError("delta is a probability", where="dpsgd.delta", got=self.delta, allowed="0 < delta < 1")
+        if self.accountant not in ("rdp", "prv"):
+            raise UserError("unknown accountant", where="dpsgd.accountant", got=self.accountant, allowed="rdp, prv")
+        if self.noise not in ("shared", "per_stream"):
+            raise UserError("unknown choice", where="dpsgd.noise", got=self.noise, allowed="shared, per_stream")
+
+    def architecture(self, plan: Plan) -> Plan:
+        """Replaces batch norm and dropout."""
+        return _without_batch_norm_and_dropout(plan)
+
+    def gradient(self, stream: Stream, plan: Plan) -> Stream:
+        """Sets Poisson sampling, the clipped noisy gradient and an optimizer state of its own."""
+        reference = self._reference(plan) if self.noise == "shared" else stream
+        rate, steps = _exposure(reference, plan.epochs)
+        sigma = calibrated_noise(self.epsilon, rate, steps, self.delta, self.accountant)
+        size = stream.sampler.batch_size
+        rule = plan.optimizer
+        if self.learning_rate is not None:
+            rule = replace(rule, learning_rate=self.learning_rate)  # type: ignore[type-var]
+        expected = min(size, stream.source.size)
+        return replace(stream, sampler=Poisson(size), gradient=ClippedNoisy(self.clip, sigma, expected), optimizer=rule)
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """Epsilon of the task's stream, from the plan; nothing where that stream is not covered."""
+        spent = self.spent(trained.plan).get(trained.plan.task.name)
+        return {} if spent is None else {"epsilon": spent}
+
+    def facts(self, plan: Plan) -> dict[str, str]:
+        """Epsilon of every stream, or that it is not covered."""
+        spent = self.spent(plan)
+        return {
+            f"ε of {stream.name}": f"{spent[stream.name]:.3g} (δ = {self.delta:g})"
+            if stream.name in spent
+            else "not covered"
+            for stream in plan.streams
+        }
+
+    def spent(self, plan: Plan) -> dict[str, float]:
+        """Epsilon by name of covered stream, at this delta, from what the plan says is done to it."""
+        return {
+            stream.name: epsilon_spent(
+                stream.gradient.noise_multiplier, *_exposure(stream, plan.epochs), self.delta, self.accountant
+            )
+            for stream in plan.streams
+            if isinstance(stream.gradient, ClippedNoisy) and isinstance(stream.sampler, Poisson)
+        }
+
+    def _reference(self, plan: Plan) -> Stream:
+        return next(stream for stream in plan.streams if self.on is None or stream.name in self.on)
+
+
+def _exposure(stream: Stream, epochs: int) -> tuple[float, int]:
+    """Sampling rate and number of steps of a stream under Poisson sampling at its batch size."""
+    sampler = Poisson(stream.sampler.batch_size)
+    return sampler.rate(stream.source.size), epochs * stream.passes * sampler.steps(stream.source.size)
+
+
+@dataclass(frozen=True)
+class DPSGDControl(Mechanism):
+    """The architecture of DP-SGD (group norm, no dropout) trained without privacy: a control, not a protection.
+
+    What {wm, dpsgd-control} loses against {wm} is the architecture's doing, not differential privacy's.
+    """
+
+    name: ClassVar[str] = "dpsgd-control"
+    concern: ClassVar[str] = "control"
+
+    def architecture(self, plan: Plan) -> Plan:
+        """Replaces batch norm and dropout."""
+        return _without_batch_norm_and_dropout(plan)

@@ -1,0 +1,183 @@
+"""Backdoor watermark by an out-of-distribution trigger set."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from scipy.special import gammaln, logsumexp
+
+from guardclash.data.catalog import find_dataset
+from guardclash.errors import UserError
+from guardclash.judging.criteria import MaxDrop, Metric
+from guardclash.mechanism import Mechanism
+from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Data, Plan, Stream
+from guardclash.plan.samplers import Shuffled
+from guardclash.plan.sources import Split
+from guardclash.training.trained import Trained, accuracy
+
+
+@dataclass(frozen=True)
+class TriggerSet:
+    """Images of another data set under labels of ours: the owner's secret, drawn anew for every seed."""
+
+    images: Split
+    """Where they are drawn from, without replacement."""
+    size: int
+    labels: str
+    """"random": uniform over our classes, independent of the image; "native": the image's own label."""
+    classes: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.size <= self.images.size:
+            raise UserError(
+                f"the trigger set cannot be drawn from the {self.images.split} split of {self.images.dataset}",
+                where="wm.triggers",
+                got=self.size,
+                allowed=f"1 to {self.images.size}",
+            )
+
+    def load(self, context: Context) -> Data:
+        """The triggers of the context's seed."""
+        rng = context.rng("triggers")
+        x, native = context.data(self.images)
+        chosen = torch.randperm(len(x), generator=rng)[: self.size]
+        if self.labels == "random":
+            return Data(x[chosen], torch.randint(self.classes, (self.size,), generator=rng))
+        if native.max() >= self.classes:
+            raise UserError(
+                f"{self.images.dataset} has more classes than the task, so its native labels cannot be used",
+                where="wm.labels",
+                got="native",
+                mend='Use labels = "random".',
+            )
+        return Data(x[chosen], native[chosen])
+
+
+def log10_verification_p(errors: int, triggers: int, classes: int) -> float:
+    """log10 of the chance that a guesser makes at most so many errors on the trigger set (equation 3), exact in log space.
+
+    Args:
+        errors: Wrong answers on the trigger set: an integer count, since floor(e * |D_T|) is off by one in floating point.
+        triggers: Size of the trigger set.
+        classes: Number of classes m; the guesser is right with probability 1 / m.
+
+    Returns:
+        log10 V, 0 or below. The paper calls V a confidence and prints 1 - V; it is a p-value.
+
+    Raises:
+        UserError: Unless 0 <= errors <= triggers and classes >= 2.
+
+    Example:
+        >>> round(log10_verification_p(errors=3, triggers=100, classes=10), 5)
+        -91.92708
+    """
+    if not 0 <= errors <= triggers or classes < 2:
+        raise UserError(
+            "no such watermark test",
+            got=(errors, triggers, classes),
+            allowed="0 <= errors <= triggers, classes >= 2",
+        )
+    i = np.arange(errors + 1)
+    choose = gammaln(triggers + 1) - gammaln(i + 1) - gammaln(triggers - i + 1)
+    terms = choose + i * math.log((classes - 1) / classes) - (triggers - i) * math.log(classes)
+    return min(0.0, float(logsumexp(terms)) / math.log(10))
+
+
+@dataclass(frozen=True)
+class Watermark(Mechanism):
+    """Backdoor watermark: an out-of-distribution trigger set, learnt beside the task, proves whose model it is.
+
+    The model is trained on D_T as well as on its task; an owner who finds a suspect queries it with D_T. The accuracy there
+    is phi_WM (equation 2), and V (equation 3) is the chance that a model without the watermark does as well by guessing; that
+    null holds for random labels only.
+
+    With its defaults this is the published training (sections 2.2 and 6): 100 triggers in batches of 16, one pass after each
+    epoch, through the task's own optimizer, moving batch norm's running statistics. The last matters: see docs/pitfalls.md.
+    """
+
+    name: ClassVar[str] = "wm"
+    concern: ClassVar[str] = "model watermarking"
+    paper: ClassVar[str] = "Zhang et al. 2018; Adi et al. 2018; Szyller et al. 2021"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("wm_accuracy", "φ_WM", MaxDrop(0.30), title="accuracy on the trigger set"),
+        Metric("wm_log10_p", "log₁₀ V", None, False, 1, title="watermark verification p-value", log10=True),
+    )
+
+    triggers: int = 100
+    """Size of the trigger set, |D_T|."""
+    labels: str = "random"
+    """Label rule: "random" (the paper's text) or "native" (the published code for grey images)."""
+    batch_size: int = 16
+    passes: int = 1
+    """Passes over the trigger set per epoch."""
+    cadence: Cadence = "after_epoch"
+    """"after_epoch": after the task's batches; "mixed": spread among them."""
+    batch_norm: BatchNormPolicy = "update"
+    """What trigger batches do to batch norm's running statistics: "update", "freeze" or "recalibrate"."""
+    source: str | None = None
+    """The data set that triggers are drawn from (its test split); None: the task's out-of-distribution source."""
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("labels", self.labels, ("random", "native")),
+            ("cadence", self.cadence, ("after_epoch", "mixed")),
+            ("batch_norm", self.batch_norm, ("update", "freeze", "recalibrate")),
+        ):
+            if value not in allowed:
+                raise UserError("unknown choice", where=f"wm.{name}", got=value, allowed=", ".join(allowed))
+        for name, count in (
+            ("triggers", self.triggers),
+            ("batch_size", self.batch_size),
+            ("passes", self.passes),
+        ):
+            if count < 1:
+                raise UserError("a watermark needs at least one", where=f"wm.{name}", got=count, allowed=">= 1")
+
+    def trigger_set(self, plan: Plan) -> TriggerSet:
+        """The trigger set for the task of a plan, watermarked or not."""
+        name = self.source or _out_of_distribution(plan)
+        if find_dataset(name).shape != plan.model.shape:
+            raise UserError(
+                "trigger images must have the shape of the task's",
+                where="wm.source",
+                got=f"{name} of shape {find_dataset(name).shape}",
+                allowed=f"shape {plan.model.shape}",
+            )
+        return TriggerSet(Split(name, "test"), self.triggers, self.labels, plan.model.classes)
+
+    def data(self, plan: Plan) -> Plan:
+        """Adds the stream "trigger"."""
+        stream = Stream(
+            "trigger",
+            self.trigger_set(plan),
+            Shuffled(self.batch_size),
+            cadence=self.cadence,
+            passes=self.passes,
+            batch_norm=self.batch_norm,
+        )
+        return plan.add(stream)
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """phi_WM and log10 V of any model, against this seed's trigger set."""
+        triggers = self.trigger_set(trained.plan)
+        x, y = context.data(triggers)
+        share = accuracy(trained.predict, x, y)
+        errors = round((1 - share) * len(y))
+        return {"wm_accuracy": share, "wm_log10_p": log10_verification_p(errors, len(y), triggers.classes)}
+
+
+def _out_of_distribution(plan: Plan) -> str:
+    dataset = getattr(plan.task.source, "dataset", None)
+    found = find_dataset(dataset).out_of_distribution if dataset else None
+    if not found:
+        raise UserError(
+            "the task's data set names no out-of-distribution source",
+            where="wm.source",
+            got=dataset,
+            mend='Name one, such as source = "gtsrb".',
+        )
+    return found

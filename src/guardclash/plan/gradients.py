@@ -1,0 +1,60 @@
+"""From the losses of a batch to the gradient that the optimizer sees."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from guardclash.errors import UserError
+from guardclash.numerics.clipping import clipped_sum
+
+
+def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that a training moves, by name."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The ordinary gradient of the mean loss; zero for an empty batch."""
+
+    def __call__(self, network: nn.Module, losses: Callable[[], Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+        """Gradients by parameter name; parameters that the loss does not touch get zeros."""
+        named = trainable(network)
+        values = losses()
+        total = values.sum() / max(1, values.numel())
+        found = torch.autograd.grad(total, list(named.values()), materialize_grads=True, allow_unused=True)
+        return dict(zip(named, found, strict=True))
+
+
+@dataclass(frozen=True)
+class ClippedNoisy:
+    """The DP-SGD gradient (Abadi et al. 2016, algorithm 1): clip each example's, add up, add noise, divide.
+
+    The sum is divided by the *expected* batch size: the size drawn by Poisson sampling is itself private.
+    """
+
+    clip: float
+    """Bound C on the l2 norm of one example's gradient."""
+    noise_multiplier: float
+    """Standard deviation of the noise on the sum, in units of C."""
+    expected_batch_size: float
+
+    def __post_init__(self) -> None:
+        if not self.clip > 0:
+            raise UserError("the clipping bound must be positive", where="clip", got=self.clip, allowed="> 0")
+        if not self.noise_multiplier >= 0:
+            raise UserError("the noise cannot be negative", where="noise_multiplier", got=self.noise_multiplier)
+
+    def __call__(self, network: nn.Module, losses: Callable[[], Tensor], rng: torch.Generator) -> dict[str, Tensor]:
+        """Noisy gradients by parameter name."""
+        total = clipped_sum(network, losses, self.clip).total
+        scale = self.noise_multiplier * self.clip
+        noisy = {}
+        for name, value in total.items():
+            noise = torch.randn(value.shape, generator=rng, dtype=value.dtype).to(value.device)
+            noisy[name] = value.add(noise, alpha=scale).div_(self.expected_batch_size)
+        return noisy

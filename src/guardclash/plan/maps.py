@@ -1,0 +1,58 @@
+"""Augmentations: changes to a batch before its loss."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+def _flips(count: int, device: torch.device, rng: torch.Generator) -> Tensor:
+    """1 or -1 per image: the sign of its horizontal axis."""
+    return 1 - 2.0 * (torch.rand(count, generator=rng) < 0.5).float().to(device)
+
+
+def _resample(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Images seen through windows: axis scales and shifts [B, 2] (x, y) in units of half the image; bilinear, zeros outside."""
+    theta = torch.zeros(len(x), 2, 3, device=x.device)
+    theta[:, 0, 0], theta[:, 1, 1] = scale[:, 0], scale[:, 1]
+    theta[:, :, 2] = shift
+    grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
+    return functional.grid_sample(x, grid, align_corners=False)
+
+
+@dataclass(frozen=True)
+class FlipAndShift:
+    """Random horizontal flip and a random crop of the image padded by `padding` zeros: the usual CIFAR-10 augmentation."""
+
+    padding: int = 4
+
+    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Each image flipped and shifted by whole pixels, independently."""
+        scale = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
+        pixels = torch.randint(-self.padding, self.padding + 1, (len(x), 2), generator=rng).to(x.device)
+        size = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
+        return _resample(x, scale, 2 * pixels / size), y
+
+
+@dataclass(frozen=True)
+class FlipAndResizedCrop:
+    """Random horizontal flip and random crop of varying area and aspect, resized back: the published code's augmentation.
+
+    A crop takes `smallest` to all of the area at an aspect ratio of 3/4 to 4/3, cut to fit the image.
+    """
+
+    smallest: float = 0.08
+
+    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Each image flipped and cropped, independently."""
+        area, ratio, *place = torch.rand(4, len(x), generator=rng).to(x.device)
+        area = self.smallest + (1 - self.smallest) * area
+        aspect = torch.exp((2 * ratio - 1) * math.log(4 / 3))
+        size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp_(max=1)
+        shift = (2 * torch.stack(place, 1) - 1) * (1 - size)
+        flip = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
+        return _resample(x, size * flip, shift), y

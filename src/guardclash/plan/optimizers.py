@@ -1,0 +1,114 @@
+"""Update rules and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from guardclash.errors import UserError
+
+
+def _check_rate(learning_rate: float) -> None:
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
+        raise UserError("the learning rate must be positive", where="learning_rate", got=learning_rate, allowed="> 0")
+
+
+@dataclass(frozen=True)
+class SGD:
+    """Stochastic gradient descent with momentum and weight decay."""
+
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
+    def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Fresh momentum buffers for the parameters."""
+        rule = {"lr": self.learning_rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
+        return torch.optim.SGD(parameters, foreach=True, **rule)
+
+    def adjust(self, state: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
+        """Sets learning rate and momentum; a momentum of 0 stays 0 under any schedule."""
+        for group in state.param_groups:
+            group["lr"] = factor * self.learning_rate
+            if momentum is not None and self.momentum > 0:
+                group["momentum"] = momentum
+
+
+@dataclass(frozen=True)
+class Adam:
+    """Adam (Kingma and Ba 2015); a schedule's momentum sets its first coefficient."""
+
+    learning_rate: float
+    beta1: float = 0.9
+    beta2: float = 0.999
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_rate(self.learning_rate)
+
+    def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Fresh moment estimates for the parameters."""
+        rule = {
+            "lr": self.learning_rate,
+            "betas": (self.beta1, self.beta2),
+            "weight_decay": self.weight_decay,
+        }
+        return torch.optim.Adam(parameters, foreach=True, **rule)
+
+    def adjust(self, state: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
+        """Sets learning rate and first coefficient."""
+        for group in state.param_groups:
+            group["lr"] = factor * self.learning_rate
+            if momentum is not None:
+                group["betas"] = (momentum, self.beta2)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The optimizer's own learning rate and momentum throughout."""
+
+    def at(self, step: int, total: int) -> tuple[float, float | None]:
+        """(1, None)."""
+        return 1.0, None
+
+
+@dataclass(frozen=True)
+class OneCycle:
+    """One-cycle schedule with cosine ramps (Smith and Topin 2017; the numbers of torch's OneCycleLR).
+
+    The paper's Table 1 gives starting and maximum rate: `start` is their ratio.
+    """
+
+    start: float = 0.2
+    """First learning rate over the largest."""
+    end: float = 1e-4
+    """Last learning rate over the first."""
+    rise: float = 0.3
+    """Share of the steps up to the largest rate."""
+    momentum: tuple[float, float] | None = (0.85, 0.95)
+    """Momentum at the largest and at the smallest rate; None leaves the optimizer's own."""
+
+    def at(self, step: int, total: int) -> tuple[float, float | None]:
+        """Factor on the largest learning rate and momentum at a step in 0..total-1."""
+        last, peak = max(total - 1, 1), max(self.rise * total - 1, 0.0)
+        step = min(step, last)
+        if step <= peak:
+            share = step / peak if peak else 1.0
+            factor, low = _cosine(self.start, 1.0, share), 1.0 - _cosine(0.0, 1.0, share)
+        else:
+            share = (step - peak) / (last - peak)
+            factor, low = _cosine(1.0, self.start * self.end, share), _cosine(0.0, 1.0, share)
+        if self.momentum is None:
+            return factor, None
+        at_peak, at_ends = self.momentum
+        return factor, at_peak + (at_ends - at_peak) * low
+
+
+def _cosine(first: float, last: float, share: float) -> float:
+    return last + (first - last) / 2 * (1 + math.cos(math.pi * share))

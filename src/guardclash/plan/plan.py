@@ -1,0 +1,204 @@
+"""What one training is, as a value: a plan of streams, and the protocols that their parts satisfy.
+
+Every part is a frozen dataclass with a `__call__`, never a closure: that makes a plan printable, hashable, picklable and
+the key under which its result is kept. The tensors are not in the plan; a source says how to get them from a seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from guardclash.errors import UserError
+from guardclash.plan.gradients import Mean
+from guardclash.plan.objectives import CrossEntropy
+
+Cadence = Literal["after_epoch", "mixed"]
+BatchNormPolicy = Literal["update", "freeze", "recalibrate"]
+Losses = Callable[[], Tensor]
+Predict = Callable[[Tensor], Tensor]
+
+
+class Data(NamedTuple):
+    """Labelled images in memory."""
+
+    x: Tensor
+    """Images, float32 [N, C, H, W] in [0, 1]."""
+    y: Tensor
+    """Class indices, int64 [N]."""
+
+
+class Context(Protocol):
+    """The only door from a part of a plan or a mechanism to the outside: chance, data and trained models."""
+
+    @property
+    def seed(self) -> int:
+        """The replicate's seed."""
+
+    def rng(self, *purpose: object) -> torch.Generator:
+        """A generator of its own for each purpose, from the seed and the purpose's name."""
+
+    def images(self, dataset: str, split: str) -> Data:
+        """All images of a split of a data set."""
+
+    def data(self, source: Source) -> Data:
+        """What a source holds under this seed."""
+
+    def trained(self, plan: Plan) -> Any:
+        """The finished training of a plan under this seed (`guardclash.training.trained.Trained`); never trains."""
+
+
+class Source(Protocol):
+    """Where a stream's examples come from."""
+
+    @property
+    def size(self) -> int:
+        """Number of examples, known without loading them."""
+
+    def load(self, context: Context) -> Data:
+        """The examples under the context's seed."""
+
+
+class Sampler(Protocol):
+    """How a pass over a stream is cut into batches."""
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per batch, on average."""
+
+    def steps(self, size: int) -> int:
+        """Batches in one pass over `size` examples."""
+
+    def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
+        """One pass: index tensors, int64."""
+
+
+class BatchMap(Protocol):
+    """A change to each batch before its loss is taken: augmentation, adversarial examples."""
+
+    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Maps x [B, C, H, W] in [0, 1] and y [B] to their successors of the same shapes."""
+
+
+class Objective(Protocol):
+    """A loss."""
+
+    def __call__(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """One loss per example, [B]."""
+
+
+class Gradient(Protocol):
+    """How the losses of a batch become the gradient that the optimizer sees."""
+
+    def __call__(self, network: nn.Module, losses: Losses, rng: torch.Generator) -> dict[str, Tensor]:
+        """Gradients by parameter name; `losses()` runs the forward pass and returns one loss per example."""
+
+
+class Optimizer(Protocol):
+    """Update rule and its hyperparameters."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The largest learning rate of the schedule."""
+
+    def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Fresh state (momentum buffers) for the parameters."""
+
+    def adjust(self, state: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
+        """Sets learning rate = factor * learning_rate, and the momentum unless it is None."""
+
+
+class Schedule(Protocol):
+    """Learning rate and momentum over the steps of the first stream."""
+
+    def at(self, step: int, total: int) -> tuple[float, float | None]:
+        """Factor on the learning rate and the momentum (None: the optimizer's own) at a step in 0..total-1."""
+
+
+class Rewrite(Protocol):
+    """A replacement of parts of the network, visible in the plan."""
+
+    def __call__(self, network: nn.Module) -> nn.Module:
+        """The rewritten network."""
+
+
+class Model(Protocol):
+    """An architecture that can be built."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Input shape (C, H, W)."""
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+
+    def build(self) -> nn.Module:
+        """A fresh network, initialised from torch's global generator; it takes inputs in [0, 1]."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """One source of batches and how it moves the model. The first stream of a plan is its task."""
+
+    name: str
+    """Unique in its plan; mechanisms choose streams by it (`on`)."""
+    source: Source
+    sampler: Sampler
+    maps: tuple[BatchMap, ...] = ()
+    """Applied to each batch in this order."""
+    objectives: tuple[Objective, ...] = (CrossEntropy(),)
+    """Their per-example losses are added up."""
+    gradient: Gradient = Mean()
+    optimizer: Optimizer | None = None
+    """None: the plan's own. Streams with equal optimizers share one state (momentum); an explicit one never shares the plan's."""
+    cadence: Cadence = "after_epoch"
+    """When its batches come: after the task's in each epoch, or spread evenly among them."""
+    passes: int = 1
+    """Passes over the source per epoch."""
+    batch_norm: BatchNormPolicy = "update"
+    """What its batches do to running statistics: update them, leave them, or have them re-estimated on the task's data
+    after the training."""
+
+    def steps_per_epoch(self) -> int:
+        """Batches of this stream in one epoch."""
+        return self.passes * self.sampler.steps(self.source.size)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What one training is. `fingerprint(plan)` and a seed are the key of its result."""
+
+    model: Model
+    streams: tuple[Stream, ...]
+    epochs: int
+    optimizer: Optimizer
+    schedule: Schedule
+    rewrites: tuple[Rewrite, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.streams:
+            raise UserError("a plan needs at least one stream", where="plan.streams")
+        if self.epochs < 1:
+            raise UserError("a training needs at least one epoch", where="epochs", got=self.epochs, allowed=">= 1")
+
+    @property
+    def task(self) -> Stream:
+        """The first stream: the data that the model is for."""
+        return self.streams[0]
+
+    def stream(self, name: str) -> Stream | None:
+        """The stream of that name, if there is one."""
+        return next((stream for stream in self.streams if stream.name == name), None)
+
+    def add(self, stream: Stream) -> Plan:
+        """This plan with one more stream."""
+        return replace(self, streams=(*self.streams, stream))
+
+    def steps(self) -> int:
+        """Steps of the first stream in the whole training: what the schedule counts."""
+        return self.epochs * self.task.steps_per_epoch()

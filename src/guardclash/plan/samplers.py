@@ -1,0 +1,63 @@
+"""How a pass over a stream is cut into batches. Batches are indices; the examples are tensors in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guardclash.errors import UserError
+
+
+def _positive(batch_size: int) -> None:
+    if batch_size < 1:
+        raise UserError("a batch needs at least one example", where="batch_size", got=batch_size, allowed=">= 1")
+
+
+@dataclass(frozen=True)
+class Shuffled:
+    """Every example once per pass, in random order. A last batch of one joins the batch before: batch norm needs two."""
+
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        _positive(self.batch_size)
+
+    def steps(self, size: int) -> int:
+        """Batches in one pass over `size` examples."""
+        full, rest = divmod(size, self.batch_size)
+        joins = rest == 1 and full > 0
+        return full + (rest > 0 and not joins)
+
+    def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
+        """One pass: index tensors of `batch_size` each, the last one shorter (or one longer)."""
+        order = torch.randperm(size, generator=rng)
+        cut = self.batch_size * (self.steps(size) - 1)
+        return [*order[:cut].split(self.batch_size), order[cut:]] if cut else [order]
+
+
+@dataclass(frozen=True)
+class Poisson:
+    """Each example joins each batch independently with probability batch_size / size: what DP accounting assumes.
+
+    A pass has floor(size / batch_size) batches, at least one; batches vary in size and may be empty.
+    """
+
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        _positive(self.batch_size)
+
+    def rate(self, size: int) -> float:
+        """The probability with which an example joins a batch."""
+        return min(1.0, self.batch_size / size)
+
+    def steps(self, size: int) -> int:
+        """Batches in one pass over `size` examples."""
+        return max(1, size // self.batch_size)
+
+    def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
+        """One pass: index tensors of random length."""
+        rate = self.rate(size)
+        return [(torch.rand(size, generator=rng) < rate).nonzero().flatten() for _ in range(self.steps(size))]

@@ -1,0 +1,136 @@
+"""What a study would train, and how far it is; nothing is trained here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from guardclash.plan.identity import describe, fingerprint
+from guardclash.reporting.text import braces
+from guardclash.reporting.trial import tree
+from guardclash.studies.jobs import Site
+from guardclash.studies.progress import duration
+from guardclash.studies.run import estimates, trials_of, waves
+from guardclash.studies.store import Store
+from guardclash.studies.study import Study
+from guardclash.studies.trials import ComposedCell, compose_study
+
+
+def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
+    """Tables of the cells with what each still needs, what they share, clashes, and the time that the whole will take."""
+    composed = compose_study(study)
+    jobs = waves(composed, site.store)
+    missing = trials_of(jobs, site.store)
+    seconds = estimates(missing.values(), site)
+    yield _cells(study, composed, seconds)
+    yield from _shared(study, composed)
+    for entry in composed:
+        if entry.clash:
+            yield escape(f"Clash: {_name(study, entry)}: {entry.clash}. Nothing is trained for it.")
+    probes = sum(len(job.probes) for wave in jobs for job in wave)
+    total = sum(seconds.values())
+    yield (
+        f"To train: {len(missing)} models. To measure: {probes} values. About {duration(total)} of one core, "
+        f"{duration(total / workers)} with {workers} at a time; loading and measuring come on top."
+    )
+    if full:
+        for entry in composed:
+            yield tree(_name(study, entry), describe(entry.plan, full=True) if entry.plan else {"clash": entry.clash})
+
+
+def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, float]) -> Table:
+    table = Table(
+        "recipe",
+        "combination",
+        "plan",
+        "streams",
+        "seeds",
+        "in store",
+        "to train",
+        "time",
+        title=f"Study {study.name}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    shown: set[str] = set()
+    for entry in composed:
+        keys = [trial.key for trial in entry.trials()]
+        new = [key for key in keys if key in seconds and key not in shown]
+        done = sum(key not in seconds for key in keys)
+        shown.update(keys)
+        streams = ", ".join(stream.name for stream in entry.plan.streams) if entry.plan else "clash"
+        time = duration(sum(seconds[key] for key in new)) if new else "-"
+        label = (
+            study.recipe_label(entry.cell.recipe),
+            braces(study.label(named) for named in entry.cell.combination),
+        )
+        counts = str(len(keys)), str(done), str(len(new))
+        table.add_row(
+            *map(escape, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", streams, *counts, time))
+        )
+    return table
+
+
+def _shared(study: Study, composed: tuple[ComposedCell, ...]) -> Iterator[str]:
+    by_plan: dict[str, list[str]] = {}
+    for entry in composed:
+        if entry.plan:
+            by_plan.setdefault(fingerprint(entry.plan), []).append(_name(study, entry))
+    for names in by_plan.values():
+        if len(names) > 1:
+            yield escape(f"One training serves {' and '.join(names)}.")
+
+
+def _name(study: Study, entry: ComposedCell) -> str:
+    return f"{study.recipe_label(entry.cell.recipe)} {braces(study.label(named) for named in entry.cell.combination)}"
+
+
+def standing(study: Study, folder: Path) -> Iterator[Any]:
+    """Finished, running and failed trainings of every cell, with the keys that `show` takes."""
+    store = Store(folder.resolve())
+    running = _running(store)
+    table = Table(
+        "recipe",
+        "combination",
+        "trained",
+        "measured",
+        "failed",
+        "running",
+        "first key",
+        title=f"Study {study.name}",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+    )
+    for entry in compose_study(study):
+        trials = entry.trials()
+        trained = sum(store.trial(trial.key) is not None for trial in trials)
+        probes = [probe for trial in trials for probe in entry.probes(trial)]
+        measured = sum(store.measurement(probe.key) is not None for probe in probes)
+        failed = sum(store.failure(trial.key) is not None for trial in trials)
+        now = "; ".join(f"seed {trial.seed}: epoch {running[trial.key]}" for trial in trials if trial.key in running)
+        label = (
+            study.recipe_label(entry.cell.recipe),
+            braces(study.label(named) for named in entry.cell.combination),
+        )
+        counts = f"{trained} of {len(trials)}", f"{measured} of {len(probes)}", str(failed or "-")
+        table.add_row(*map(escape, (*label, *counts, now or "-", trials[0].key if trials else "clash")))
+    yield table
+
+
+def _running(store: Store) -> dict[str, str]:
+    """Epoch of each training under way, by trial key."""
+    found = {}
+    for path in (store.folder / "work").glob("*.progress.json"):
+        try:
+            content = json.loads(path.read_text())
+            if Path(f"/proc/{content['pid']}").exists() or not Path("/proc").exists():
+                found[path.name.removesuffix(".progress.json")] = f"{content['epoch']} of {content['epochs']}"
+        except (OSError, ValueError, KeyError):
+            continue  # being written, or gone
+    return found

@@ -1,0 +1,211 @@
+"""The report as text: verdicts, what they rest on, and the mechanisms alone."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxGrowth, Metric
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.rules import RULES, Rule
+from guardclash.judging.stats import Sample
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.verdicts import sample, verdicts
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+STYLES = {"compatible": "green", "conflict": "bold red", "undecided": "yellow", "clash": "magenta"}
+WIDTH = 132
+
+
+def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> str:
+    """The whole report as plain text, `width` columns wide."""
+    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    print_report(console, study, results, rule)
+    lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def print_report(console: Console, study: Study, results: Results, rule: Rule) -> None:
+    """Prints verdicts, judgements, mechanisms alone and notes."""
+    found = verdicts(study, results)
+    console.print(f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}")
+    console.print(_verdict_table(found, rule))
+    console.print(_judgement_table(found))
+    console.print(_alone_table(study, results))
+    for note in notes(study, results, found):
+        console.print(escape(note), soft_wrap=False)
+
+
+def _verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
+    other = next(name for name in RULES if name != rule)
+    table = _table("Verdicts", "recipe", "combination", f"verdict ({rule})", "broken metric", f"rule {other}")
+    for verdict in found:
+        symbols = {judgement.metric.name: judgement.metric.symbol for judgement in verdict.judgements}
+        broken = ", ".join(symbols[name] for name in verdict.broken(rule)) or verdict.clash or "-"
+        cells = (
+            verdict.recipe,
+            braces(verdict.combination),
+            _styled(verdict.outcome(rule)),
+            broken,
+            verdict.outcome(other),
+        )
+        table.add_row(*(cell if cell.startswith("[") else escape(cell) for cell in cells))
+    return table
+
+
+def _judgement_table(found: Iterable[Verdict]) -> Table:
+    table = _table(
+        "Judgements",
+        "combination",
+        "metric",
+        "alone",
+        "together",
+        "difference",
+        "p differ",
+        "p equiv.",
+        "limit",
+        *RULES,
+    )
+    for verdict in found:
+        for judgement in verdict.judgements:
+            row = [braces(verdict.combination), judgement.metric.symbol, *_numbers(judgement)]
+            table.add_row(*map(escape, row), *(_styled(judgement.outcome(rule)) for rule in RULES))
+        table.add_section()
+    return table
+
+
+def _numbers(judgement: Judgement) -> list[str]:
+    metric, interval = judgement.metric, judgement.interval
+    spread = f" [{number(metric, interval[0])}, {number(metric, interval[1])}]" if interval else ""
+    baseline = f"{_summary(metric, judgement.alone)}" + (
+        f" {judgement.against}" if metric.name == ACCURACY.name else ""
+    )
+    return [
+        baseline,
+        _summary(metric, judgement.together),
+        number(metric, judgement.difference) + spread,
+        p_value(judgement.raw.difference),
+        p_value(judgement.raw.equivalence),
+        _limit(judgement),
+    ]
+
+
+def _alone_table(study: Study, results: Results) -> Table:
+    table = _table(
+        "Alone (and what the unprotected model scores by chance)",
+        "recipe",
+        "mechanism",
+        ACCURACY.symbol,
+        "own metrics",
+        "unprotected",
+    )
+    for recipe in study.recipes:
+        unprotected = Cell(recipe, (), study.alone)
+        label = study.recipe_label(recipe)
+        table.add_row(
+            escape(label),
+            "none",
+            _summary(ACCURACY, sample(study, results, unprotected, None, ACCURACY)),
+            "-",
+            "-",
+        )
+        for named in study.mechanisms():
+            cell = Cell(recipe, (named,), study.alone)
+            own, by_chance = _own(study, results, cell, named), _own(study, results, unprotected, named)
+            accuracy = _summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
+            table.add_row(*map(escape, (label, study.label(named), accuracy, own, by_chance)))
+        table.add_section()
+    return table
+
+
+def _own(study: Study, results: Results, cell: Cell, named: Named) -> str:
+    found = [(metric, sample(study, results, cell, named, metric)) for metric in results.metrics(cell, named)]
+    return "\n".join(f"{metric.symbol} {_summary(metric, values)}" for metric, values in found if values.n) or "-"
+
+
+def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
+    """What a reader must know beside the tables: privacy per stream, what is missing, what failed, how many seeds decide."""
+    lines: dict[str, None] = {}
+    for cell in study.cells():
+        entry = results.cell(cell)
+        where = f"{study.recipe_label(cell.recipe)} {braces([study.label(named) for named in cell.combination])}"
+        if entry is None:
+            lines[f"{where}: not run yet."] = None
+            continue
+        for name, facts in entry["facts"].items():
+            lines[f"{where}: {name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."] = None
+        for trial in entry["trials"]:
+            if trial.get("error"):
+                lines[f"{where}: seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"] = None
+    for verdict in found:
+        where = f"{verdict.recipe} {braces(verdict.combination)}"
+        if verdict.missing:
+            lines[f"{where}: still to be measured: " + "; ".join(verdict.missing) + "."] = None
+        for judgement in verdict.judgements:
+            if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
+                needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
+                lines[f"{where}: {judgement.metric.symbol} is undecided; {needed}."] = None
+    recipes = {
+        study.recipe_label(cell.recipe): entry["recipe"] for cell in study.cells() if (entry := results.cell(cell))
+    }
+    for label, recipe in recipes.items():
+        epochs = f"{recipe['epochs']}" + (
+            f" ({recipe['protected_epochs']} protected)" if recipe["protected_epochs"] else ""
+        )
+        lines[
+            f"Scale of {label}: {recipe['examples'] or 'all'} training examples, {epochs} epochs, {recipe['model']}, batch {recipe['batch_size']}."
+        ] = None
+    return list(lines)
+
+
+def braces(labels: Iterable[str]) -> str:
+    """A combination as the paper writes it: {wm, dpsgd}."""
+    return "{" + ", ".join(labels) + "}"
+
+
+def number(metric: Metric, value: float | None) -> str:
+    """A value of a metric at its own number of decimals."""
+    return "-" if value is None else f"{value:.{metric.decimals}f}"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to two significant digits."""
+    return "-" if value is None else "<1e-99" if value < 1e-99 else f"{value:.2g}"
+
+
+def _summary(metric: Metric, values: Sample) -> str:
+    if not values.n:
+        return "-"
+    spread = f"±{values.std:.{metric.decimals}f}" if values.n > 1 else ""
+    return f"{number(metric, values.mean)}{spread} (n={values.n})"
+
+
+def _limit(judgement: Judgement) -> str:
+    criterion = judgement.metric.criterion
+    if criterion is None:
+        return "-"
+    if isinstance(criterion, Floor):
+        return f"≥ {criterion.threshold:g}"
+    if isinstance(criterion, Ceiling):
+        return f"≤ {criterion.threshold:g}"
+    if isinstance(criterion, MaxGrowth):
+        return f"× {criterion.factor:g}"
+    return f"{'drop' if judgement.metric.higher_is_better else 'rise'} {criterion.threshold:g}"
+
+
+def _styled(outcome: str) -> str:
+    style = STYLES.get(outcome)
+    return f"[{style}]{outcome}[/]" if style else outcome
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(escape(column), overflow="fold")
+    return table

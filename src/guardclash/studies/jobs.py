@@ -1,0 +1,213 @@
+"""A job: train what is missing of one trial, measure it, keep both. This is what a worker process runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import time
+import traceback
+from dataclasses import dataclass, field
+from functools import cache, partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from guardclash.errors import UserError
+from guardclash.mechanism import Mechanism
+from guardclash.plan.identity import describe, refuse_changed_default
+from guardclash.plan.plan import Plan, Predict
+from guardclash.studies.store import SCHEMA, Store, now
+from guardclash.studies.trials import Probe, Trial
+from guardclash.training.context import RunContext
+from guardclash.training.train import EpochLog, Execution, build_network, train
+from guardclash.training.trained import Trained, predictor
+
+
+@dataclass(frozen=True)
+class Job:
+    """One trial and the measurements to make of it."""
+
+    trial: Trial
+    probes: tuple[Probe, ...]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where jobs run: the store, the data and the execution; the same for a whole study."""
+
+    store: Store
+    data_folder: Path
+    execution: Execution = field(default_factory=Execution)
+
+    def context(self, seed: int) -> RunContext:
+        """The context of one replicate, its trained models read from the store."""
+        return RunContext(seed, self.data_folder, self.read)
+
+    def read(self, plan: Plan, seed: int) -> Trained:
+        """A finished training from the store.
+
+        Raises:
+            LookupError: If it is not there; the runner trains what a plan needs before the plan itself.
+        """
+        trial = Trial(plan, seed)
+        folder = self.store.trial(trial.key)
+        if folder is None:
+            raise LookupError(f"{trial.key} is not in the store")
+        network = build_network(plan, self.context(seed))
+        network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        network.to(self.execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        return Trained(plan, seed, network, predictor(network))
+
+
+@dataclass(frozen=True)
+class Done:
+    """What became of a job."""
+
+    job: Job
+    seconds: float
+    """Wall-clock seconds of training; 0 if it was in the store."""
+    error: str | None = None
+
+
+def run_job(job: Job, site: Site) -> Done:
+    """Trains the trial unless it is in the store, then makes the measurements that are missing.
+
+    A failure is noted in the store and returned; it does not stop the study.
+
+    Raises:
+        UserError: For what would fail every other job as well, such as missing data or a full disk.
+    """
+    start = time.perf_counter()
+    torch.set_num_threads(site.execution.threads)
+    try:
+        trained, seconds = _trained(job.trial, site)
+        for probe in job.probes:
+            _measure(probe, trained, site)
+    except UserError:
+        raise
+    except Exception as error:
+        site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)))
+        return Done(job, time.perf_counter() - start, f"{type(error).__name__}: {error}")
+    return Done(job, seconds)
+
+
+def check_record(trial: Trial, store: Store) -> bool:
+    """Whether a trial is in the store, made by the same defaults.
+
+    Raises:
+        UserError: If a default of one of its parts has changed since.
+    """
+    record = store.record(trial.key)
+    if record is None:
+        return False
+    where = store.folder / "trials" / trial.key
+    refuse_changed_default(record["plan"], json.loads(json.dumps(describe(trial.plan, full=True))), str(where))
+    return True
+
+
+def _trained(trial: Trial, site: Site) -> tuple[Trained, float]:
+    if check_record(trial, site.store):
+        return site.read(trial.plan, trial.seed), 0.0
+    history: list[dict[str, Any]] = []
+    progress = site.store.folder / "work" / f"{trial.key}.progress.json"
+    progress.parent.mkdir(parents=True, exist_ok=True)
+
+    def log(entry: EpochLog) -> None:
+        history.append({"epoch": entry.epoch, **{name: round(loss, 6) for name, loss in entry.losses.items()}})
+        progress.write_text(json.dumps({"epochs": trial.plan.epochs, "pid": os.getpid(), **history[-1]}))
+
+    start = time.perf_counter()
+    try:
+        trained = train(trial.plan, site.context(trial.seed), site.execution, log)
+        seconds = time.perf_counter() - start
+        _keep(trial, trained, history, seconds, site)
+    finally:
+        progress.unlink(missing_ok=True)
+    return trained, seconds
+
+
+def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds: float, site: Site) -> None:
+    record = {
+        "schema": SCHEMA,
+        "trial": trial.key,
+        "seed": trial.seed,
+        "plan": describe(trial.plan, full=True),
+        "execution": describe(site.execution, full=True),
+        "seconds": round(seconds, 3),
+        "finished": now(),
+        "environment": environment(),
+    }
+    weights = {name: value.contiguous().cpu() for name, value in trained.network.state_dict().items()}
+    files = {
+        "weights.safetensors": safetensors.torch.save(weights),
+        "history.jsonl": "".join(json.dumps(line) + "\n" for line in history).encode(),
+        "record.json": (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(),
+    }
+    site.store.keep_trial(trial.key, files)
+
+
+def _measure(probe: Probe, trained: Trained, site: Site) -> None:
+    if site.store.measurement(probe.key) is not None:
+        return
+    context = site.context(probe.trial.seed)
+    served = serve(trained, probe.serving, context)
+    metrics = probe.measure.measure(served, context)
+    declared = {metric.name for metric in probe.measure.metrics}
+    if not set(metrics) <= declared:
+        raise ValueError(
+            f"{type(probe.measure).__name__}.measure() returned {sorted(metrics)}; declared: {sorted(declared)}"
+        )
+    content = {
+        "schema": SCHEMA,
+        "trial": probe.trial.key,
+        "measure": describe(probe.measure, full=True),
+        "serving": describe(probe.serving, full=True),
+        "metrics": {name: float(value) for name, value in metrics.items()},
+        "finished": now(),
+    }
+    site.store.keep_measurement(probe.key, content)
+
+
+def serve(trained: Trained, mechanisms: tuple[Mechanism, ...], context: RunContext) -> Trained:
+    """The model as deployed: its answers pass through the mechanisms, the first one nearest to the network."""
+    predict: Predict = trained.predict
+    for mechanism in mechanisms:
+        predict = mechanism.serve(predict, trained, context)
+    return Trained(trained.plan, trained.seed, trained.network, predict)
+
+
+@cache
+def environment() -> dict[str, str]:
+    """Versions and machine, for records."""
+    packages = {name: version(name) for name in ("guardclash", "torch", "numpy", "opacus")}
+    return {
+        **packages,
+        "python": platform.python_version(),
+        "platform": platform.platform(terse=True),
+        "processor": _processor(),
+        "commit": _commit(),
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _commit() -> str:
+    """The commit of a source checkout; empty for an installed package."""
+    git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    try:
+        commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
+    except OSError:
+        return ""
+    return commit + ("+changes" if commit and changed else "")

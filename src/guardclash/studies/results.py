@@ -1,0 +1,81 @@
+"""A study's results: every measured value by cell and seed, made anew from the store by each run. No torch.
+
+`collect` is the one place that turns records into results; reports, exports and `status` read nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import Metric, metric_from
+from guardclash.studies.store import read_json
+from guardclash.studies.study import Cell, Named
+
+
+@dataclass(frozen=True)
+class Results:
+    """What is measured so far, as read from a results file."""
+
+    content: Mapping[str, Any]
+
+    def cell(self, cell: Cell) -> Mapping[str, Any] | None:
+        """What is known of a cell of a study; None if the results were made for another study."""
+        return next((entry for entry in self.content["cells"] if entry["key"] == cell.key), None)
+
+    def values(self, cell: Cell, of: Named | None, metric: str, seeds: range) -> tuple[float, ...]:
+        """A metric's values in the order of their seeds, as far as they are there.
+
+        Args:
+            cell: Where it was measured.
+            of: The mechanism whose metric it is; None: accuracy.
+            metric: Its name.
+            seeds: The seeds that are asked for.
+        """
+        return tuple(value for _, value in self.by_seed(cell, of, metric, seeds))
+
+    def by_seed(self, cell: Cell, of: Named | None, metric: str, seeds: range) -> Iterator[tuple[int, float]]:
+        """Seed and value, as `values`."""
+        entry = self.cell(cell)
+        wanted = None if of is None else _plain(of)
+        for trial in entry["trials"] if entry else ():
+            if trial["seed"] in seeds:
+                for measurement in trial["measurements"]:
+                    if measurement["of"] == wanted and metric in measurement["values"]:
+                        yield trial["seed"], measurement["values"][metric]
+
+    def metrics(self, cell: Cell, of: Named | None) -> tuple[Metric, ...]:
+        """The metrics that a mechanism declares, with their own criteria."""
+        entry = self.cell(cell)
+        wanted = None if of is None else _plain(of)
+        for measure in entry["measures"] if entry else ():
+            if measure["of"] == wanted:
+                return tuple(metric_from(metric) for metric in measure["metrics"])
+        return ()
+
+    @property
+    def environments(self) -> list[dict[str, str]]:
+        """The machines and versions that made the results."""
+        return list(self.content.get("environments", []))
+
+
+def _plain(named: Named) -> dict[str, Any]:
+    """As JSON gives it back: tuples are lists there."""
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in named.to_dict().items()}
+
+
+def read_results(path: Path) -> Results:
+    """Reads a results file.
+
+    Raises:
+        UserError: If it is not there or is not one.
+    """
+    if not path.is_file():
+        raise UserError("no results yet", where=path, mend="Run the study first: guardclash run STUDY.")
+    content = read_json(path)
+    if not {"study", "cells"} <= set(content):
+        raise UserError("not a results file of guardclash", where=path)
+    return Results(content)

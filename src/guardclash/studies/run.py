@@ -1,0 +1,152 @@
+"""Running a study: what is missing of it, in which order, and keeping its results up to date."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from guardclash.errors import UserError
+from guardclash.plan.identity import fingerprint
+from guardclash.studies.collect import keep_results
+from guardclash.studies.jobs import Done, Job, Site, check_record, run_job
+from guardclash.studies.store import Store
+from guardclash.studies.study import Study
+from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_plans
+from guardclash.training.stopwatch import estimate_seconds
+
+KEEP_RESULTS_EVERY_S = 10.0
+
+
+class Watcher(Protocol):
+    """Is told how a run goes."""
+
+    def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
+        """Before the first job: all jobs, and the estimated seconds of each training by trial key."""
+
+    def done(self, done: Done) -> None:
+        """After each job."""
+
+
+@dataclass(frozen=True)
+class Silent:
+    """A watcher that says nothing."""
+
+    def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
+        """Says nothing."""
+
+    def done(self, done: Done) -> None:
+        """Says nothing."""
+
+
+def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ...], ...]:
+    """What is missing of a study, as waves of jobs: each wave needs only the results of those before it.
+
+    Equal trainings are one job, whichever cells they serve; so are equal measurements.
+
+    Raises:
+        UserError: If a default has changed since a result in the store was made.
+    """
+    jobs: dict[tuple[int, str], tuple[Trial, dict[str, Probe]]] = {}
+
+    def ask(level: int, trial: Trial, probe: Probe | None = None) -> None:
+        _, probes = jobs.setdefault((level, trial.key), (trial, {}))
+        if probe:
+            probes[probe.key] = probe
+
+    for entry in composed:
+        for trial in entry.trials():
+            _ask_for(entry, trial, store, ask)
+    levels = sorted({level for level, _ in jobs})
+    return tuple(
+        tuple(
+            Job(trial, tuple(probes.values()))
+            for (at, _), (trial, probes) in sorted(jobs.items(), key=lambda item: item[1][0].seed)
+            if at == level
+        )
+        for level in levels
+    )
+
+
+def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[..., None]) -> None:
+    for plan in needed_plans(trial.plan, (measure for _, measure in entry.measures)):
+        needed = Trial(plan, trial.seed)
+        if not check_record(needed, store):
+            ask(depth(plan), needed)
+    if not check_record(trial, store):
+        ask(depth(trial.plan), trial)
+    for probe in entry.probes(trial):
+        if store.measurement(probe.key) is None:
+            after = (1 + depth(plan) for plan in probe.measure.needs(trial.plan))
+            ask(max([depth(trial.plan), *after]), trial, probe)
+
+
+def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]:
+    """The trials that are still to be trained, by key."""
+    return {job.trial.key: job.trial for wave in jobs for job in wave if store.trial(job.trial.key) is None}
+
+
+def estimates(trials: Iterable[Trial], site: Site) -> dict[str, float]:
+    """Seconds that each training will take: as its other seeds took, or by timing a few of its steps."""
+    measured = _measured_seconds(site.store)
+    seconds: dict[str, float] = {}
+    found: dict[str, float] = {}
+    for trial in trials:
+        plan = fingerprint(trial.plan)
+        if plan not in found:
+            known = measured.get(plan)
+            context = site.context(trial.seed)
+            found[plan] = known if known else estimate_seconds(trial.plan, context, site.execution.device)
+        seconds[trial.key] = found[plan]
+    return seconds
+
+
+def _measured_seconds(store: Store) -> dict[str, float]:
+    """Mean seconds by plan of what is in the store."""
+    taken: dict[str, list[float]] = {}
+    for path in (store.folder / "trials").glob("*"):
+        record = store.record(path.name)
+        if record:
+            taken.setdefault(path.name.rsplit("-", 1)[0], []).append(record["seconds"])
+    return {plan: sum(values) / len(values) for plan, values in taken.items()}
+
+
+def run_study(study: Study, site: Site, executor: Executor, watcher: Watcher | None = None) -> dict[str, Any]:
+    """Trains and measures what is missing of a study, and keeps its results.
+
+    Run it again to continue: what is in the store is not done twice. Adding seeds or combinations trains only those.
+
+    Args:
+        study: What to run.
+        site: Store, data and execution.
+        executor: Anything with `submit(fn, *args)` whose futures have `result()`.
+        watcher: Is told how it goes.
+
+    Returns:
+        The results, as in the results file.
+
+    Raises:
+        UserError: If something is wrong that no other trial would escape either; finished trials are kept.
+    """
+    watcher = watcher or Silent()
+    composed = compose_study(study)
+    site.store.sweep_work()
+    planned = waves(composed, site.store)
+    watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
+    kept = time.monotonic()
+    try:
+        for wave in planned:
+            for future in [executor.submit(run_job, job, site) for job in wave]:
+                watcher.done(future.result())
+                if time.monotonic() - kept > KEEP_RESULTS_EVERY_S:
+                    keep_results(study, composed, site.store)
+                    kept = time.monotonic()
+    except BrokenProcessPool as error:
+        mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
+        raise UserError("a worker process was killed", mend=mend) from error
+    finally:
+        results = keep_results(study, composed, site.store)
+    return results

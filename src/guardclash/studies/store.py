@@ -1,0 +1,132 @@
+"""Results on disk, found by what they are. Whole or absent: each is written beside its place and renamed into it.
+
+    trials/<plan>-<seed>/        record.json, history.jsonl, weights.safetensors
+    measurements/<probe>.json    one mechanism's metrics on one trial
+    failures/<plan>-<seed>.json  why a trial has no result yet
+    studies/<name>.json          a study's results, made anew from the above by every run
+    work/                        what is being written
+
+No torch here: reports read stores without it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guardclash.errors import UserError
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Store:
+    """A folder of results; made on first use."""
+
+    folder: Path
+
+    def trial(self, key: str) -> Path | None:
+        """The folder of a finished trial, if there is one."""
+        path = self.folder / "trials" / key
+        return path if (path / "record.json").is_file() else None
+
+    def record(self, key: str) -> dict[str, Any] | None:
+        """The record of a finished trial, if there is one."""
+        path = self.trial(key)
+        return None if path is None else read_json(path / "record.json")
+
+    def keep_trial(self, key: str, files: Mapping[str, bytes]) -> None:
+        """Keeps a finished trial. A second writer of the same key changes nothing: equal keys are equal results."""
+        target = self.folder / "trials" / key
+        with self._writing() as work:
+            work.mkdir(parents=True)
+            for name, content in files.items():
+                (work / name).write_bytes(content)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                work.rename(target)
+            except OSError:
+                if not (target / "record.json").is_file():
+                    raise
+        (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
+
+    def measurement(self, key: str) -> dict[str, Any] | None:
+        """A measurement, if there is one."""
+        path = self.folder / "measurements" / f"{key}.json"
+        return read_json(path) if path.is_file() else None
+
+    def keep_measurement(self, key: str, content: Mapping[str, Any]) -> None:
+        """Keeps a measurement."""
+        self.keep_json(f"measurements/{key}.json", content)
+
+    def failure(self, key: str) -> dict[str, Any] | None:
+        """Why a trial failed last time, if it did."""
+        path = self.folder / "failures" / f"{key}.json"
+        return read_json(path) if path.is_file() else None
+
+    def keep_failure(self, key: str, error: str) -> None:
+        """Notes a failed trial; the next run tries it again."""
+        self.keep_json(f"failures/{key}.json", {"schema": SCHEMA, "trial": key, "error": error, "time": now()})
+
+    def keep_json(self, name: str, content: Mapping[str, Any]) -> Path:
+        """Writes a JSON file below the store, whole or not at all."""
+        path = self.folder / name
+        with self._writing() as work:
+            work.parent.mkdir(parents=True, exist_ok=True)
+            work.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(work, path)
+        return path
+
+    def sweep_work(self, older_than_s: float = 86_400) -> None:
+        """Removes what killed runs left half-written."""
+        for path in (self.folder / "work").glob("*"):
+            with contextlib.suppress(OSError):
+                if time.time() - path.stat().st_mtime > older_than_s:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Path]:
+        work = self.folder / "work" / uuid.uuid4().hex
+        try:
+            work.parent.mkdir(parents=True, exist_ok=True)
+            yield work
+        except OSError as error:
+            mend = "Free some space or choose another store; the same command then continues."
+            raise UserError(f"a result cannot be written: {error.strerror}", where=self.folder, mend=mend) from error
+        finally:
+            if work.is_dir():
+                shutil.rmtree(work, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    work.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: If it is damaged or of a newer schema.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"a result cannot be read: {error}", where=path, mend="Remove it; the next run makes it anew."
+        ) from error
+    if not isinstance(content, dict) or content.get("schema", SCHEMA) > SCHEMA:
+        raise UserError("a result of a newer version of guardclash", where=path, mend="Update guardclash.")
+    return content
+
+
+def now() -> str:
+    """The present time, UTC, to the second."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,211 @@
+"""From a study's names to plans: what is trained and what is measured on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Protocol, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from guardclash.compose import Clash, compose
+from guardclash.errors import UserError, suggestion
+from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.mechanism import Mechanism
+from guardclash.plan.identity import fingerprint, nested
+from guardclash.plan.plan import Context, Plan
+from guardclash.plan.sources import Split
+from guardclash.registry import find_mechanism
+from guardclash.studies.recipes import Recipe, recipe
+from guardclash.studies.study import Cell, Named, Study
+from guardclash.training.trained import Trained, accuracy
+
+T = TypeVar("T")
+
+
+class Measure(Protocol):
+    """What a probe asks of a trained model: a mechanism, or the accuracy that every model has."""
+
+    metrics: ClassVar[tuple[Metric, ...]]
+
+    def needs(self, plan: Plan) -> tuple[Plan, ...]:
+        """Other trainings that it reads."""
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """Metrics by name."""
+
+
+@dataclass(frozen=True)
+class TestAccuracy:
+    """phi_ACC on the test set (equation 1)."""
+
+    __test__: ClassVar[bool] = False  # not a test, whatever pytest thinks of the name
+    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
+
+    test: Split
+
+    def needs(self, plan: Plan) -> tuple[Plan, ...]:
+        """Nothing."""
+        return ()
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """The accuracy, in [0, 1]."""
+        x, y = context.data(self.test)
+        return {ACCURACY.name: accuracy(trained.predict, x, y)}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: a plan and a seed."""
+
+    plan: Plan
+    seed: int
+
+    @cached_property
+    def key(self) -> str:
+        """The name of its result in the store."""
+        return f"{fingerprint(self.plan)}-{self.seed}"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One measurement of one trial."""
+
+    trial: Trial
+    measure: Measure
+    serving: tuple[Mechanism, ...] = ()
+    """The mechanisms through which the model answers, those of its combination that act at inference."""
+
+    @cached_property
+    def key(self) -> str:
+        """The name of its result in the store."""
+        return f"{fingerprint(self.trial.plan, self.measure, self.serving)}-{self.trial.seed}"
+
+
+@dataclass(frozen=True)
+class ComposedCell:
+    """A cell of a study with its plan, or the clash that there is instead."""
+
+    cell: Cell
+    recipe: Recipe
+    combination: tuple[Mechanism, ...]
+    plan: Plan | None
+    clash: str | None
+    seeds: tuple[int, ...]
+    measures: tuple[tuple[Named | None, Measure], ...]
+    """What is measured here, with the mechanism's name in the study (None: accuracy)."""
+
+    def trials(self) -> tuple[Trial, ...]:
+        """One trial per seed; none for a clash."""
+        return tuple(Trial(self.plan, seed) for seed in self.seeds) if self.plan else ()
+
+    def probes(self, trial: Trial) -> tuple[Probe, ...]:
+        """All measurements of one of its trials."""
+        serving = tuple(mechanism for mechanism in self.combination if type(mechanism).serve is not Mechanism.serve)
+        return tuple(Probe(trial, measure, serving) for _, measure in self.measures)
+
+
+def compose_study(study: Study) -> tuple[ComposedCell, ...]:
+    """Every cell of a study with its plan.
+
+    The unprotected model is measured by every mechanism of the study: what a model without a mark scores is its false-positive
+    level.
+
+    Raises:
+        UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
+    """
+    made = {named: build_mechanism(named, study) for named in study.mechanisms()}
+    composed = []
+    for cell in study.cells():
+        base = build_recipe(cell.recipe)
+        combination = tuple(made[named] for named in cell.combination)
+        measured = cell.combination or study.mechanisms()
+        measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
+        measures += [(named, made[named]) for named in measured if made[named].metrics]
+        plan, clash = _compose(base, combination)
+        if plan and cell.combination in study.combinations:
+            _check_on(plan, combination)
+        composed.append(ComposedCell(cell, base, combination, plan, clash, tuple(study.seeds(cell)), tuple(measures)))
+    _check_criteria(study, composed)
+    return tuple(composed)
+
+
+def _check_criteria(study: Study, composed: Iterable[ComposedCell]) -> None:
+    metrics = {metric.name: metric for entry in composed for _, measure in entry.measures for metric in measure.metrics}
+    for name, criterion in study.criteria:
+        if name not in metrics:
+            raise UserError(f"no metric {name!r} is measured", where="criteria", mend=suggestion(name, metrics))
+        dataclasses.replace(metrics[name], criterion=criterion)  # refuses what does not suit the metric
+
+
+def _compose(base: Recipe, combination: tuple[Mechanism, ...]) -> tuple[Plan | None, str | None]:
+    try:
+        return compose(base.plan(protected=bool(combination)), combination), None
+    except Clash as clash:
+        return None, str(clash)
+
+
+def _check_on(plan: Plan, combination: Iterable[Mechanism]) -> None:
+    names = [stream.name for stream in plan.streams]
+    for mechanism in combination:
+        wrong = next((name for name in mechanism.on or () if name not in names), None)
+        if wrong:
+            raise UserError(
+                f"there is no stream {wrong!r} for {mechanism.name}",
+                where="on",
+                mend=suggestion(wrong, names),
+            )
+
+
+def build_recipe(named: Named) -> Recipe:
+    """The recipe that a study names, its overrides checked.
+
+    Raises:
+        UserError: If a data set, a field or a value is not allowed.
+    """
+    options = dict(named.options)
+    standard = recipe(named.name, options.pop("scale"))
+    known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
+    return _checked(Recipe, options, f"recipe {named.name}", known)
+
+
+def build_mechanism(named: Named, study: Study) -> Mechanism:
+    """The mechanism that a study names, its options checked.
+
+    Raises:
+        UserError: If the mechanism, an option or a value is not allowed.
+    """
+    return _checked(find_mechanism(named.name, study.plugins), dict(named.options), named.name)
+
+
+def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in options:
+        if name not in fields:
+            raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
+    try:
+        # Through JSON, where a list may become a tuple but "3" no number.
+        return TypeAdapter(cls).validate_json(json.dumps({**(known or {}), **options}), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join([where, *(str(part) for part in first["loc"])])
+        raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=path, got=first["input"]) from None
+
+
+def needed_plans(plan: Plan, measures: Iterable[Measure] = ()) -> tuple[Plan, ...]:
+    """Every other plan that must be trained before this one is measured, the innermost first, each once."""
+    found: dict[Plan, None] = {}
+    for inner in nested(plan, Plan):
+        found[inner] = None
+    for measure in measures:
+        for other in measure.needs(plan):
+            found.update(dict.fromkeys((*nested(other, Plan), other)))
+    return tuple(found)
+
+
+def depth(plan: Plan) -> int:
+    """How many trainings must come one after another before this one can start."""
+    return max((1 + depth(inner) for inner in nested(plan, Plan)), default=0)

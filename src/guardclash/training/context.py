@@ -1,0 +1,51 @@
+"""The door through which plans and mechanisms reach chance, data and trained models."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from guardclash.data.catalog import find_dataset
+from guardclash.data.loading import load
+from guardclash.plan.plan import Data, Plan, Source
+from guardclash.training.trained import Trained
+
+
+def _no_models(plan: Plan, seed: int) -> Trained:
+    raise LookupError("this context holds no trained models")
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The context of one replicate (see `guardclash.plan.plan.Context`)."""
+
+    seed: int
+    data_folder: Path
+    models: Callable[[Plan, int], Trained] = _no_models
+    """Finds a finished training by plan and seed."""
+
+    def rng(self, *purpose: object) -> torch.Generator:
+        """A generator seeded by the SHA-256 of the seed and the purpose.
+
+        So seed 3 of {wm} and seed 3 of {wm, dpsgd} share initial weights, data order and triggers: a paired comparison.
+        """
+        text = "/".join(str(part) for part in (self.seed, *purpose))
+        digest = hashlib.sha256(text.encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+    def images(self, dataset: str, split: str) -> Data:
+        """All images of a split of a data set, float32 in [0, 1]."""
+        x, y = load(find_dataset(dataset), split, self.data_folder)
+        return Data(torch.tensor(x).float().div_(255), torch.tensor(y))
+
+    def data(self, source: Source) -> Data:
+        """What a source holds under this seed."""
+        return source.load(self)
+
+    def trained(self, plan: Plan) -> Trained:
+        """The finished training of a plan under this seed."""
+        return self.models(plan, self.seed)

@@ -1,0 +1,166 @@
+"""The only training loop. It knows streams and their parts, and no mechanism."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from guardclash.errors import UserError
+from guardclash.numerics.batchnorm import frozen_statistics, reestimate
+from guardclash.plan.plan import Context, Data, Optimizer, Plan, Stream
+from guardclash.training.timeline import epoch
+from guardclash.training.trained import Trained, predictor
+
+
+class Diverged(Exception):
+    """A training whose loss left the numbers; recorded as a failed trial."""
+
+
+class EpochLog(NamedTuple):
+    """What is known after an epoch."""
+
+    epoch: int
+    """From 1."""
+    losses: dict[str, float]
+    """Mean loss of each stream's examples in this epoch, as they were trained on."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """How a plan is trained, never what: not part of any key, written into the record."""
+
+    device: str = "cpu"
+    """"cpu", "cuda" or "cuda:N"."""
+    threads: int = 1
+    """Threads of one training; two trainings of one thread beat one of two (docs/design/execution.md)."""
+
+    def __post_init__(self) -> None:
+        try:
+            known = torch.device(self.device).type in ("cpu", "cuda")
+        except RuntimeError:
+            known = False
+        if not known:
+            raise UserError("unknown device", where="device", got=self.device, allowed="cpu, cuda, cuda:N")
+        if self.device != "cpu" and not torch.cuda.is_available():
+            raise UserError("this machine has no CUDA device that torch can use", where="device", got=self.device)
+        if self.threads < 1:
+            raise UserError("a training needs a thread", where="threads", got=self.threads, allowed=">= 1")
+
+
+def build_network(plan: Plan, context: Context) -> nn.Module:
+    """The plan's network with the initial weights of the context's seed, rewrites applied."""
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(context.rng("weights").get_state())
+        network = plan.model.build()
+        for rewrite in plan.rewrites:
+            network = rewrite(network)
+    return network
+
+
+def train(
+    plan: Plan,
+    context: Context,
+    execution: Execution | None = None,
+    log: Callable[[EpochLog], None] = lambda entry: None,
+) -> Trained:
+    """Trains a plan under the context's seed.
+
+    Args:
+        plan: What to train.
+        context: Seed, data and finished trainings that the plan's sources read.
+        execution: Where and with how many threads.
+        log: Called after each epoch.
+
+    Returns:
+        The trained network after the last epoch (never one chosen on test data), in evaluation mode.
+
+    Raises:
+        Diverged: If the loss of a stream is no longer finite.
+    """
+    execution = execution or Execution()
+    torch.set_num_threads(execution.threads)
+    run = Run(plan, context, torch.device(execution.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.random.set_rng_state(context.rng("dropout").get_state())
+        for number in range(plan.epochs):
+            losses = run.epoch(number)
+            log(EpochLog(number + 1, losses))
+            broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
+            if broken:
+                raise Diverged(f"the loss of stream {broken[0]!r} is {losses[broken[0]]} after epoch {number + 1}")
+        run.finish()
+    return Trained(plan, context.seed, run.network, predictor(run.network))
+
+
+class Run:
+    """A training under way: the network, its optimizers' states and the streams' tensors."""
+
+    def __init__(self, plan: Plan, context: Context, device: torch.device):
+        self.plan, self.context, self.device = plan, context, device
+        self.network: nn.Module = build_network(plan, context)
+        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.examples = {stream.name: self._load(stream) for stream in plan.streams}
+        self._states: dict[Optimizer | None, torch.optim.Optimizer] = {}
+        self._rngs = {
+            (purpose, stream.name): context.rng(purpose, stream.name)
+            for purpose in ("maps", "gradient")
+            for stream in plan.streams
+        }
+
+    def _load(self, stream: Stream) -> Data:
+        x, y = self.context.data(stream.source)
+        return Data(x.to(self.device), y.to(self.device))
+
+    def epoch(self, number: int) -> dict[str, float]:
+        """One epoch over all streams; returns each stream's mean loss."""
+        sums = {stream.name: torch.zeros((), device=self.device) for stream in self.plan.streams}
+        counts = dict.fromkeys(sums, 0)
+        for stream, indices, lead in epoch(self.plan, number, self.context.rng):
+            x, y = self.examples[stream.name]
+            where = indices.to(self.device)
+            sums[stream.name] += self.step(stream, x[where], y[where], lead)
+            counts[stream.name] += len(indices)
+        return {name: sums[name].item() / max(1, counts[name]) for name in sums}
+
+    def step(self, stream: Stream, x: Tensor, y: Tensor, lead: int) -> Tensor:
+        """One step on a batch: maps, losses, gradient, update. Returns the sum of the losses."""
+        self.network.train()
+        x = x.contiguous(memory_format=torch.channels_last)
+        seen = torch.zeros((), device=self.device)
+        with frozen_statistics(self.network, stream.batch_norm == "freeze"):
+            for change in stream.maps:
+                x, y = change(self.network, x, y, self._rngs["maps", stream.name])
+
+            def losses() -> Tensor:
+                nonlocal seen
+                values = torch.stack([objective(self.network, x, y) for objective in stream.objectives]).sum(0)
+                seen = values.detach().sum()
+                return values
+
+            gradients = stream.gradient(self.network, losses, self._rngs["gradient", stream.name])
+        self._update(stream, gradients, lead)
+        return seen
+
+    def _update(self, stream: Stream, gradients: dict[str, Tensor], lead: int) -> None:
+        rule = stream.optimizer or self.plan.optimizer
+        if stream.optimizer not in self._states:
+            self._states[stream.optimizer] = rule.start(list(self.network.parameters()))
+        state = self._states[stream.optimizer]
+        rule.adjust(state, *self.plan.schedule.at(lead, self.plan.steps()))
+        for name, parameter in self.network.named_parameters():
+            parameter.grad = gradients.get(name)
+        state.step()
+
+    def finish(self) -> None:
+        """Re-estimates batch norm if a stream asks for it, and sets the network to evaluation mode."""
+        if any(stream.batch_norm == "recalibrate" for stream in self.plan.streams):
+            clean = self.examples[self.plan.task.name].x
+            reestimate(self.network, clean.split(500))
+        self.network.eval()
+        for parameter in self.network.parameters():
+            parameter.grad = None

@@ -1,0 +1,40 @@
+"""A finished training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from guardclash.plan.plan import Plan, Predict
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network with the plan that made it and the answers that it serves."""
+
+    plan: Plan
+    seed: int
+    network: nn.Module
+    """In evaluation mode."""
+    predict: Predict
+    """Images [N, C, H, W] in [0, 1] to logits [N, classes], as deployed (through every mechanism's `serve`)."""
+
+
+def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
+    """Batched inference without gradients; the answers lie on the CPU."""
+
+    @torch.no_grad()
+    def predict(x: Tensor) -> Tensor:
+        device = next(network.parameters()).device
+        batches = x.split(batch_size)
+        answers = [network(batch.to(device).contiguous(memory_format=torch.channels_last)).cpu() for batch in batches]
+        return torch.cat(answers) if answers else network(x.to(device)).cpu()
+
+    return predict
+
+
+def accuracy(predict: Predict, x: Tensor, y: Tensor) -> float:
+    """Share of images whose most likely class is their label, in [0, 1] (equation 1)."""
+    return (predict(x).argmax(1) == y).double().mean().item()
