@@ -59,8 +59,14 @@ def test_the_easy_side_of_tost_is_kept():
 
 @pytest.mark.parametrize(
     ("mean", "std", "t", "p_greater"),
-    [(0.091, 0.01, 25.6144, 5.07e-10), (0.11, 0.01, 31.6228, 7.76e-11), (0.19, 0.01, 56.9210, 4.01e-13)]
-    + [(0.001, 0.001, -28.4605, 1), (0.000, 0.001, -31.6228, 1), (0.003, 0.002, -11.0680, 1)],
+    [
+        (0.091, 0.01, 25.6144, 5.07e-10),
+        (0.11, 0.01, 31.6228, 7.76e-11),
+        (0.19, 0.01, 56.921, 4.01e-13),
+        (0.001, 0.001, -28.4605, 1),
+        (0.0, 0.001, -31.6228, 1),
+        (0.003, 0.002, -11.068, 1),
+    ],
 )
 def test_one_sample_against_the_radioactive_threshold(mean, std, t, p_greater):
     test = one_sample(Sample.of(mean, std, 10), 0.01)
@@ -120,7 +126,7 @@ def test_one_sample_agrees_with_scipy(a, value):
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=12)
 def test_holm_agrees_with_statsmodels(p_values):
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
 
@@ -176,6 +182,7 @@ def test_rounding_is_no_spread():
     noisy = Sample((0.1 + 0.2, 0.3, 0.3))
     assert noisy.std > 0
     assert welch(noisy, Sample((0.3, 0.3))).p == 1
+    assert welch(Sample((0.1 + 0.2,) * 3), Sample((0.3, 0.3))).p == 1
 
 
 def test_spread_on_one_side_only():
@@ -198,8 +205,10 @@ def test_p_values_ignore_units(a, b, factor, shift):
 @settings(deadline=None, max_examples=40)
 def test_replicates_needed_agrees_with_statsmodels(distance, std, alpha):
     needed = replicates_needed(-distance, (std,), alpha)
-    power = lambda n: TTestPower().power(distance / std, n, alpha, alternative="larger")  # noqa: E731
-    assume(all(math.isfinite(power(n)) for n in (2, needed or 1000)))
+
+    def power(n: int) -> float:
+        return TTestPower().power(distance / std, n, alpha, alternative="larger")
+
     if needed is None:
         assert power(1000) < 0.8 + 1e-6
     else:

@@ -1,14 +1,14 @@
 """The command line: list, plan, run, status, report, show, export, data.
 
-Mistakes of the user's end with exit code 2 and one message, an interrupted run with 130. Commands that only read results do not
-import torch.
+Mistakes of the user's end with exit code 2 and one message, an interrupted run with 130. Commands that only read
+results do not import torch, which is why imports stand inside the commands.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,14 +31,14 @@ app.add_typer(data, name="data")
 out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
-class RuleName(str, Enum):
+class RuleName(StrEnum):
     """The two rules for verdicts."""
 
     paper = "paper"
     strict = "strict"
 
 
-class Format(str, Enum):
+class Format(StrEnum):
     """Forms of a report."""
 
     text = "text"

@@ -1,7 +1,8 @@
 """Composition: a plan and a combination of mechanisms become one plan, stage by stage.
 
-Stages go over all mechanisms, not mechanisms over all stages, so that {wm, dpsgd} and {dpsgd, wm} give the same plan: first
-every mechanism has its data, then the network is rewritten, and only then are the streams treated, all of them known.
+Stages go over all mechanisms, not mechanisms over all stages, so that {wm, dpsgd} and {dpsgd, wm} give the same plan:
+first every mechanism has its data, then the network is rewritten, and only then are the streams treated, all of them
+known.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ STAGES: dict[str, dict[str, str]] = {
     "objective": {"objectives": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
 }
-"""Which stage may change which field, and whether several mechanisms may change it (MANY: they stack, in the order of the
-combination) or only one (ONE: a second one is a clash). `data` and `architecture` edit the plan, the others each stream."""
+"""Which stage may change which field, and whether several mechanisms may change it (MANY: they stack, in the order of
+the combination) or only one (ONE: a second one is a clash). `data` and `architecture` edit the plan, the others each
+stream."""
 
 
 class Clash(Exception):
@@ -45,7 +47,8 @@ def compose(plan: Plan, combination: Sequence[Mechanism]) -> Plan:
         combination: Mechanisms; the empty one gives the plan back.
 
     Returns:
-        The composed plan. A mechanism that changes nothing (a post-hoc one, or `on=()`) leaves it equal, and so its key.
+        The composed plan. A mechanism that changes nothing (a post-hoc one, or `on=()`) leaves it equal, and so its
+        key.
 
     Raises:
         Clash: If two mechanisms set the same exclusive field of the same stream, or add a stream of the same name.

@@ -14,8 +14,9 @@ from guardclash.training.trained import Trained
 class Mechanism:
     """A protection as a frozen value: its fields are its hyperparameters, its docstring is its card.
 
-    A concrete mechanism overrides some of the eight methods below, named after the stages of a training; each returns an
-    edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen dataclasses as well.
+    A concrete mechanism overrides some of the eight methods below, named after the stages of a training; each returns
+    an edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen dataclasses as
+    well.
     """
 
     name: ClassVar[str]

@@ -23,7 +23,7 @@ from guardclash.studies.trials import ComposedCell, compose_study
 
 
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
-    """Tables of the cells with what each still needs, what they share, clashes, and the time that the whole will take."""
+    """Tables of what each cell still needs, what they share, clashes, and the time that the whole will take."""
     composed = compose_study(study)
     jobs = waves(composed, site.store)
     missing = trials_of(jobs, site.store)

@@ -92,9 +92,7 @@ def criterion_from(data: Any, where: object = "criterion") -> Criterion:
         MaxDrop(threshold=0.3)
     """
     if not isinstance(data, Mapping) or len(data) != 1:
-        raise UserError(
-            "a criterion is one kind with one number", where=where, got=data, allowed="{max_drop = 0.3}"
-        )
+        raise UserError("a criterion is one kind with one number", where=where, got=data, allowed="{max_drop = 0.3}")
     ((kind, number),) = data.items()
     if kind not in KINDS:
         raise UserError("no such criterion", where=where, got=kind, mend=suggestion(str(kind), KINDS))
@@ -130,13 +128,9 @@ class Metric:
         unsuited = Ceiling | MaxGrowth if self.higher_is_better else Floor
         if isinstance(self.criterion, unsuited):
             direction = "high" if self.higher_is_better else "low"
-            raise UserError(
-                f"no such criterion for what should be {direction}", where=self.name, got=self.criterion
-            )
+            raise UserError(f"no such criterion for what should be {direction}", where=self.name, got=self.criterion)
         if isinstance(self.criterion, MaxGrowth) and self.log10:
-            raise UserError(
-                "a logarithm does not grow by a factor", where=self.name, mend="Use max_drop, in decades"
-            )
+            raise UserError("a logarithm does not grow by a factor", where=self.name, mend="Use max_drop, in decades")
         if self.log10 and isinstance(self.criterion, Absolute) and self.criterion.threshold >= 0:
             raise UserError(
                 "the threshold of a log10 p-value is negative",
@@ -179,9 +173,7 @@ def metric_from(data: Mapping[str, Any]) -> Metric:
             }
         )
     except (KeyError, TypeError) as error:
-        raise UserError(
-            "not a metric", where=data.get("name", "metric"), got=dict(data), mend=str(error)
-        ) from error
+        raise UserError("not a metric", where=data.get("name", "metric"), got=dict(data), mend=str(error)) from error
 
 
 ACCURACY = Metric("accuracy", "φ_ACC", MaxDrop(0.10), title="test accuracy")

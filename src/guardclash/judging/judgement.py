@@ -218,9 +218,7 @@ def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
 def _against_limit(judged: Judgement, to_limit: Estimate, beyond: bool, stds: tuple[float, ...]) -> Judgement:
     """The one-sided tests of a signed distance to the limit, shared by both kinds of criteria."""
     test = t_test(to_limit)
-    good, bad = (
-        (test.p_greater, test.p_less) if judged.metric.higher_is_better else (test.p_less, test.p_greater)
-    )
+    good, bad = (test.p_greater, test.p_less) if judged.metric.higher_is_better else (test.p_less, test.p_greater)
     if to_limit.error == 0:
         good, bad = float(beyond), float(not beyond)  # the limit itself is still admissible
     raw = replace(judged.raw, noninferior=_known(good), inferior=_known(bad))

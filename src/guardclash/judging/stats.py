@@ -47,16 +47,10 @@ class Sample:
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.values)
         if not all(math.isfinite(value) for value in values):
-            raise UserError(
-                "a sample holds finite numbers only", got=values, mend="Build it by Metric.sample"
-            )
+            raise UserError("a sample holds finite numbers only", got=values, mend="Build it by Metric.sample")
         mean, std, n = self.summary or _summary(values)
-        for name, value in {
-            "values": values,
-            "mean": mean,
-            "std": std if n > 1 else math.nan,
-            "n": n,
-        }.items():
+        facts = {"values": values, "mean": mean, "std": std if n > 1 else math.nan, "n": n}
+        for name, value in facts.items():
             object.__setattr__(self, name, value)
 
     @classmethod
@@ -64,9 +58,7 @@ class Sample:
         """A sample of which only mean, standard deviation (of one replicate: ignored) and count are known."""
         std = std if n > 1 else 0.0
         if not (math.isfinite(mean) and 0 <= std < math.inf and n >= 1):
-            raise UserError(
-                "no such sample", got=(mean, std, n), allowed="a finite mean, 0 <= std < inf, n >= 1"
-            )
+            raise UserError("no such sample", got=(mean, std, n), allowed="a finite mean, 0 <= std < inf, n >= 1")
         return cls((), (float(mean), float(std), n))
 
     def shifted(self, amount: float) -> Sample:
@@ -140,9 +132,8 @@ def t_test(estimate: Estimate, value: float = 0.0) -> TTest:
         on = abs(gap) <= TOLERANCE * max(abs(estimate.value), abs(value))
         t = 0.0 if on else math.copysign(math.inf, gap)
         return TTest(t, estimate.df, float(on), float(t >= 0), float(t <= 0))
-    from scipy.special import (
-        stdtr,
-    )  # here, because importing it takes longer than all else that a report needs
+    # Imported where it is used: it takes longer than all else that reading a report needs.
+    from scipy.special import stdtr
 
     t = gap / estimate.error
     less, greater = float(stdtr(estimate.df, t)), float(stdtr(estimate.df, -t))

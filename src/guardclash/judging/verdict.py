@@ -85,6 +85,7 @@ def judge_accuracy(
     criterion: Criterion | None = ACCURACY.criterion,
     alpha: float = 0.05,
     *,
+    metric: Metric = ACCURACY,
     asked: tuple[int, int] = (1, 1),
 ) -> Judgement:
     """Judges the accuracy of a combination against the lowest of its mechanisms' own accuracies (equation 9).
@@ -97,13 +98,19 @@ def judge_accuracy(
         together: Accuracy of the combination.
         criterion: What is demanded.
         alpha: Level of every test.
+        metric: Accuracy as a record describes it, or another shared metric of which more is better.
         asked: Replicates planned for each baseline and together.
+
+    Raises:
+        UserError: Less of the metric is better, so that the lowest baseline is not the worst.
     """
+    if not metric.higher_is_better:
+        raise UserError("the shared metric must be one of which more is better", where=metric.name)
     measured = {name: sample for name, sample in baselines.items() if sample.n}
     against = lowest(measured) if measured else min(baselines, default="")
     others = tuple((name, sample.mean) for name, sample in measured.items() if name != against)
     alone = measured.get(against)
-    judged = judge(ACCURACY, criterion, alone, together, alpha, against=against, others=others, asked=asked)
+    judged = judge(metric, criterion, alone, together, alpha, against=against, others=others, asked=asked)
     if not isinstance(criterion, Relative):
         return judged
     short = [name for name, sample in baselines.items() if name != against and sample.n < asked[0]]
@@ -129,25 +136,20 @@ def corrected(verdicts: Sequence[Verdict], correction: Correction = "holm") -> t
         UserError: No such correction.
     """
     if correction not in get_args(Correction):
-        raise UserError(
-            "no such correction", got=correction, mend=suggestion(str(correction), get_args(Correction))
-        )
+        raise UserError("no such correction", got=correction, mend=suggestion(str(correction), get_args(Correction)))
     if correction == "none":
         return tuple(verdicts)
     judgements = [judgement for verdict in verdicts for judgement in verdict.judgements]
     columns = [_family(judgements, field.name) for field in fields(PValues)]
     adjusted = iter([PValues(*row) for row in zip(*columns, strict=True)])
     return tuple(
-        replace(v, judgements=tuple(replace(j, adjusted=next(adjusted)) for j in v.judgements))
-        for v in verdicts
+        replace(v, judgements=tuple(replace(j, adjusted=next(adjusted)) for j in v.judgements)) for v in verdicts
     )
 
 
 def _family(judgements: Sequence[Judgement], question: str) -> list[float | None]:
     """Adjusted p-values of one question; the untested count as p = 1, so that the family keeps its size."""
-    raw = {
-        i: getattr(j.chosen, question) for i, j in enumerate(judgements) if question in _questions(j.metric)
-    }
+    raw = {i: getattr(j.chosen, question) for i, j in enumerate(judgements) if question in _questions(j.metric)}
     adjusted = dict(zip(raw, holm([1.0 if p is None else p for p in raw.values()]), strict=True))
     return [adjusted[i] if raw.get(i) is not None else None for i in range(len(judgements))]
 

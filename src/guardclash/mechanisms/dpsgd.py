@@ -17,7 +17,8 @@ from guardclash.plan.plan import Context, Plan, Stream
 from guardclash.plan.samplers import Poisson
 from guardclash.training.trained import Trained
 
-# Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only tighten.
+# Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only
+# tighten.
 ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64)) + [64, 80, 96, 128, 192, 256, 384, 512, 768, 1024]
 
 
@@ -50,7 +51,7 @@ def epsilon_spent(noise_multiplier: float, rate: float, steps: int, delta: float
 
 @lru_cache(maxsize=1024)
 def calibrated_noise(epsilon: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier (to 4 digits) that spends at most epsilon, by bisection; never the side above it."""
+    """The smallest noise multiplier (to 4 digits) that spends at most epsilon, by bisection from the safe side."""
     low, high = 0.0, 1.0
     while epsilon_spent(high, rate, steps, delta, accountant) > epsilon:
         low, high = high, 2 * high
@@ -78,11 +79,12 @@ def _without_batch_norm_and_dropout(plan: Plan) -> Plan:
 
 @dataclass(frozen=True)
 class DPSGD(Mechanism):
-    """Differentially private SGD: bounds what any one example can do to the model, by clipping, noise and Poisson sampling.
+    """Differentially private SGD: clipping, noise and Poisson sampling bound what one example can do to the model.
 
-    Batch norm becomes group norm and dropout goes, both visible in the plan. `on=("task",)` is the paper's relaxed variant
-    (section 7): other streams are trained by the plan's plain optimizer with momentum of its own, and are not covered.
-    Epsilon is worked out per stream, since the streams' examples are different people's: see docs/design/privacy.md.
+    Batch norm becomes group norm and dropout goes, both visible in the plan. `on=("task",)` is the paper's relaxed
+    variant (section 7): other streams are trained by the plan's plain optimizer with momentum of its own, and are not
+    covered. Epsilon is worked out per stream, since the streams' examples are different people's: see
+    docs/design/privacy.md.
     """
 
     name: ClassVar[str] = "dpsgd"
@@ -106,8 +108,8 @@ class DPSGD(Mechanism):
     accountant: str = "rdp"
     """"rdp" (for replication) or "prv"."""
     noise: str = "shared"
-    """"shared": every covered stream has the reference stream's noise multiplier, as one optimizer has (the published code);
-    "per_stream": each is calibrated to the budget by itself."""
+    """"shared": every covered stream has the reference stream's noise multiplier, as one optimizer has (the published
+    code); "per_stream": each is calibrated to the budget by itself."""
     learning_rate: float | None = None
     """Largest learning rate on covered streams; None: the recipe's."""
 

@@ -58,10 +58,10 @@ class TriggerSet:
 
 
 def log10_verification_p(errors: int, triggers: int, classes: int) -> float:
-    """log10 of the chance that a guesser makes at most so many errors on the trigger set (equation 3), exact in log space.
+    """log10 of the chance that a guesser makes at most so many errors on the trigger set (equation 3).
 
     Args:
-        errors: Wrong answers on the trigger set: an integer count, since floor(e * |D_T|) is off by one in floating point.
+        errors: Wrong answers on the trigger set, counted: floor(e * |D_T|) is off by one in floating point.
         triggers: Size of the trigger set.
         classes: Number of classes m; the guesser is right with probability 1 / m.
 
@@ -91,12 +91,13 @@ def log10_verification_p(errors: int, triggers: int, classes: int) -> float:
 class Watermark(Mechanism):
     """Backdoor watermark: an out-of-distribution trigger set, learnt beside the task, proves whose model it is.
 
-    The model is trained on D_T as well as on its task; an owner who finds a suspect queries it with D_T. The accuracy there
-    is phi_WM (equation 2), and V (equation 3) is the chance that a model without the watermark does as well by guessing; that
-    null holds for random labels only.
+    The model is trained on D_T as well as on its task; an owner who finds a suspect queries it with D_T. The accuracy
+    there is phi_WM (equation 2), and V (equation 3) is the chance that a model without the watermark does as well by
+    guessing; that null holds for random labels only.
 
-    With its defaults this is the published training (sections 2.2 and 6): 100 triggers in batches of 16, one pass after each
-    epoch, through the task's own optimizer, moving batch norm's running statistics. The last matters: see docs/pitfalls.md.
+    With its defaults this is the published training (sections 2.2 and 6): 100 triggers in batches of 16, one pass
+    after each epoch, through the task's own optimizer, moving batch norm's running statistics. The last matters: see
+    docs/pitfalls.md.
     """
 
     name: ClassVar[str] = "wm"

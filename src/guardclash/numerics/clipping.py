@@ -1,75 +1,79 @@
-"""The sum of clipped per-example gradients, DP-SGD's inner step, without one gradient per example and layer."""
+"""The sum of clipped per-example gradients: the inner step of DP-SGD (Abadi et al. 2016, algorithm 1).
+
+Book-keeping (Bu et al. 2023, "Differentially private optimization on large model at small cost"): one forward pass, in
+which the input of each layer is kept, and one backward pass for the gradients of activations only. As the gradient of
+a layer's output arrives, the per-example gradients of its parameters are formed from it and the kept input, or, for
+a matrix, just kept as two factors that give its norm and its clipped sum. Autograd forms no parameter gradient.
+"""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
-from torch.utils._pytree import tree_leaves
 
 from guardclash.errors import UserError
-from guardclash.numerics.clipping_layers import Factors, rule_of
+from guardclash.numerics.clipping_recording import Recording
 
 
 class Clipped(NamedTuple):
+    """A clipped sum of gradients.
+
+    Fields:
+        total: Parameter name -> sum over the examples of min(1, clip / norm) times the example's gradient, shaped as
+            the parameter. One entry for each trainable parameter.
+        norms: [B], each example's gradient norm over all trainable parameters, before clipping.
+    """
+
     total: dict[str, Tensor]
     norms: Tensor
 
 
-class _Parameter:
-    def __init__(self, parameter):
-        self.shape=parameter.shape; self.dense=None; self.factors=[]
-    def add(self, g):
-        if isinstance(g, Factors): self.factors.append(g)
-        else: self.dense = g if self.dense is None else self.dense + g
-    def _join(self):
-        return Factors(*(torch.cat(p,1) if len(self.factors)>1 else p[0] for p in zip(*self.factors)))
-    def norms(self):
-        if self.factors and self.dense is not None:
-            f=self._join(); self.factors=[]; self.add((f.left.mT@f.right).view(-1,*self.shape))
-        if self.factors:
-            f=self._join()
-            return ((f.left@f.left.mT)*(f.right@f.right.mT)).sum((1,2))
-        o=_order(self.dense)
-        return torch.linalg.vector_norm(self.dense.permute(o).flatten(1),dim=1).square()
-    def total(self,c):
-        if self.factors:
-            f=self._join()
-            return (f.left*c[:,None,None]).flatten(0,1).mT@f.right.flatten(0,1)
-        o=_order(self.dense); d=self.dense.permute(o)
-        v=(c@d.flatten(1)).view(d.shape[1:])
-        inv=[o.index(i)-1 for i in range(1,len(o))]
-        return v.permute(inv)
-def _order(t):
-    return [0]+sorted(range(1,t.dim()),key=lambda i:-t.stride(i))
+def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -> Clipped:
+    """Clips each example's gradient to a norm of at most `clip` and sums over the examples.
 
-def clipped_sum(network, losses, clip):
-    names={id(p):n for n,p in network.named_parameters() if p.requires_grad}
-    book={id(p):_Parameter(p) for p in network.parameters() if p.requires_grad}
-    calls={}
-    roots=[]
-    def record(module, forward, x):
-        edge_in = get_gradient_edge(x) if x.requires_grad else None
-        y=forward(x)
-        def hook(g):
-            for p,c in rule_of(module)(module,x,g):
-                if p is not None: book[id(p)].add(c)
-        y.register_hook(hook)
-        if edge_in is None: roots.append(get_gradient_edge(y))
-        return y
-    mods=[m for m in network.modules() if rule_of(m)]
-    for m in mods: m.forward=partial(record,m,m.forward)
-    try: v=losses()
-    finally:
-        for m in mods: del m.forward
-    torch.autograd.grad(v.sum(),roots)
+    Exact up to rounding for every network whose layers treat the examples independently. Linear, convolution, group
+    and layer norm layers have rules of their own; any other module with parameters runs once more, vectorised over
+    the examples by `torch.func`. Layers may be used several times and may share parameters. The sums of the parts of
+    a batch add up to that of the batch. Neither `.grad` nor the network is changed.
+
+    Args:
+        network: The network. Frozen parameters do not count.
+        losses: Runs `network`, once or several times, and returns one loss per example, [B]; B may be 0. In each run
+            the inputs and outputs of all layers must have the B examples, in this order, along their first axis, and
+            the loss of an example must depend on this example only.
+        clip: Largest norm of an example's gradient, > 0; infinity clips nothing.
+
+    Returns:
+        The clipped sum and the norms; zeros for a parameter that the losses do not depend on.
+
+    Raises:
+        UserError: If a layer mixes the examples, if a parameter is used in a way that cannot be followed, or if
+            something was changed in place that is still needed.
+    """
+    if not clip > 0:
+        raise UserError("the clipping norm must be positive", where="clip", got=clip, allowed="> 0")
+    _refuse_batch_norm(network)
+    recording = Recording(network)
+    with torch.enable_grad(), recording.hooks():
+        values = losses()
+    if not isinstance(values, Tensor) or values.dim() != 1:
+        got = tuple(values.shape) if isinstance(values, Tensor) else values
+        raise UserError("the losses are not one number per example", where="losses", got=got, allowed="shape [B]")
+    gathered = recording.gather(values)
     with torch.no_grad():
-        norms=sum(b.norms() for b in book.values()).sqrt()
-        c=(clip/norms).clamp(max=1)
-        return Clipped({names[k]:b.total(c) for k,b in book.items()},norms)
+        squares = [parameter.squared_norms().to(values.dtype) for parameter in gathered.values()]
+        norms = torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(values)
+        factors = (clip / norms).clamp(max=1)
+        return Clipped({name: parameter.weighted_sum(factors) for name, parameter in gathered.items()}, norms)
+
+
+def _refuse_batch_norm(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
+            raise UserError(
+                f"the batch norm layer {name!r} mixes the examples of a batch, which then have no gradients of their own",
+                mend="Replace it by a group norm (torch.nn.GroupNorm), or put it in evaluation mode.",
+            )

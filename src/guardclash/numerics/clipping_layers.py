@@ -1,156 +1,142 @@
 """Per-example parameter gradients of single layers, from a layer's input and the gradient of its output.
 
-A rule takes a layer, its input and the gradient of the loss with respect to its output, both with the examples along
-the first axis, and yields the parameters of the layer with their per-example gradients. A gradient is either a
-tensor [examples, *parameter shape] or, for a matrix, a pair of `Factors` whose product it is (book-keeping, Bu et
-al. 2023, "Differentially private optimization on large model at small cost").
+A rule takes a layer, its input and the gradient of the losses with respect to its output, both with the examples
+along the first axis, and yields each parameter of the layer with its per-example gradients.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from guardclash.numerics.clipping_gradients import Factors
 
-class Factors(NamedTuple):
-    """Per-example gradients of a matrix that are never formed: that of example b is `left[b].T @ right[b]`.
-
-    Fields:
-        left: Gradients of the outputs, [examples, terms, rows of the matrix].
-        right: Inputs that they belong to, [examples, terms, columns of the matrix].
-    """
-
-    left: Tensor
-    right: Tensor
-
-
-Gradients = Iterator[tuple[nn.Parameter | None, "Tensor | Factors"]]
+Gradients = Iterator[tuple[Tensor | None, Tensor | Factors]]
+Rule = Callable[[Any, Tensor, Tensor], Gradients]
 
 
 def linear(layer: nn.Linear, inputs: Tensor, outgrad: Tensor) -> Gradients:
     """Weight and bias of a linear layer on inputs [examples, ..., features]."""
-    rows = outgrad.reshape(len(inputs), -1, layer.out_features)
-    columns = inputs.reshape(len(inputs), -1, layer.in_features)
-    terms, size = rows.shape[1], layer.weight.numel()
-    # Factors need their own storage and two Gram matrices per example.
-    factored = terms * (layer.in_features + layer.out_features) + 2 * terms**2 < size
-    yield layer.weight, Factors(rows, columns) if factored else rows.mT @ columns
-    yield layer.bias, rows.sum(1)
+    left = outgrad.reshape(len(inputs), -1, layer.out_features)
+    right = inputs.reshape(len(inputs), -1, layer.in_features)
+    factored = Factors.worthwhile(left.shape[1], layer.out_features, layer.in_features)
+    yield layer.weight, Factors(left, right) if factored else left.mT @ right
+    yield layer.bias, left.sum(1)
 
 
 def layer_norm(layer: nn.LayerNorm, inputs: Tensor, outgrad: Tensor) -> Gradients:
     """Scale and shift of a layer norm."""
     normal = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
     shape = (len(inputs), -1, *layer.normalized_shape)
-    yield layer.weight, (normal * outgrad).reshape(shape).sum(1)
+    yield layer.weight, normal.mul_(outgrad).reshape(shape).sum(1)
     yield layer.bias, outgrad.reshape(shape).sum(1)
 
 
 def group_norm(layer: nn.GroupNorm, inputs: Tensor, outgrad: Tensor) -> Gradients:
-    """Scale and shift of a group norm."""
-    normal = functional.group_norm(inputs, layer.num_groups, eps=layer.eps)
-    shape = (*inputs.shape[:2], -1)
-    yield layer.weight, torch.linalg.vecdot(normal.reshape(shape), outgrad.reshape(shape))
-    yield layer.bias, outgrad.reshape(shape).sum(2)
+    """Scale and shift of a group norm, in chunks of examples so that the normalised input stays in the cache."""
+    scale, shift = inputs.new_empty(2, *inputs.shape[:2])
+    for part in _chunks(inputs, inputs[:1].numel()):
+        gradient = outgrad[part]
+        normal = functional.group_norm(inputs[part], layer.num_groups, eps=layer.eps)
+        scale[part] = normal.mul_(gradient).reshape(*gradient.shape[:2], -1).sum(2)
+        shift[part] = gradient.reshape(*gradient.shape[:2], -1).sum(2)
+    yield layer.weight, scale
+    yield layer.bias, shift
 
 
 def convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor, outgrad: Tensor) -> Gradients:
-    """Weight and bias of a convolution."""
+    """Weight and bias of a convolution in one to three dimensions, with zero padding."""
     yield layer.weight, _convolution_weight(layer, inputs, outgrad)
     yield layer.bias, outgrad.flatten(2).sum(2)
 
 
 def _convolution_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
-    """One batched matrix product of output gradients and input windows per chunk of examples.
+    """Weight gradients: one batched product of output gradients and input windows per chunk of examples.
 
-    The windows of a chunk are copied into one buffer that is used again for each chunk; it is about the size of a
-    CPU's second-level cache, which was the fastest of the sizes tried. Either the channels of a window or the
-    positions of the windows lie next to each other in it, whichever makes the longer runs to copy.
+    The windows of a chunk are copied into one buffer, used again for the next chunk. In it either the values of a
+    window or the positions of the windows lie next to each other, whichever makes longer runs to copy.
     """
     groups, positions = layer.groups, outgrad.shape[2:]
     window = (*layer.kernel_size, inputs.shape[1] // groups)
     size, area, outputs = math.prod(window), math.prod(positions), layer.out_channels // groups
-    budget = 2**21 if inputs.device.type == "cpu" else 2**28
-    chunk = max(1, min(len(inputs), budget // (groups * area * size * inputs.element_size())))
-    channels_inner = math.prod(window[-2:]) >= positions[-1]
-    interior, windows = _padded_windows(layer, inputs, positions, chunk, channels_inner)
-    if channels_inner:
-        buffer = torch.empty_like(windows, memory_format=torch.contiguous_format)
-        columns = buffer.view(chunk * groups, area, size)
-    else:
-        windows = windows.permute(0, 1, *range(2 + len(positions), windows.dim()), *range(2, 2 + len(positions)))
-        buffer = torch.empty_like(windows, memory_format=torch.contiguous_format)
-        columns = buffer.view(chunk * groups, size, area).mT
-    gradient = inputs.new_empty(len(inputs) * groups, outputs, size)
-    for start in range(0, len(inputs), chunk):
-        part = slice(start, start + chunk)
+    parts = _chunks(inputs, groups * area * size)
+    window_inner = math.prod(window[-2:]) >= positions[-1]
+    interior, windows = _padded_windows(layer, inputs, positions, len(inputs[parts[0]]), channels_last=window_inner)
+    if not window_inner:
+        windows = windows.movedim(tuple(range(2, 2 + len(positions))), tuple(range(-len(positions), 0)))
+    buffer = inputs.new_empty(windows.shape)
+    matrices = buffer.view(-1, area, size) if window_inner else buffer.view(-1, size, area).mT
+    gradients = inputs.new_empty(len(inputs), groups, outputs, size)
+    for part in parts:
         count = len(inputs[part])
         interior[:count].copy_(inputs[part])
         buffer[:count].copy_(windows[:count])
-        rows = outgrad[part].reshape(count * groups, outputs, area)
-        out = gradient[start * groups : (start + count) * groups]
-        torch.bmm(rows, columns[: count * groups], out=out)
-    return gradient.view(len(inputs), layer.out_channels, *window).movedim(-1, 2)
+        rows = outgrad[part].reshape(-1, outputs, area)
+        torch.bmm(rows, matrices[: count * groups], out=gradients[part].view(-1, outputs, size))
+    return gradients.view(len(inputs), layer.out_channels, *window).movedim(-1, 2)
 
 
 def _padded_windows(
-    layer: Any, inputs: Tensor, positions: torch.Size, chunk: int, channels_inner: bool
+    layer: Any, inputs: Tensor, positions: torch.Size, count: int, channels_last: bool
 ) -> tuple[Tensor, Tensor]:
-    """Room for padded inputs of `chunk` examples: its interior, and a view of all windows of it.
+    """Zeros for the padded inputs of `count` examples, seen in two ways.
 
     Returns:
-        The interior, [chunk, channels, *spatial], and the windows, [chunk, groups, *positions, *kernel, channels of
-        a group], which share the same memory.
+        The interior, where the inputs belong, [count, channels, *spatial], and all windows,
+        [count, groups, *positions, *kernel, channels of a group].
     """
     channels, spatial = inputs.shape[1], inputs.shape[2:]
-    padding = _padding(layer)
-    padded_spatial = [length + sum(pair) for length, pair in zip(spatial, padding, strict=True)]
-    if channels_inner:
-        padded = inputs.new_zeros(chunk, *padded_spatial, channels).movedim(-1, 1)
+    before, after = _padding(layer)
+    lengths = [sum(sizes) for sizes in zip(before, spatial, after, strict=True)]
+    if channels_last:
+        padded = inputs.new_zeros(count, *lengths, channels).movedim(-1, 1)
     else:
-        padded = inputs.new_zeros(chunk, channels, *padded_spatial)
-    inner = [slice(before, before + length) for (before, _), length in zip(padding, spatial, strict=True)]
+        padded = inputs.new_zeros(count, channels, *lengths)
+    interior = padded
+    for axis, (start, length) in enumerate(zip(before, spatial, strict=True), start=2):
+        interior = interior.narrow(axis, start, length)
     example, channel, *steps = padded.stride()
-    each = channels // layer.groups
+    width = channels // layer.groups
+    strides = [step * stride for step, stride in zip(steps, layer.stride, strict=True)]
+    dilations = [step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)]
     windows = padded.as_strided(
-        (chunk, layer.groups, *positions, *layer.kernel_size, each),
-        (
-            example,
-            each * channel,
-            *(step * stride for step, stride in zip(steps, layer.stride, strict=True)),
-            *(step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)),
-            channel,
-        ),
+        (count, layer.groups, *positions, *layer.kernel_size, width),
+        (example, width * channel, *strides, *dilations, channel),
     )
-    return padded[(slice(None), slice(None), *inner)], windows
+    return interior, windows
 
 
-def _padding(layer: Any) -> list[tuple[int, int]]:
+def _padding(layer: Any) -> tuple[list[int], list[int]]:
     """Zeros before and after the input along each spatial axis."""
     if layer.padding == "valid":
-        return [(0, 0) for _ in layer.kernel_size]
+        none = [0] * len(layer.kernel_size)
+        return none, none
     if layer.padding == "same":
         totals = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
-        return [(total // 2, total - total // 2) for total in totals]
-    return [(amount, amount) for amount in layer.padding]
+        return [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return list(layer.padding), list(layer.padding)
 
 
-def rule_of(layer: nn.Module) -> Callable[[Any, Tensor, Tensor], Gradients] | None:
-    """The rule of a layer; None where only the general way of `torch.func` will do.
+def _chunks(inputs: Tensor, numbers: int) -> list[slice]:
+    """Slices of the examples such that a chunk's buffer stays in a CPU's second-level cache.
 
-    Types are compared exactly: a subclass may compute something else.
+    Args:
+        inputs: What is split along its first axis.
+        numbers: Numbers that the buffer holds for each example.
     """
-    if isinstance(getattr(layer, "padding_mode", "zeros"), str) and getattr(layer, "padding_mode", "zeros") != "zeros":
-        return None
-    return _RULES.get(type(layer))
+    budget = 2**20 if inputs.device.type == "cpu" else 2**28
+    step = max(1, budget // max(1, numbers * inputs.element_size()))
+    return [slice(start, start + step) for start in range(0, len(inputs), step)]
 
 
-_RULES: dict[type, Callable[[Any, Tensor, Tensor], Gradients]] = {
+RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
     nn.LayerNorm: layer_norm,
     nn.GroupNorm: group_norm,
@@ -158,3 +144,47 @@ _RULES: dict[type, Callable[[Any, Tensor, Tensor], Gradients]] = {
     nn.Conv2d: convolution,
     nn.Conv3d: convolution,
 }
+
+
+def rule_of(layer: nn.Module) -> Rule | None:
+    """The rule of a layer, None where only `by_vmap` will do.
+
+    A subclass may compute something else, so types must match exactly; padding by other than zeros and weights that
+    are computed from other parameters are not covered by the rules either.
+    """
+    plain = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
+    zeros = getattr(layer, "padding_mode", "zeros") == "zeros"
+    return RULES.get(type(layer)) if plain and zeros else None
+
+
+def by_vmap(layer: nn.Module, arguments: tuple[Any, dict[str, Any]], position: int, outgrad: Tensor) -> Gradients:
+    """Gradients of any layer that treats examples independently: the layer runs again for each example, vectorised.
+
+    Args:
+        layer: The layer, in the state that it ran in.
+        arguments: The positional and named arguments of its call. Tensors whose first axis is as long as that of
+            `outgrad` hold one entry per example, all others belong to all examples.
+        position: Which of the tensors in the output `outgrad` belongs to.
+        outgrad: [examples, ...], the gradient of that output.
+    """
+    parameters = {name: p for name, p in layer.named_parameters() if p.requires_grad}
+    leaves, structure = tree_flatten(arguments)
+    leaves = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
+    split = [isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == len(outgrad) for leaf in leaves]
+
+    def gradients(gradient: Tensor, *entries: Tensor) -> dict[str, Tensor]:
+        rest = iter(entries)
+        whole = [next(rest)[None] if own else leaf for own, leaf in zip(split, leaves, strict=True)]
+        args, kwargs = tree_unflatten(whole, structure)
+
+        def output(values: dict[str, Tensor]) -> Tensor:
+            outputs = [leaf for leaf in tree_leaves(functional_call(layer, values, args, kwargs))]
+            return outputs[position][0]
+
+        value, pull = vjp(output, parameters)
+        return pull(gradient.to(value.dtype))[0]
+
+    entries = [leaf for own, leaf in zip(split, leaves, strict=True) if own]
+    found = vmap(gradients)(outgrad, *entries)
+    for name, parameter in parameters.items():
+        yield parameter, found[name]

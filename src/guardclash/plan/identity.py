@@ -60,8 +60,8 @@ def describe(value: Any, *, full: bool = False) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _describe_dataclass(value, full)
     raise TypeError(
-        f"{value!r} of type {type(value).__name__} cannot be part of a plan. Use numbers, strings, tuples and frozen dataclasses"
-        " (a dataclass with __call__ instead of a lambda)."
+        f"{value!r} of type {type(value).__name__} cannot be part of a plan. Use numbers, strings, tuples and frozen"
+        " dataclasses (a dataclass with __call__ instead of a lambda)."
     )
 
 
@@ -129,7 +129,7 @@ def refuse_changed_default(recorded: Any, current: Any, where: str) -> None:
         raise UserError(
             f"a default changed since this result was made: {path} was {old!r} and is {new!r} now",
             where=where,
-            mend="Raise `version` of the class whose default changed (old results are then left aside), or restore the default.",
+            mend="Raise `version` of its class (old results are then left aside), or restore the default.",
         )
 
 

@@ -16,7 +16,7 @@ def _flips(count: int, device: torch.device, rng: torch.Generator) -> Tensor:
 
 
 def _resample(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """Images seen through windows: axis scales and shifts [B, 2] (x, y) in units of half the image; bilinear, zeros outside."""
+    """Images seen through windows, bilinear, zeros outside; scales and shifts [B, 2] (x, y) in half images."""
     theta = torch.zeros(len(x), 2, 3, device=x.device)
     theta[:, 0, 0], theta[:, 1, 1] = scale[:, 0], scale[:, 1]
     theta[:, :, 2] = shift
@@ -26,7 +26,7 @@ def _resample(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class FlipAndShift:
-    """Random horizontal flip and a random crop of the image padded by `padding` zeros: the usual CIFAR-10 augmentation."""
+    """Random horizontal flip, and a random crop of the image padded by zeros: the usual augmentation of CIFAR-10."""
 
     padding: int = 4
 
@@ -40,7 +40,7 @@ class FlipAndShift:
 
 @dataclass(frozen=True)
 class FlipAndResizedCrop:
-    """Random horizontal flip and random crop of varying area and aspect, resized back: the published code's augmentation.
+    """Random horizontal flip, and a random crop of varying area and aspect, resized back: the published code's.
 
     A crop takes `smallest` to all of the area at an aspect ratio of 3/4 to 4/3, cut to fit the image.
     """

@@ -50,7 +50,7 @@ def norm_layer(norm: Norm, channels: int, flat: bool = False) -> nn.Module:
 
 @dataclass(frozen=True)
 class CNN:
-    """Two or more 5x5 convolutions, each followed by max pooling by 2, ReLU, normalisation and dropout; then two linear layers.
+    """5x5 convolutions, each followed by max pooling by 2, ReLU, normalisation and dropout; then two linear layers.
 
     With its defaults and inputs of 1x28x28 this is the paper's "4-layer CNN" (1,664,586 parameters; Table 1).
     """

@@ -29,8 +29,8 @@ class SGD:
 
     def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Fresh momentum buffers for the parameters."""
-        rule = {"lr": self.learning_rate, "momentum": self.momentum, "weight_decay": self.weight_decay}
-        return torch.optim.SGD(parameters, foreach=True, **rule)
+        lr, momentum, decay = self.learning_rate, self.momentum, self.weight_decay
+        return torch.optim.SGD(parameters, lr=lr, momentum=momentum, weight_decay=decay, foreach=True)
 
     def adjust(self, state: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
         """Sets learning rate and momentum; a momentum of 0 stays 0 under any schedule."""
@@ -54,12 +54,8 @@ class Adam:
 
     def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Fresh moment estimates for the parameters."""
-        rule = {
-            "lr": self.learning_rate,
-            "betas": (self.beta1, self.beta2),
-            "weight_decay": self.weight_decay,
-        }
-        return torch.optim.Adam(parameters, foreach=True, **rule)
+        lr, betas, decay = self.learning_rate, (self.beta1, self.beta2), self.weight_decay
+        return torch.optim.Adam(parameters, lr=lr, betas=betas, weight_decay=decay, foreach=True)
 
     def adjust(self, state: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
         """Sets learning rate and first coefficient."""

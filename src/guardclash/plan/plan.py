@@ -1,7 +1,7 @@
 """What one training is, as a value: a plan of streams, and the protocols that their parts satisfy.
 
-Every part is a frozen dataclass with a `__call__`, never a closure: that makes a plan printable, hashable, picklable and
-the key under which its result is kept. The tensors are not in the plan; a source says how to get them from a seed.
+Every part is a frozen dataclass with a `__call__`, never a closure: that makes a plan printable, hashable, picklable
+and the key under which its result is kept. The tensors are not in the plan; a source says how to get them.
 """
 
 from __future__ import annotations
@@ -153,9 +153,10 @@ class Stream:
     """Applied to each batch in this order."""
     objectives: tuple[Objective, ...] = (CrossEntropy(),)
     """Their per-example losses are added up."""
-    gradient: Gradient = Mean()
+    gradient: Gradient = Mean()  # noqa: RUF009  (frozen, so one instance can serve all)
     optimizer: Optimizer | None = None
-    """None: the plan's own. Streams with equal optimizers share one state (momentum); an explicit one never shares the plan's."""
+    """None: the plan's own. Streams with equal optimizers share one state (momentum); an explicit one never shares the
+    plan's."""
     cadence: Cadence = "after_epoch"
     """When its batches come: after the task's in each epoch, or spread evenly among them."""
     passes: int = 1

@@ -17,7 +17,7 @@ def _positive(batch_size: int) -> None:
 
 @dataclass(frozen=True)
 class Shuffled:
-    """Every example once per pass, in random order. A last batch of one joins the batch before: batch norm needs two."""
+    """Every example once per pass, in random order. A last batch of one joins the one before: batch norm needs two."""
 
     batch_size: int
 

@@ -27,7 +27,7 @@ def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
 
 
 def export(study: Study, results: Results, rule: Rule, folder: Path) -> tuple[Path, ...]:
-    """Writes results.json (raw values per seed and plans, no weights), verdicts.json and report.txt, to be committed."""
+    """Writes results.json (raw values per seed, plans, no weights), verdicts.json and report.txt, to be committed."""
     store = Store(folder)
     kept = [
         store.keep_json("results.json", results.content),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from rich import box
 from rich.console import Console
@@ -130,38 +130,46 @@ def _own(study: Study, results: Results, cell: Cell, named: Named) -> str:
 
 
 def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
-    """What a reader must know beside the tables: privacy per stream, what is missing, what failed, how many seeds decide."""
-    lines: dict[str, None] = {}
-    for cell in study.cells():
-        entry = results.cell(cell)
-        where = f"{study.recipe_label(cell.recipe)} {braces([study.label(named) for named in cell.combination])}"
-        if entry is None:
-            lines[f"{where}: not run yet."] = None
-            continue
-        for name, facts in entry["facts"].items():
-            lines[f"{where}: {name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."] = None
-        for trial in entry["trials"]:
-            if trial.get("error"):
-                lines[f"{where}: seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"] = None
-    for verdict in found:
-        where = f"{verdict.recipe} {braces(verdict.combination)}"
-        if verdict.missing:
-            lines[f"{where}: still to be measured: " + "; ".join(verdict.missing) + "."] = None
-        for judgement in verdict.judgements:
-            if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
-                needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
-                lines[f"{where}: {judgement.metric.symbol} is undecided; {needed}."] = None
-    recipes = {
-        study.recipe_label(cell.recipe): entry["recipe"] for cell in study.cells() if (entry := results.cell(cell))
-    }
-    for label, recipe in recipes.items():
-        epochs = f"{recipe['epochs']}" + (
-            f" ({recipe['protected_epochs']} protected)" if recipe["protected_epochs"] else ""
+    """What a reader must know beside the tables: privacy spent, what is missing or failed, seeds that would decide."""
+    lines = [line for cell in study.cells() for line in _cell_notes(study, results, cell)]
+    lines += [line for verdict in found for line in _verdict_notes(verdict)]
+    lines += [line for recipe in study.recipes for line in _scale_note(study, results, recipe)]
+    return list(dict.fromkeys(lines))
+
+
+def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[str]:
+    entry = results.cell(cell)
+    where = f"{study.recipe_label(cell.recipe)} {braces(study.label(named) for named in cell.combination)}"
+    if entry is None:
+        yield f"{where}: not run yet."
+        return
+    for name, facts in entry["facts"].items():
+        yield f"{where}: {name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
+    for trial in entry["trials"]:
+        if trial.get("error"):
+            yield f"{where}: seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"
+
+
+def _verdict_notes(verdict: Verdict) -> Iterator[str]:
+    where = f"{verdict.recipe} {braces(verdict.combination)}"
+    if verdict.missing:
+        yield f"{where}: still to be measured: " + "; ".join(verdict.missing) + "."
+    for judgement in verdict.judgements:
+        if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
+            needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
+            yield f"{where}: {judgement.metric.symbol} is undecided; {needed}."
+
+
+def _scale_note(study: Study, results: Results, recipe: Named) -> Iterator[str]:
+    entry = results.cell(Cell(recipe, (), study.alone))
+    if entry:
+        made = entry["recipe"]
+        protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
+        examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
+        yield (
+            f"Scale of {study.recipe_label(recipe)}: {examples}, batch {made['batch_size']}, "
+            f"{made['model']} with {made['norm']} norm; {made['test_examples'] or 'all'} test examples."
         )
-        lines[
-            f"Scale of {label}: {recipe['examples'] or 'all'} training examples, {epochs} epochs, {recipe['model']}, batch {recipe['batch_size']}."
-        ] = None
-    return list(lines)
 
 
 def braces(labels: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """Recipes: how the unprotected model of a data set is trained, at three scales.
 
-`paper` is Table 1 of the paper, `reduced` takes minutes on two cores, `smoke` seconds; a scale says nothing about quality beyond
-that, and every record and table carries it.
+`paper` is Table 1 of the paper, `reduced` takes minutes on two cores, `smoke` seconds; a scale says nothing about
+quality beyond that, and every record and table carries it.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -19,6 +18,13 @@ from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study,
 from guardclash.training.stopwatch import estimate_seconds
 
 KEEP_RESULTS_EVERY_S = 10.0
+
+
+class Executor(Protocol):
+    """Runs calls, here or elsewhere: `concurrent.futures`, Dask's client and submitit have this shape."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
+        """Something whose `result()` is that of `fn(*args)`."""
 
 
 class Watcher(Protocol):

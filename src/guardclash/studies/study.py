@@ -1,6 +1,7 @@
 """A study: which combinations of mechanisms, on which recipes, with how many replicates, judged how. Read from TOML.
 
-This module knows names and tables only, neither torch nor the mechanisms, so that a report of finished results opens at once.
+This module knows names and tables only, neither torch nor the mechanisms, so that a report of finished results opens
+at once.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class Study:
     """Single-file mechanisms, absolute."""
 
     def cells(self) -> tuple[Cell, ...]:
-        """All that is trained: for each recipe the unprotected model, every mechanism alone, every combination; once each."""
+        """All that is trained: per recipe the unprotected model, each mechanism alone, each combination; once each."""
         cells: dict[str, Cell] = {}
         for recipe in self.recipes:
             alone = [(mechanism,) for combination in self.combinations for mechanism in combination]
@@ -109,7 +110,7 @@ class Study:
         return mechanism.label(_varying(mechanism.name, self.mechanisms()))
 
     def recipe_label(self, recipe: Named) -> str:
-        """Data set and scale, with those options by which the study tells its recipes apart, such as "mnist/reduced"."""
+        """Data set and scale, such as "mnist/reduced", with the options by which the study tells recipes apart."""
         shown = _varying(recipe.name, self.recipes) - {"scale"}
         scale = dict(recipe.options)["scale"]
         options = [f"{name}={_short(value)}" for name, value in recipe.options if name in shown]
@@ -249,9 +250,8 @@ def _explain(error: ValidationError, where: str) -> UserError:
     path = _path(first["loc"])
     if first["type"] == "extra_forbidden":
         parent = [part for part in first["loc"][:-1] if isinstance(part, str)]
-        known = {"replicates": _Replicates, "combinations": _Combination}.get(
-            parent[-1] if parent else "", _File
-        ).model_fields
+        tables: dict[str, type[BaseModel]] = {"replicates": _Replicates, "combinations": _Combination}
+        known = tables.get(parent[-1] if parent else "", _File).model_fields
         return UserError(
             f"unknown key {str(first['loc'][-1])!r}",
             where=f"{where}: {path}",

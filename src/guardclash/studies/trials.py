@@ -111,8 +111,8 @@ class ComposedCell:
 def compose_study(study: Study) -> tuple[ComposedCell, ...]:
     """Every cell of a study with its plan.
 
-    The unprotected model is measured by every mechanism of the study: what a model without a mark scores is its false-positive
-    level.
+    The unprotected model is measured by every mechanism of the study: what a model without a mark scores is its
+    false-positive level.
 
     Raises:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.

@@ -1,0 +1,40 @@
+# make demo | test | check | bench: each sets up what it needs. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: demo test test-all check bench lock clean
+
+demo: $(READY) ## a verdict table from real trainings on bundled data
+	$(BIN)/guardclash run studies/digits.toml
+
+test: $(READY) ## the fast tests
+	$(BIN)/python -m pytest -q
+
+test-all: $(READY) ## the slow ones too
+	$(BIN)/python -m pytest -q -m "not gpu"
+
+check: $(READY) ## format, lint, types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(READY) ## side-by-side timings against other libraries
+	$(BIN)/python benchmarks/dpsgd_step.py
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+lock: ## writes constraints.txt from the newest versions that fit pyproject.toml
+	rm -rf $(VENV)-lock && $(PYTHON) -m venv $(VENV)-lock
+	$(VENV)-lock/bin/python -m pip install --quiet -e ".[dev]"
+	{ echo "# Exact versions that make uses; written by 'make lock'."; \
+	  $(VENV)-lock/bin/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > constraints.txt
+	rm -rf $(VENV)-lock
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,64 @@
+"""What all tests share: contexts without files, and the `--plugin` option."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from guardclash.plan.identity import fingerprint
+from guardclash.plan.plan import Plan
+from guardclash.studies.recipes import recipe
+from guardclash.training.context import RunContext
+from guardclash.training.train import train
+from guardclash.training.trained import Trained
+
+NOWHERE = Path("nowhere")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--plugin",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="a single-file plugin whose mechanisms tests/test_every_mechanism.py tests as well; may be repeated",
+    )
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    """Sums of floats depend on the number of threads, and some tests compare them to the last bit."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def context() -> Callable[[int], RunContext]:
+    """The context of a seed. Plans that a source or a measurement reads are trained when they are asked for."""
+    kept: dict[tuple[str, int], Trained] = {}
+
+    def trained(plan: Plan, seed: int) -> Trained:
+        key = fingerprint(plan), seed
+        if key not in kept:
+            kept[key] = train(plan, of_seed(seed))
+        return kept[key]
+
+    def of_seed(seed: int = 0) -> RunContext:
+        return RunContext(seed, NOWHERE, trained)
+
+    return of_seed
+
+
+@pytest.fixture(scope="session")
+def base() -> Plan:
+    """An unprotected training of a fraction of a second: 256 digits, batches of 64, 2 epochs."""
+    return recipe("digits", "smoke").plan()
+
+
+@pytest.fixture(scope="session")
+def toy() -> Plan:
+    """Two steps on 64 digits."""
+    return recipe("digits", "smoke", examples=64, batch_size=32, epochs=1).plan()
