@@ -103,7 +103,14 @@ class Recording:
             ends = self._ends(get_gradient_edge(losses).node)
             if ends:
                 torch.autograd.grad(losses.sum(), ends, allow_unused=True)
+        self._forget()
         return self._gathered
+
+    def _forget(self) -> None:
+        """Breaks the circle of calls, graph and hooks, which would keep the memory until the garbage collection."""
+        for call in self._calls.values():
+            call.sources, call.outputs = [], []
+        self._calls.clear()
 
     def _ends(self, start: Node) -> list[GradientEdge]:
         """Where the backward pass may end, because nothing before it depends on a trainable parameter.

@@ -36,7 +36,9 @@ def print_report(console: Console, study: Study, results: Results, rule: Rule) -
     found = verdicts(study, results)
     console.print(f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}")
     console.print(_verdict_table(found, rule))
-    console.print(_judgement_table(found))
+    for verdict in found:
+        if verdict.judgements:
+            console.print(_judgement_table(verdict))
     console.print(_alone_table(study, results))
     for note in notes(study, results, found):
         console.print(escape(note), soft_wrap=False)
@@ -59,35 +61,23 @@ def _verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
     return table
 
 
-def _judgement_table(found: Iterable[Verdict]) -> Table:
-    table = _table(
-        "Judgements",
-        "combination",
-        "metric",
-        "alone",
-        "together",
-        "difference",
-        "p differ",
-        "p equiv.",
-        "limit",
-        *RULES,
-    )
-    for verdict in found:
-        for judgement in verdict.judgements:
-            row = [braces(verdict.combination), judgement.metric.symbol, *_numbers(judgement)]
-            table.add_row(*map(escape, row), *(_styled(judgement.outcome(rule)) for rule in RULES))
-        table.add_section()
+def _judgement_table(verdict: Verdict) -> Table:
+    columns = "metric", "alone", "together", "difference", "p differ", "p equiv.", "limit", *RULES
+    table = _table(f"{verdict.recipe} {braces(verdict.combination)}", *columns)
+    for judgement in verdict.judgements:
+        row = [judgement.metric.symbol, *_numbers(judgement)]
+        table.add_row(*map(escape, row), *(_styled(judgement.outcome(rule)) for rule in RULES))
+        if judgement.others:
+            others = ", ".join(f"{name} {number(judgement.metric, mean)}" for name, mean in judgement.others)
+            table.caption = escape(f"{judgement.metric.symbol} alone: {judgement.against}, the lowest; {others}.")
     return table
 
 
 def _numbers(judgement: Judgement) -> list[str]:
     metric, interval = judgement.metric, judgement.interval
     spread = f" [{number(metric, interval[0])}, {number(metric, interval[1])}]" if interval else ""
-    baseline = f"{_summary(metric, judgement.alone)}" + (
-        f" {judgement.against}" if metric.name == ACCURACY.name else ""
-    )
     return [
-        baseline,
+        _summary(metric, judgement.alone),
         _summary(metric, judgement.together),
         number(metric, judgement.difference) + spread,
         p_value(judgement.raw.difference),
@@ -213,7 +203,7 @@ def _styled(outcome: str) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         table.add_column(escape(column), overflow="fold")
     return table
