@@ -1,0 +1,44 @@
+"""guardclash: which protections of a machine-learning model survive each other?
+
+The names below are the Python interface; each is imported from its own module when it is first used, so that reading
+results does not load torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_MODULES = {
+    "guardclash.compose": ("Clash", "compose"),
+    "guardclash.data.loading": ("data_folder",),
+    "guardclash.errors": ("UserError",),
+    "guardclash.judging.criteria": ("Ceiling", "Floor", "MaxDrop", "MaxGrowth", "Metric"),
+    "guardclash.mechanism": ("Mechanism",),
+    "guardclash.plan.identity": ("describe", "fingerprint"),
+    "guardclash.plan.plan": ("Plan", "Stream"),
+    "guardclash.registry": ("find_mechanism", "find_mechanisms"),
+    "guardclash.reporting.verdicts": ("verdicts",),
+    "guardclash.studies.engines": ("Inline", "processes"),
+    "guardclash.studies.jobs": ("Site",),
+    "guardclash.studies.recipes": ("Recipe", "recipe"),
+    "guardclash.studies.results": ("Results", "read_results"),
+    "guardclash.studies.run": ("run_study",),
+    "guardclash.studies.store": ("Store",),
+    "guardclash.studies.study": ("Study", "read_study", "study_from"),
+    "guardclash.training.context": ("RunContext",),
+    "guardclash.training.train": ("Execution", "train"),
+    "guardclash.training.trained": ("Trained", "accuracy"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'guardclash' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__]

@@ -10,11 +10,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
+
+import torch
+from torch import nn
 
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
-from guardclash.plan.plan import Plan, Stream
+from guardclash.plan.plan import Model, Plan, Rewrite, Stream
 
 MANY, ONE = "many", "one"
 STAGES: dict[str, dict[str, str]] = {
@@ -71,7 +75,21 @@ def compose(plan: Plan, combination: Sequence[Mechanism]) -> Plan:
         plan = edited
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
-    return plan
+    return plan if _has_batch_norm(plan.model, plan.rewrites) else _without_policies(plan)
+
+
+@lru_cache
+def _has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
+    with torch.device("meta"):  # the structure alone, no weights
+        network = model.build()
+        for rewrite in rewrites:
+            network = rewrite(network)
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def _without_policies(plan: Plan) -> Plan:
+    """Without batch norm every policy for its statistics is the same training, so it must have the same key."""
+    return replace(plan, streams=tuple(replace(stream, batch_norm="update") for stream in plan.streams))
 
 
 def _edit_streams(plan: Plan, mechanism: Mechanism) -> Plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -65,6 +66,10 @@ class Mechanism:
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """The declared metrics on any model, protected or not; a metric that has no meaning there is left out."""
         return {}
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """What a reader must be warned of, seeing these measured values; shown beside them."""
+        return ()
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """What follows from the plan alone and belongs beside the numbers, such as the privacy spent per stream."""

@@ -172,13 +172,12 @@ class Watermark(Mechanism):
 
 
 def _out_of_distribution(plan: Plan) -> str:
-    dataset = getattr(plan.task.source, "dataset", None)
-    found = find_dataset(dataset).out_of_distribution if dataset else None
+    found = find_dataset(plan.dataset).out_of_distribution if plan.dataset else None
     if not found:
         raise UserError(
             "the task's data set names no out-of-distribution source",
             where="wm.source",
-            got=dataset,
+            got=plan.dataset,
             mend='Name one, such as source = "gtsrb".',
         )
     return found

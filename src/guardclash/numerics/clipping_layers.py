@@ -42,11 +42,11 @@ def layer_norm(layer: nn.LayerNorm, inputs: Tensor, outgrad: Tensor) -> Gradient
 def group_norm(layer: nn.GroupNorm, inputs: Tensor, outgrad: Tensor) -> Gradients:
     """Scale and shift of a group norm, in chunks of examples so that the normalised input stays in the cache."""
     scale, shift = inputs.new_empty(2, *inputs.shape[:2])
-    for part in _chunks(inputs, inputs[:1].numel()):
-        gradient = outgrad[part]
-        normal = functional.group_norm(inputs[part], layer.num_groups, eps=layer.eps)
-        scale[part] = normal.mul_(gradient).reshape(*gradient.shape[:2], -1).sum(2)
-        shift[part] = gradient.reshape(*gradient.shape[:2], -1).sum(2)
+    step = _chunk(inputs, 3 * inputs[0].numel())
+    for rows, columns, to_scale, to_shift in _split(step, inputs, outgrad, scale, shift):
+        normal = functional.group_norm(rows, layer.num_groups, eps=layer.eps)
+        to_scale.copy_(normal.mul_(columns).reshape(*rows.shape[:2], -1).sum(2))
+        to_shift.copy_(columns.reshape(*rows.shape[:2], -1).sum(2))
     yield layer.weight, scale
     yield layer.bias, shift
 
@@ -63,24 +63,26 @@ def _convolution_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
     The windows of a chunk are copied into one buffer, used again for the next chunk. In it either the values of a
     window or the positions of the windows lie next to each other, whichever makes longer runs to copy.
     """
-    groups, positions = layer.groups, outgrad.shape[2:]
+    examples, groups, positions, axes = len(inputs), layer.groups, outgrad.shape[2:], outgrad.dim() - 2
     window = (*layer.kernel_size, inputs.shape[1] // groups)
     size, area, outputs = math.prod(window), math.prod(positions), layer.out_channels // groups
-    parts = _chunks(inputs, groups * area * size)
+    step = _chunk(inputs, groups * area * size)
     window_inner = math.prod(window[-2:]) >= positions[-1]
-    interior, windows = _padded_windows(layer, inputs, positions, len(inputs[parts[0]]), channels_last=window_inner)
+    interior, windows = _padded_windows(layer, inputs, positions, step, channels_last=window_inner)
     if not window_inner:
-        windows = windows.movedim(tuple(range(2, 2 + len(positions))), tuple(range(-len(positions), 0)))
+        windows = windows.movedim(tuple(range(2, 2 + axes)), tuple(range(-axes, 0)))
     buffer = inputs.new_empty(windows.shape)
-    matrices = buffer.view(-1, area, size) if window_inner else buffer.view(-1, size, area).mT
-    gradients = inputs.new_empty(len(inputs), groups, outputs, size)
-    for part in parts:
-        count = len(inputs[part])
-        interior[:count].copy_(inputs[part])
+    matrices = buffer.view(step * groups, *((area, size) if window_inner else (size, area)))
+    rows = outgrad.reshape(examples, groups, outputs, area)
+    gradients = inputs.new_empty(examples, groups, *((outputs, size) if window_inner else (size, outputs)))
+    for entries, outs, products in _split(step, inputs, rows, gradients):
+        count = len(entries)
+        interior[:count].copy_(entries)
         buffer[:count].copy_(windows[:count])
-        rows = outgrad[part].reshape(-1, outputs, area)
-        torch.bmm(rows, matrices[: count * groups], out=gradients[part].view(-1, outputs, size))
-    return gradients.view(len(inputs), layer.out_channels, *window).movedim(-1, 2)
+        left, right = outs.flatten(0, 1), matrices[: count * groups]
+        torch.bmm(*((left, right) if window_inner else (right, left.mT)), out=products.flatten(0, 1))
+    gradients = gradients if window_inner else gradients.mT
+    return gradients.reshape(examples, layer.out_channels, *window).movedim(-1, 2)
 
 
 def _padded_windows(
@@ -124,16 +126,19 @@ def _padding(layer: Any) -> tuple[list[int], list[int]]:
     return list(layer.padding), list(layer.padding)
 
 
-def _chunks(inputs: Tensor, numbers: int) -> list[slice]:
-    """Slices of the examples such that a chunk's buffer stays in a CPU's second-level cache.
+def _chunk(inputs: Tensor, numbers: int) -> int:
+    """How many examples to take at once so that what is made of them stays in a CPU's second-level cache.
 
     Args:
-        inputs: What is split along its first axis.
-        numbers: Numbers that the buffer holds for each example.
+        inputs: The examples.
+        numbers: How many numbers are made of one example.
     """
     budget = 2**20 if inputs.device.type == "cpu" else 2**28
-    step = max(1, budget // max(1, numbers * inputs.element_size()))
-    return [slice(start, start + step) for start in range(0, len(inputs), step)]
+    return min(len(inputs), max(1, budget // (numbers * inputs.element_size())))
+
+
+def _split(step: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    return zip(*(tensor.split(step) for tensor in tensors), strict=True)
 
 
 RULES: dict[type[nn.Module], Rule] = {

@@ -6,7 +6,7 @@ and the key under which its result is kept. The tensors are not in the plan; a s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -126,7 +126,7 @@ class Rewrite(Protocol):
         """The rewritten network."""
 
 
-class Model(Protocol):
+class Model(Hashable, Protocol):
     """An architecture that can be built."""
 
     @property
@@ -136,6 +136,10 @@ class Model(Protocol):
     @property
     def classes(self) -> int:
         """Number of classes."""
+
+    @property
+    def std(self) -> tuple[float, ...]:
+        """What the first layer divides each channel by: pixels per unit of the normalised space."""
 
     def build(self) -> nn.Module:
         """A fresh network, initialised from torch's global generator; it takes inputs in [0, 1]."""
@@ -191,6 +195,11 @@ class Plan:
     def task(self) -> Stream:
         """The first stream: the data that the model is for."""
         return self.streams[0]
+
+    @property
+    def dataset(self) -> str | None:
+        """The data set of the task, if its source names one."""
+        return getattr(self.task.source, "dataset", None)
 
     def stream(self, name: str) -> Stream | None:
         """The stream of that name, if there is one."""

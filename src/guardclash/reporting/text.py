@@ -138,6 +138,9 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[str]:
     for trial in entry["trials"]:
         if trial.get("error"):
             yield f"{where}: seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"
+        for measurement in trial["measurements"]:
+            for warning in measurement.get("warnings", ()):
+                yield f"{where}: seed {trial['seed']}: {warning}."
 
 
 def _verdict_notes(verdict: Verdict) -> Iterator[str]:

@@ -68,7 +68,7 @@ def _trial(
     environment = record["environment"]
     environments.setdefault(json.dumps(environment, sort_keys=True), environment)
     measured = [
-        {"of": named and named.to_dict(), "values": found["metrics"]}
+        {"of": named and named.to_dict(), "values": found["metrics"], "warnings": found.get("warnings", [])}
         for named, measure in entry.measures
         if (found := store.measurement(_probe(entry, trial, measure).key))
     ]

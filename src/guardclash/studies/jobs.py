@@ -168,6 +168,7 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
         "measure": describe(probe.measure, full=True),
         "serving": describe(probe.serving, full=True),
         "metrics": {name: float(value) for name, value in metrics.items()},
+        "warnings": list(probe.measure.warnings(metrics)),
         "finished": now(),
     }
     site.store.keep_measurement(probe.key, content)

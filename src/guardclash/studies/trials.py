@@ -37,6 +37,9 @@ class Measure(Protocol):
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """Metrics by name."""
 
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """What these values warn of."""
+
 
 @dataclass(frozen=True)
 class TestAccuracy:
@@ -55,6 +58,10 @@ class TestAccuracy:
         """The accuracy, in [0, 1]."""
         x, y = context.data(self.test)
         return {ACCURACY.name: accuracy(trained.predict, x, y)}
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """Nothing."""
+        return ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,168 @@
+"""What protections against model evasion share: the attack that they train against and are measured by."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import MaxDrop, Metric
+from guardclash.mechanism import Mechanism
+from guardclash.numerics.attacks import PGD, PRECISIONS, attacked, use_bfloat16
+from guardclash.plan.adversarial import Adversarial, cross_entropies
+from guardclash.plan.plan import Context, Data, Plan
+from guardclash.plan.sources import Split
+from guardclash.training.trained import Trained
+
+DOUBT = 0.02
+"""More than this share of images on which a weaker attack beats a stronger one is a sign that the attack fails."""
+
+
+@dataclass(frozen=True)
+class Evasion(Mechanism):
+    """A protection against model evasion: the options of its attack, and phi_ADV. Abstract: it trains nothing."""
+
+    concern: ClassVar[str] = "model evasion"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("adv_accuracy", "φ_ADV", MaxDrop(0.10), title="accuracy under PGD in evaluation mode, float32"),
+        Metric("adv_doubt", "attack doubt", None, False, title="share by which a weaker attack beats a stronger one"),
+    )
+
+    radius: float = 0.25
+    """Radius gamma of the ball, in the chosen units."""
+    norm: str = "linf"
+    """"linf" or "l2"."""
+    steps: int = 25
+    step: float | None = None
+    """Step size alpha; None: 2.5 radius / steps in pixels, 0.01 (the published one) in published units."""
+    random_start: bool = True
+    units: str = "pixel"
+    """"pixel": radius in [0, 1] pixels, images kept there; "published": radius in the model's normalised space, images
+    not clamped, as in the code behind the paper's tables (a radius of 0.25 is then 0.125 pixels on MNIST)."""
+    mode: str = "eval"
+    """The inner attack sees the network in "eval" or, as published, in "train" mode."""
+    batch_norm: str = "freeze"
+    """What the inner attack's passes in train mode do to running statistics: "freeze", or as published "update"."""
+    precision: str = "auto"
+    """Of the inner attack: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it."""
+    restarts: int = 1
+    """Random starts when measuring; an image counts only if it withstands all."""
+    test_examples: int = 1000
+    """Test images that phi_ADV is measured on, the first ones."""
+
+    def __post_init__(self) -> None:
+        choices = (
+            ("norm", self.norm, ("linf", "l2")),
+            ("units", self.units, ("pixel", "published")),
+            ("mode", self.mode, ("eval", "train")),
+            ("batch_norm", self.batch_norm, ("freeze", "update")),
+            ("precision", self.precision, PRECISIONS),
+        )
+        for name, choice, allowed in choices:
+            if choice not in allowed:
+                self._refuse("unknown choice", name, choice, ", ".join(allowed))
+        for name, size in (("radius", self.radius), ("step", 1.0 if self.step is None else self.step)):
+            if not (math.isfinite(size) and size > 0):
+                self._refuse(f"the {name} must be positive and finite", name, size, "> 0")
+        for name, count in (("steps", self.steps), ("restarts", self.restarts), ("test_examples", self.test_examples)):
+            if count < 1:
+                self._refuse("an attack needs at least one", name, count, ">= 1")
+
+    def _refuse(self, what: str, field: str, got: object, allowed: str) -> None:
+        raise UserError(what, where=f"{self.name}.{field}", got=got, allowed=allowed)
+
+    def attack(self, plan: Plan) -> PGD:
+        """The attack, in pixels, on the model of a plan."""
+        published = self.units == "published"
+        standard = 0.01 if published else 2.5 * self.radius / self.steps
+        scale = plan.model.std if published else (1.0,)
+        step = standard if self.step is None else self.step
+        return PGD(self.radius, step, self.steps, self.norm, self.random_start, not published, scale)
+
+    def inner(self, plan: Plan) -> Adversarial:
+        """The attack as the training applies it."""
+        return Adversarial(self.attack(plan), self.mode == "train", self.batch_norm == "update", self.precision)
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """phi_ADV (equation 5) of any model, and the largest share by which a weaker attack beats it."""
+        attack = self.attack(trained.plan)
+        x, y = self._test(trained.plan, context)
+        withstood = _withstands(trained, attack, x, y, context, self.restarts)
+        few = slice(0, max(1, len(x) // 5))
+        doubt = _doubt(trained, attack, x[few], y[few], context, withstood[few].double().mean().item())
+        return {"adv_accuracy": withstood.double().mean().item(), "adv_doubt": doubt}
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """That the attack may be failing, so that phi_ADV says too much."""
+        doubt = metrics.get("adv_doubt", 0.0)
+        if doubt <= DOUBT:
+            return ()
+        signs = "random noise, more steps or a larger radius"
+        return (f"the attack may be failing: {signs} changes φ_ADV the wrong way by {doubt:.2f}",)
+
+    def facts(self, plan: Plan) -> dict[str, str]:
+        """The attack in words, its radius in pixels, and what is odd about it."""
+        attack = self.attack(plan)
+        pixels = ", ".join(f"{self.radius * scale:.4g}" for scale in attack.scale)
+        start = "random start" if self.random_start else "no random start"
+        narrow = use_bfloat16(self.precision)
+        found = {
+            "attack": f"PGD-{self.steps}, {self.norm}, step {attack.step:.4g} ({self.units} units), {start}",
+            "radius in pixels": pixels,
+            "trained in": f"{self.mode} mode, {'bfloat16' if narrow else 'float32'}",
+        }
+        if self.precision == "bfloat16" and not narrow:
+            found["note"] = "this processor has no bfloat16 arithmetic, so the attack runs in float32"
+        if self.random_start and attack.reach < 1:
+            found["warning"] = f"{self.steps} steps of {attack.step:.4g} cannot cross the ball from a random start"
+        return found
+
+    def _test(self, plan: Plan, context: Context) -> Data:
+        if plan.dataset is None:
+            self._refuse("the task's source names no data set to take test images from", "test_examples", None, "")
+        x, y = context.data(Split(plan.dataset or "", "test"))
+        return Data(x[: self.test_examples], y[: self.test_examples])
+
+
+def _withstands(
+    trained: Trained, attack: PGD, x: Tensor, y: Tensor, context: Context, restarts: int = 1, batch_size: int = 500
+) -> Tensor:
+    """Which images [N] keep their label under every restart."""
+    rng = context.rng("attack")
+    kept = torch.ones(len(x), dtype=torch.bool)
+    for _ in range(restarts if attack.random_start else 1):
+        for where in torch.arange(len(x)).split(batch_size):
+            kept[where] &= trained.predict(_attacked(trained, attack, x[where], y[where], rng)).argmax(1) == y[where]
+    return kept
+
+
+def _attacked(trained: Trained, attack: PGD, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
+    network = trained.network
+    device = next(network.parameters()).device
+    point, label = x.to(device).contiguous(memory_format=torch.channels_last), y.to(device)
+    with attacked(network):
+        return attack(lambda images: cross_entropies(network, images, label), point, rng).cpu()
+
+
+def _doubt(trained: Trained, attack: PGD, x: Tensor, y: Tensor, context: Context, accuracy: float) -> float:
+    """The signs of a failing attack (Carlini et al. 2019, section 5): each should be 0 or below."""
+
+    def under(other: Callable[..., Tensor] | PGD) -> float:
+        if isinstance(other, PGD):
+            return _withstands(trained, other, x, y, context).double().mean().item()
+        return (trained.predict(other()).argmax(1) == y).double().mean().item()
+
+    longer, larger = replace(attack, steps=4 * attack.steps), replace(attack, radius=2 * attack.radius)
+    noise = replace(attack, random_start=True)
+    rng = context.rng("noise")
+    signs = [
+        accuracy - under(lambda: noise.start(x, rng)),  # random points of the ball fool the model more often than PGD
+        under(longer) - accuracy,
+        under(larger) - accuracy,
+    ]
+    return max(0.0, *signs)

@@ -1,0 +1,54 @@
+"""A mechanism and a data set in a package of somebody else's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from torch import Tensor
+
+from guardclash.data.catalog import Dataset
+from guardclash.data.images import Images
+from guardclash.errors import UserError
+from guardclash.judging.criteria import MaxDrop, Metric
+from guardclash.mechanism import Mechanism
+from guardclash.plan.plan import Context, Predict
+from guardclash.plan.sources import Split
+from guardclash.training.trained import Trained
+
+
+def read_dots(split: str, folder: Path) -> Images:
+    """Eight bright dots, one per class."""
+    x = np.zeros((8, 1, 8, 8), dtype=np.uint8)
+    x[range(8), 0, range(8), range(8)] = 255
+    return Images(x, np.arange(8, dtype=np.int64))
+
+
+DOTS = Dataset("dots", "Dots", (1, 8, 8), 8, (("train", 8), ("test", 8)), (0.5,), (0.5,), read_dots)
+
+
+@dataclass(frozen=True)
+class Rounding(Mechanism):
+    """Rounded answers: a thief who queries the model learns less from each answer."""
+
+    name: ClassVar[str] = "rounding"
+    concern: ClassVar[str] = "model extraction"
+    metrics: ClassVar[tuple[Metric, ...]] = (Metric("rounded", "φ_ROUND", MaxDrop(0.1)),)
+
+    decimals: int = 1
+
+    def __post_init__(self) -> None:
+        if self.decimals < 0:
+            raise UserError("decimals cannot be negative", where="rounding.decimals", got=self.decimals, allowed=">= 0")
+
+    def serve(self, predict: Predict, trained: Trained, context: Context) -> Predict:
+        def rounded(x: Tensor) -> Tensor:
+            return predict(x).softmax(1).round(decimals=self.decimals)
+
+        return rounded
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        answers = trained.predict(context.data(Split("dots", "test")).x)
+        return {"rounded": (answers == answers.round(decimals=self.decimals)).double().mean().item()}

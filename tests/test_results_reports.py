@@ -1,0 +1,470 @@
+"""From results to reports: text, JSON and exports of whole, half-finished and broken studies. No training here."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.reporting.export import dump, export, to_json
+from guardclash.reporting.text import number, p_value, render
+from guardclash.reporting.verdicts import verdicts
+from guardclash.studies.results import Results, read_results
+from guardclash.studies.store import SCHEMA
+from guardclash.studies.study import Cell, Named, Study, study_from
+
+MARK = Metric("mark", "φ_MARK", MaxDrop(0.30))
+COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1)
+EXTRA = Metric("extra", "χ", None)
+METRICS = {None: (ACCURACY,), "a": (MARK, EXTRA), "b": (COST,), "c": ()}
+Value = Callable[[tuple[str, ...], str | None, str, int], float | None]
+ENVIRONMENT = {"guardclash": "0.1.0", "processor": "none"}
+
+
+def study(*combinations: list[Any], alone: int = 5, together: int = 5, **keys: Any) -> Study:
+    wanted = [{"mechanisms": mechanisms} for mechanisms in combinations or (["a", "b"],)]
+    return study_from(
+        {
+            "recipes": [{"dataset": "digits", "scale": "smoke"}],
+            "combinations": wanted,
+            "replicates": {"alone": alone, "together": together},
+            **keys,
+        }
+    )
+
+
+def smooth(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
+    """Values of a study in which b breaks a's mark and nothing else."""
+    wobble = 0.01 * math.sin(seed + len(names))
+    if metric == "cost":
+        return 3.0
+    if metric == "mark" and names != ("a",):
+        return 0.2 + wobble
+    return 0.95 + wobble
+
+
+def results(
+    wanted: Study,
+    value: Value = smooth,
+    clash: Callable[[Cell], str | None] = lambda cell: None,
+    errors: Callable[[Cell, int], str | None] = lambda cell, seed: None,
+) -> Results:
+    """A results file as a run writes it, its values by a function; None is a value that is not there."""
+    cells = []
+    for cell in wanted.cells():
+        names = tuple(named.name for named in cell.combination)
+        measured = [None, *(cell.combination or wanted.mechanisms())]
+        trials: list[dict[str, Any]] = []
+        for seed in () if clash(cell) else wanted.seeds(cell):
+            trial = {"seed": seed, "trial": f"{'-'.join(names)}-{seed}", "seconds": 1.0, "measurements": []}
+            if error := errors(cell, seed):
+                trials.append({**trial, "error": error})
+                continue
+            for of in measured:
+                metrics = METRICS[of and of.name]
+                found = {metric.name: value(names, of and of.name, metric.name, seed) for metric in metrics}
+                kept = {name: number for name, number in found.items() if number is not None}
+                trial["measurements"].append({"of": of and of.to_dict(), "values": kept})
+            trials.append(trial)
+        cells.append(
+            {
+                "key": cell.key,
+                "recipe": {
+                    "dataset": "digits",
+                    "scale": "smoke",
+                    "epochs": 2,
+                    "protected_epochs": None,
+                    "examples": 256,
+                    "test_examples": 128,
+                    "model": "cnn4-small",
+                    "norm": "batch",
+                    "batch_size": 64,
+                },
+                "combination": [named.to_dict() for named in cell.combination],
+                "clash": clash(cell),
+                "plan": None if clash(cell) else "0" * 20,
+                "composed": None,
+                "facts": {"b": {"cost of task": "3 (δ = 1e-05)"}} if "b" in names and not clash(cell) else {},
+                "measures": [
+                    {"of": of and of.to_dict(), "metrics": [metric.to_dict() for metric in METRICS[of and of.name]]}
+                    for of in measured
+                ],
+                "trials": trials,
+            }
+        )
+    content = {
+        "schema": SCHEMA,
+        "study": wanted.name,
+        "written": "2026-01-01T00:00:00Z",
+        "environments": [ENVIRONMENT],
+        "cells": cells,
+    }
+    return Results(json.loads(json.dumps(content)))
+
+
+def strictly(text: str) -> Any:
+    """Parses JSON and refuses NaN and Infinity."""
+    return json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+
+
+def judgement(content: dict[str, Any], metric: str, verdict: int = 0) -> dict[str, Any]:
+    (found,) = [entry for entry in content["verdicts"][verdict]["judgements"] if entry["metric"] == metric]
+    return dict(found)
+
+
+# JSON
+
+
+def test_json_has_the_promised_structure():
+    wanted = study()
+    content = strictly(dump(to_json(wanted, results(wanted), "strict")))
+    assert content.keys() >= {"study", "rule", "verdicts"}
+    assert (content["study"], content["rule"]) == ("study", "strict")
+    (verdict,) = content["verdicts"]
+    assert verdict.keys() >= {"recipe", "combination", "outcome", "judgements"}
+    assert (verdict["recipe"], verdict["combination"], verdict["outcome"]) == ("digits/smoke", ["a", "b"], "conflict")
+    assert [entry["metric"] for entry in verdict["judgements"]] == ["accuracy", "mark", "extra", "cost"]
+    assert [entry["symbol"] for entry in verdict["judgements"]] == ["φ_ACC", "φ_MARK", "χ", "ζ"]
+    for entry in verdict["judgements"]:
+        keys = {"metric", "symbol", "outcome", "alone", "together", "difference", "interval"}
+        assert entry.keys() >= keys | {"p_difference", "p_equivalence", "threshold"}
+        for arm in ("alone", "together"):
+            assert entry[arm].keys() == {"mean", "std", "n", "values"}
+            assert entry[arm]["n"] == len(entry[arm]["values"]) == 5
+            assert entry[arm]["mean"] == pytest.approx(sum(entry[arm]["values"]) / 5)
+        assert entry["difference"] == pytest.approx(entry["together"]["mean"] - entry["alone"]["mean"])
+    mark = judgement(content, "mark")
+    assert mark["outcome"] == "conflict"
+    assert mark["threshold"] == 0.3
+    assert mark["interval"][0] < mark["difference"] < mark["interval"][1]
+    assert mark["p_difference"] < 1e-6
+    assert mark["p_equivalence"] > 0.99
+    assert judgement(content, "extra")["outcome"] == "reported"
+
+
+def test_values_stand_in_the_order_of_their_seeds():
+    wanted = study(together=7, first_seed=3)
+    content = to_json(wanted, results(wanted), "strict")
+    values = [smooth(("a", "b"), "a", "mark", seed) for seed in range(3, 10)]
+    assert judgement(content, "mark")["together"]["values"] == values
+    assert judgement(content, "mark")["alone"]["values"] == [smooth(("a",), "a", "mark", seed) for seed in range(3, 8)]
+
+
+def test_accuracy_is_held_against_the_lower_single():
+    wanted = study()
+
+    def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
+        return {("a",): 0.9, ("b",): 0.7, ("a", "b"): 0.69}.get(names, 0.99) + 0.001 * seed
+
+    accuracy = judgement(to_json(wanted, results(wanted, value), "strict"), "accuracy")
+    assert accuracy["against"] == "b"
+    assert accuracy["alone"]["mean"] == pytest.approx(0.702)
+    assert accuracy["others"] == {"a": pytest.approx(0.902)}
+    assert accuracy["outcome"] == "compatible"
+    assert "0.70±0.00 (n=5) b" in render(wanted, results(wanted, value), "strict", width=300)
+
+
+def test_the_rule_and_the_criteria_of_the_study_decide():
+    def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
+        return smooth(names, of, metric, seed) if metric != "mark" else 0.9 if names == ("a",) else 0.5
+
+    wanted = study()
+    assert judgement(to_json(wanted, results(wanted, value), "strict"), "mark")["outcome"] == "conflict"
+    lenient = study(criteria={"mark": {"max_drop": 0.5}})
+    assert judgement(to_json(lenient, results(lenient, value), "strict"), "mark")["outcome"] == "compatible"
+    bound = study(criteria={"mark": {"floor": 0.6}, "accuracy": {"floor": 0.99}})
+    content = to_json(bound, results(bound, value), "strict")
+    assert judgement(content, "mark")["outcome"] == judgement(content, "accuracy")["outcome"] == "conflict"
+    assert judgement(content, "mark")["threshold"] == 0.6
+    text = render(bound, results(bound, value), "strict")
+    assert "≥ 0.6" in text
+    assert "≥ 0.99" in text
+
+
+def test_holm_is_applied_over_the_whole_study():
+    plain, corrected = study(["a", "b"], ["a", "c"]), study(["a", "b"], ["a", "c"], correction="holm")
+    raw = to_json(plain, results(plain), "strict")
+    adjusted = to_json(corrected, results(corrected), "strict")
+    assert raw["correction"] == "none"
+    assert adjusted["correction"] == "holm"
+    assert judgement(raw, "mark")["adjusted"] is None
+    assert judgement(adjusted, "mark")["p_difference"] == judgement(raw, "mark")["p_difference"]
+    assert judgement(adjusted, "mark")["adjusted"]["p_difference"] > judgement(raw, "mark")["p_difference"]
+
+
+# Text and JSON agree
+
+
+def rows(text: str, table: str) -> list[str]:
+    """The lines of one table of the report."""
+    lines = text.splitlines()
+    start = lines.index(table)
+    ends = [i for i, line in enumerate(lines) if i > start and line in ("Judgements", *OTHER_TABLES)]
+    return [line for line in lines[start + 1 : (ends or [len(lines)])[0]] if line.strip()]
+
+
+OTHER_TABLES = ("Alone (and what the unprotected model scores by chance)",)
+
+
+def assert_agree(wanted: Study, found: Results, rule: Any) -> None:
+    content = strictly(dump(to_json(wanted, found, rule)))
+    text = render(wanted, found, rule, width=300)  # so that no cell is folded
+    metrics = {metric.name: metric for group in METRICS.values() for metric in group}
+    shown = rows(text, "Judgements")
+    for verdict in content["verdicts"]:
+        label = "{" + ", ".join(verdict["combination"]) + "}"
+        (row,) = [line for line in rows(text, "Verdicts") if label in line]
+        assert row.split(label)[1].split()[0] == verdict["outcome"]
+        for entry in verdict["judgements"]:
+            metric = metrics[entry["metric"]]
+            (row,) = [line for line in shown if f"{label} " in line and f" {entry['symbol']} " in line]
+            for arm in ("alone", "together"):
+                mean = number(metric, entry[arm]["mean"])
+                assert (f"{mean}±" in row or f"{mean} (n=" in row) if entry[arm]["n"] else " - " in row
+            assert number(metric, entry["difference"]) in row
+            assert p_value(entry["p_difference"]) in row
+            assert p_value(entry["p_equivalence"]) in row
+            for outcome in entry["outcomes"].values():
+                assert outcome in row
+            assert entry["outcome"] == entry["outcomes"][rule]
+            assert entry["outcome"] in row
+    assert len(shown) - 2 == sum(len(verdict["judgements"]) for verdict in content["verdicts"])
+
+
+@pytest.mark.parametrize("rule", ["paper", "strict"])
+def test_text_and_json_say_the_same(rule):
+    wanted = study(["a", "b"], ["a", "c"], ["b", "c"])
+    assert_agree(wanted, results(wanted), rule)
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    st.dictionaries(
+        st.tuples(st.sampled_from([("a",), ("b",), ("a", "b"), ()]), st.sampled_from(["accuracy", "mark", "cost"])),
+        st.tuples(st.floats(0, 1), st.floats(0, 0.3)),
+    ),
+    st.integers(1, 6),
+    st.integers(0, 6),
+    st.sampled_from(["none", "holm"]),
+)
+def test_whatever_the_values_text_and_json_agree(shapes, alone, missing, correction):
+    def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float | None:
+        if seed >= missing and len(names) == 2:
+            return None
+        centre, spread = shapes.get((names, metric), (0.5, 0.0))
+        return centre + spread * math.cos(5 * seed)
+
+    wanted = study(alone=alone, together=6, correction=correction)
+    for rule in ("paper", "strict"):
+        assert_agree(wanted, results(wanted, value), rule)
+
+
+# Gaps
+
+
+def test_a_half_finished_study_is_undecided_and_says_what_is_missing():
+    wanted = study(["a", "b"], ["a", "c"])
+
+    def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float | None:
+        return None if names == ("a", "b") and seed >= 3 else smooth(names, of, metric, seed)
+
+    found = results(wanted, value)
+    content = to_json(wanted, found, "strict")
+    assert [verdict["outcome"] for verdict in content["verdicts"]] == ["undecided", "conflict"]
+    assert judgement(content, "mark")["together"]["n"] == 3
+    text = render(wanted, found, "strict")
+    (note,) = [line for line in text.split("\n") if "still to be measured" in line]
+    assert note.startswith("digits/smoke {a, b}: still to be measured: accuracy, together: 3 of 5")
+
+
+def test_nothing_measured_yet():
+    wanted = study()
+    for found in (
+        results(wanted, lambda *asked: None),
+        Results({"schema": SCHEMA, "study": "study", "cells": []}),
+        Results({**results(wanted).content, "cells": results(wanted).content["cells"][:1]}),
+    ):
+        for rule in ("paper", "strict"):
+            content = strictly(dump(to_json(wanted, found, rule)))
+            assert [verdict["outcome"] for verdict in content["verdicts"]] == ["undecided"]
+            assert "undecided" in render(wanted, found, rule)
+    assert "digits/smoke {a, b}: not run yet." in render(wanted, found, "strict")
+
+
+def test_results_of_another_study_are_not_taken_for_its_own():
+    wanted, other = study(), study(recipes=[{"dataset": "digits", "scale": "smoke", "epochs": 9}])
+    text = render(other, results(wanted), "strict")
+    assert "digits/smoke {a, b}: not run yet." in text
+    assert "conflict" not in text
+
+
+def test_more_seeds_than_the_study_asks_for_are_left_out():
+    small, large = study(together=3), study(together=9)
+    content = to_json(small, results(large), "strict")
+    assert judgement(content, "mark")["together"]["n"] == 3
+
+
+def test_a_failed_trial_is_noted_with_its_last_line():
+    wanted = study()
+    error = "Traceback (most recent call last):\n  File x\nRuntimeError: [bold]no luck[/bold]\n"
+    found = results(wanted, errors=lambda cell, seed: error if len(cell.combination) == 2 and seed == 4 else None)
+    text = render(wanted, found, "strict")
+    assert "digits/smoke {a, b}: seed 4 failed: RuntimeError: [bold]no luck[/bold]" in text
+    assert "Traceback" not in text
+    assert to_json(wanted, found, "strict")["verdicts"][0]["outcome"] == "undecided"
+
+
+def test_a_clash_is_a_verdict_without_numbers():
+    wanted = study(["a", "b"], ["a", "c"])
+    reason = "a and b both set 'gradient' of stream 'task'"
+    found = results(wanted, clash=lambda cell: reason if len(cell.combination) == 2 and "b" in cell.key else None)
+    content = strictly(dump(to_json(wanted, found, "paper")))
+    assert [verdict["outcome"] for verdict in content["verdicts"]] == ["clash", "conflict"]
+    assert content["verdicts"][0]["clash"] == reason
+    assert content["verdicts"][0]["judgements"] == []
+    text = render(wanted, found, "paper")
+    (row,) = [line for line in rows(text, "Verdicts") if "{a, b}" in line]
+    assert "clash" in row
+    assert reason in row
+    assert "{a, b}: still to be measured" not in text
+
+
+def test_a_metric_that_has_no_meaning_in_a_combination_is_not_waited_for():
+    """`Mechanism.measure` may leave a metric out, as dpsgd does where it does not cover the task."""
+    wanted = study()
+
+    def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float | None:
+        return None if metric == "cost" else 0.9 + 0.001 * seed
+
+    found = results(wanted, value)
+    content = to_json(wanted, found, "strict")
+    assert content["verdicts"][0]["outcome"] == "compatible"
+    assert "still to be measured" not in render(wanted, found, "strict")
+
+
+def test_a_study_of_single_mechanisms_has_no_verdicts_but_a_table():
+    wanted = study(["a"])
+    found = results(wanted)
+    assert to_json(wanted, found, "strict")["verdicts"] == []
+    text = render(wanted, found, "strict")
+    assert "φ_MARK 0.95±0.01 (n=5)" in text
+
+
+def test_values_that_are_no_numbers_are_told_with_their_metric():
+    wanted = study()
+    found = results(wanted, lambda names, of, metric, seed: math.nan if metric == "mark" else 0.9)
+    with pytest.raises(UserError, match="mark"):
+        verdicts(wanted, found)
+
+
+# What the text shows beside verdicts
+
+
+def test_the_text_shows_baselines_chance_levels_facts_and_scale():
+    wanted = study()
+    text = render(wanted, results(wanted), "strict")
+    assert text.startswith("study: rule strict, α = 0.05, correction none\n")
+    alone = rows(text, OTHER_TABLES[0])
+    (row,) = [line for line in alone if " a " in line and "φ_MARK" in line]
+    assert "φ_MARK 0.95±0.01 (n=5)" in row
+    assert "φ_MARK 0.20±0.01 (n=5)" in row, "what the unprotected model scores by chance"
+    assert "digits/smoke {a, b}: b: cost of task 3 (δ = 1e-05)." in text
+    assert "256 training examples, 2 epochs" in text
+    assert "drop 0.3" in text
+    assert "× 1.5" in text
+    assert text.count("digits/smoke") >= 6
+    assert max(map(len, text.splitlines())) <= 132
+
+
+def test_judgements_of_several_recipes_can_be_told_apart():
+    two = [{"dataset": "digits", "scale": "smoke"}, {"dataset": "digits", "scale": "reduced"}]
+    wanted = study(recipes=two)
+    text = render(wanted, results(wanted), "strict")
+    shown = [line for line in rows(text, "Judgements") if "φ_MARK" in line]
+    assert len(shown) == 2
+    assert "smoke" in shown[0]
+    assert "reduced" in shown[1]
+
+
+def test_undecided_says_how_many_replicates_would_decide():
+    def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
+        return 0.9 + 0.2 * math.cos(3 * seed) if len(names) == 2 else 0.95
+
+    wanted = study()
+    found = results(wanted, value)
+    needed = judgement(to_json(wanted, found, "strict"), "accuracy")["replicates_needed"]
+    assert needed > 5
+    assert f"φ_ACC is undecided; {needed} replicates" in render(wanted, found, "strict")
+
+
+@pytest.mark.parametrize("name", ["[red]name[/red]", "näme φ", "a [b] c"])
+def test_names_are_shown_as_they_are(name):
+    wanted = study(name=name)
+    assert render(wanted, results(wanted), "strict").startswith(f"{name}: rule strict")
+
+
+# Exports
+
+
+def test_an_export_can_be_reported_again(tmp_path):
+    wanted = study()
+    found = results(wanted)
+    written = export(wanted, found, "strict", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.txt", "results.json", "verdicts.json"]
+    assert sorted(written) == sorted((tmp_path / "out").iterdir())
+    again = read_results(tmp_path / "out" / "results.json")
+    assert again == found
+    assert strictly((tmp_path / "out" / "verdicts.json").read_text("utf-8")) == to_json(wanted, found, "strict")
+    assert (tmp_path / "out" / "report.txt").read_text("utf-8") == render(wanted, found, "strict")
+    export(wanted, found, "paper", tmp_path / "out")
+    assert "rule paper" in (tmp_path / "out" / "report.txt").read_text("utf-8")
+
+
+def test_an_export_into_a_folder_that_cannot_be(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file"):
+        export(study(), results(study()), "strict", tmp_path / "file" / "out")
+
+
+def test_a_full_disk_is_told(tmp_path, monkeypatch):
+    def full(*args: Any, **kwargs: Any) -> Iterable[str]:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.write_text", full)
+    with pytest.raises(UserError, match="No space left"):
+        export(study(), results(study()), "strict", tmp_path / "out")
+
+
+# Asking results
+
+
+def test_results_answer_by_cell_mechanism_metric_and_seed():
+    wanted = study(["a", {"name": "b", "on": ["task"]}])
+    found = results(wanted)
+    (cell,) = [cell for cell in wanted.cells() if len(cell.combination) == 2]
+    b = Named("b", (("on", ("task",)),))
+    assert found.values(cell, b, "cost", wanted.seeds(cell)) == (3.0,) * 5
+    assert found.values(cell, Named("b"), "cost", wanted.seeds(cell)) == ()
+    assert dict(found.by_seed(cell, None, "accuracy", range(2, 4))).keys() == {2, 3}
+    assert found.metrics(cell, b) == (COST,)
+    assert found.metrics(cell, None) == (ACCURACY,)
+    assert found.metrics(cell, Named("z")) == ()
+    assert found.environments == [ENVIRONMENT]
+    nowhere = Cell(Named("mnist", (("scale", "smoke"),)), (), 5)
+    assert found.cell(nowhere) is None
+    assert found.values(nowhere, None, "accuracy", range(5)) == ()
+    assert found.metrics(nowhere, None) == ()
+
+
+def test_floors_are_shown_with_their_own_interval():
+    wanted = study(criteria={"mark": {"floor": 0.1}})
+    mark = judgement(to_json(wanted, results(wanted), "strict"), "mark")
+    assert mark["definition"]["criterion"] == {"floor": Floor(0.1).threshold}
+    assert mark["together_interval"][0] < mark["together"]["mean"] < mark["together_interval"][1]
