@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from functools import cache
+from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -15,7 +15,6 @@ import guardclash
 from guardclash.registry import find_mechanisms
 
 ROOT = Path(guardclash.__file__).parent
-FILES = sorted(ROOT.rglob("*.py"))
 
 FLOORS = (
     "errors",
@@ -37,7 +36,8 @@ nothing of each other."""
 WITHOUT_TORCH = ("errors", "judging", "data", "reporting", "cli", "studies.study", "studies.store", "studies.results")
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
-EFFECTS = ("studies.jobs", "studies.store", "studies.engines", "studies.run", "data", "reporting.export", "cli")
+EFFECTS = ("data", "studies.engines", "studies.jobs", "studies.store", "reporting.export", "cli")
+"""Who may write files and end processes."""
 
 
 def name_of(path: Path) -> str:
@@ -46,12 +46,8 @@ def name_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-@cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-MODULES = {name_of(path): path for path in FILES}
+PATHS = {name_of(path): path for path in sorted(ROOT.rglob("*.py"))}
+TREES = {name: ast.parse(path.read_text(encoding="utf-8"), str(path)) for name, path in PATHS.items()}
 
 
 def own(name: str) -> str | None:
@@ -59,207 +55,197 @@ def own(name: str) -> str | None:
     return name.removeprefix("guardclash").removeprefix(".") if name.split(".")[0] == "guardclash" else None
 
 
-@cache
-def imports(path: Path, at_import: bool = False) -> frozenset[str]:
-    """Full names of the modules that a file imports, inside functions as well unless only those `at_import` are asked."""
-    nodes: list[ast.AST] = [tree(path)]
+def nodes(tree: ast.AST, lazy: bool = True) -> Iterator[ast.AST]:
+    """All nodes; those of functions and of what only type checkers see are left out unless `lazy`."""
+    yield tree
+    for child in ast.iter_child_nodes(tree):
+        late = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+        late |= isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+        if lazy or not late:
+            yield from nodes(child, lazy)
+
+
+def imports(module: str, lazy: bool = True) -> set[str]:
+    """Full names of the modules that a module imports."""
     found = set()
-    while nodes:
-        node = nodes.pop()
+    for node in nodes(TREES[module], lazy):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: a relative import"
-            module = node.module or ""
-            for alias in node.names:
-                below = f"{module}.{alias.name}"
-                found.add(below if own(below) in MODULES else module)
-        lazy = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) or _type_checking(node)
-        if not (at_import and lazy):
-            nodes += ast.iter_child_nodes(node)
-    return frozenset(found)
+            assert node.level == 0, f"{module}: a relative import"
+            below = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules = {name for name in below if own(name) in PATHS}
+            found |= modules | ({str(node.module)} if modules != below else set())
+    return found
 
 
-def _type_checking(node: ast.AST) -> bool:
-    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+def own_imports(module: str) -> set[str]:
+    """Those of the package's own modules, without "guardclash."; the package itself left out."""
+    return {name for full in imports(module) if (name := own(full))}
 
 
-def own_imports(path: Path, at_import: bool = False) -> set[str]:
-    return {name for full in imports(path, at_import) if (name := own(full)) is not None}
+def calls(module: str) -> set[str]:
+    """All that is called, as written: "torch.load", "path.unlink"."""
+    return {ast.unparse(node.func) for node in nodes(TREES[module]) if isinstance(node, ast.Call)}
 
 
-def floor(module: str) -> int:
-    package = module.split(".")[0]
-    return next(height for height, names in enumerate(FLOORS) if package in names.split())
+def is_text(node: ast.AST) -> bool:
+    """Whether a statement documents and does nothing: a docstring, or a string below a field."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-def docstrings(module: ast.Module) -> set[ast.AST]:
-    """The nodes of strings that document and do nothing: docstrings, and those below a field."""
-    return {
-        node.value for node in ast.walk(module) if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-    }
+def below(module: str, packages: tuple[str, ...]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
+
+
+# Imports
 
 
 def test_every_module_stands_on_a_floor():
-    packages = {name.split(".")[0] for name in MODULES if name}
-    assert packages == set(" ".join(FLOORS).split())
+    assert {name.split(".")[0] for name in PATHS if name} == set(" ".join(FLOORS).split())
 
 
 def test_imports_go_down_only():
-    for path in FILES:
-        module = name_of(path)
-        for imported in own_imports(path) - {""}:
-            same = imported.split(".")[0] == module.split(".")[0]
-            assert same or floor(imported) < floor(module), f"{module} imports {imported}, which is not below it"
+    height = {package: floor for floor, packages in enumerate(FLOORS) for package in packages.split()}
+    for module in PATHS:
+        package = module.split(".")[0]
+        for imported in own_imports(module):
+            other = imported.split(".")[0]
+            assert other == package or height[other] < height[package], f"{module} imports {imported} from above"
 
 
 def test_there_are_no_circles():
     """Imports inside functions count as well: a circle that is cut by a late import is still a circle of ideas."""
     try:
-        tuple(TopologicalSorter({name: own_imports(path) - {""} for name, path in MODULES.items()}).static_order())
+        tuple(TopologicalSorter({module: own_imports(module) for module in PATHS}).static_order())
     except CycleError as error:
         pytest.fail(f"import circle: {' -> '.join(error.args[1])}")
 
 
-def test_packages_hold_nothing_but_a_docstring():
-    for path in FILES:
-        if not (path.name == "__init__.py"):
-            continue
-        statements = [
-            node
-            for node in tree(path).body
-            if not (isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant))
-        ]
-        assert statements == []
-
-
 def test_names_are_imported_from_the_file_that_defines_them():
-    for path in FILES:
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.ImportFrom) and own(node.module or "") is not None:
-                module = own(node.module or "") or ""
-                source = MODULES[module]
-                for alias in node.names:
-                    if f"{module}.{alias.name}".strip(".") in MODULES:
-                        continue
-                    defined = {
-                        getattr(target, "id", getattr(target, "name", ""))
-                        for statement in tree(source).body
-                        for target in [
-                            statement,
-                            *getattr(statement, "targets", []),
-                            getattr(statement, "target", None),
-                        ]
-                    }
-                    assert alias.name in defined, f"{name_of(path)} takes {alias.name} from {module}, which imports it"
+    for module, tree in TREES.items():
+        for node in nodes(tree):
+            source = own(node.module or "") if isinstance(node, ast.ImportFrom) else None
+            for alias in node.names if source is not None else ():
+                where = f"{module} takes {alias.name} from {source}"
+                assert f"{source}.{alias.name}".strip(".") in PATHS or alias.name in defined(source), where
+
+
+def defined(module: str) -> set[str]:
+    """The names that a module makes itself."""
+    found = set()
+    for node in TREES[module].body:
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if hasattr(node, "target") else [node]
+        found |= {getattr(target, "id", getattr(target, "name", "")) for target in targets}
+    return found
+
+
+def test_packages_hold_nothing_but_a_docstring():
+    for module, path in PATHS.items():
+        if module and path.name == "__init__.py":
+            assert all(is_text(node) for node in TREES[module].body), module
+
+
+def test_the_package_itself_names_things_and_imports_them_when_they_are_used():
+    assert not {name for name in imports("", lazy=False) if own(name) is not None}
+    for name in guardclash.__all__:
+        found = getattr(guardclash, name)
+        assert found.__module__.startswith("guardclash.") or name == "Criterion", name
+    assert set(dir(guardclash)) == set(guardclash.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        guardclash.nonsense  # noqa: B018
+    for module in PATHS:
+        assert "guardclash" not in imports(module), f"{module} imports the package, not the file that defines a name"
 
 
 def test_only_the_registry_knows_the_mechanisms_and_it_knows_their_folder_only():
-    for name, path in MODULES.items():
-        known = {found for found in own_imports(path) if found.split(".")[0] == "mechanisms"}
-        if name == "registry":
-            assert known == {"mechanisms"}
-        else:
-            assert not known, f"{name} imports {known}"
+    for module in PATHS:
+        known = {name for name in own_imports(module) if below(name, ("mechanisms",))}
+        if not below(module, ("mechanisms",)):
+            assert known == ({"mechanisms"} if module == "registry" else set()), module
 
 
 def test_no_code_outside_the_folder_names_a_mechanism():
-    for path in FILES:
-        if not (not name_of(path).startswith("mechanisms")):
-            continue
-        names = set(find_mechanisms())
-        texts = docstrings(tree(path))
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.Constant) and node not in texts:
-                assert node.value not in names, f"line {node.lineno} names the mechanism {node.value!r}"
+    names = set(find_mechanisms())
+    for module, tree in TREES.items():
+        if not below(module, ("mechanisms",)):
+            texts = {node.value for node in nodes(tree) if is_text(node)}
+            named = {node.value for node in nodes(tree) if isinstance(node, ast.Constant) and node not in texts}
+            assert not named & names, module
 
 
-def test_mechanisms_do_not_know_each_other():
-    for path in FILES:
-        if not (name_of(path).startswith("mechanisms.")):
-            continue
-        assert not {name for name in own_imports(path) if name.split(".")[0] == "mechanisms"}
+# Torch
 
 
 def torch_free() -> list[str]:
-    return [name for name in MODULES if any(f"{name}.".startswith(f"{free}.") for free in WITHOUT_TORCH)]
+    return [module for module in PATHS if below(module, WITHOUT_TORCH)]
 
 
 def test_reports_reach_no_torch_by_any_import():
-    """By the source: names the way to torch, which the next test cannot."""
-    ways = {name: name for name in torch_free()}
-    seen = list(ways)
-    for module in seen:
-        for full in imports(MODULES[module], at_import=True):
+    """By the source, which tells the way to torch; the next test cannot."""
+    ways = {module: module for module in torch_free()}
+    waiting = list(ways)
+    for module in waiting:
+        for full in imports(module, lazy=False):
             assert full.split(".")[0] not in ("torch", "opacus", "safetensors"), f"{ways[module]} -> {full}"
             inner = own(full)
             if inner and inner not in ways:
                 ways[inner] = f"{ways[module]} -> {inner}"
-                seen.append(inner)
+                waiting.append(inner)
 
 
 def test_reports_import_no_torch():
-    """By running it, in a process of its own."""
-    lines = [f"import guardclash.{name}" for name in torch_free()]
+    """By importing them, in a process of its own."""
     heavy = "[name for name in ('torch', 'opacus', 'sklearn', 'scipy') if name in sys.modules]"
-    code = "; ".join(["import sys", *lines, f"print({heavy})"])
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=120, check=True
-    )
-    assert done.stdout.strip() == "[]"
+    code = "\n".join(["import sys", *(f"import guardclash.{name}" for name in torch_free()), f"print({heavy})"])
+    command = [sys.executable, "-W", "error", "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip() == "[]"
+
+
+# House rules
 
 
 def test_no_pickles():
     """Results are read on other machines than they were made on; a pickle runs what it says."""
-    for path in FILES:
-        assert not {full for full in imports(path) if full.split(".")[0] in ("pickle", "cloudpickle", "dill", "shelve")}
-        calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
-        assert not calls & {"torch.load", "torch.save", "np.load", "eval", "exec"}
-
-
-def test_files_and_functions_are_short():
-    """About 300 lines and 40; a little more where cutting would not help."""
-    for path in FILES:
-        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300
-        for node in ast.walk(tree(path)):
-            if isinstance(node, ast.FunctionDef):
-                first = next((inner for inner in node.body if not _is_docstring(inner)), node)
-                length = (node.end_lineno or 0) - first.lineno + 1
-                assert length <= 45, f"{node.name} has {length} lines below its docstring"
-
-
-def _is_docstring(node: ast.stmt) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def test_user_data_is_never_asserted():
-    for path in FILES:
-        assert not [node.lineno for node in ast.walk(tree(path)) if isinstance(node, ast.Assert)]
-
-
-def test_annotations_are_not_evaluated():
-    for path in FILES:
-        if not (path.name != "__init__.py"):
-            continue
-        body = [node for node in tree(path).body if not _is_docstring(node)]
-        assert isinstance(body[0], ast.ImportFrom)
-        assert body[0].module == "__future__"
+    for module in PATHS:
+        packages = {full.split(".")[0] for full in imports(module)}
+        assert not packages & {"pickle", "cloudpickle", "dill", "shelve", "joblib"}, module
+        assert not calls(module) & {"torch.load", "torch.save", "np.load", "eval", "exec"}, module
 
 
 def test_chance_comes_from_the_context_alone():
     """A draw from a global generator would depend on what ran before in the same process."""
-    draws = {"torch.manual_seed", "torch.seed", "np.random.seed", "random.seed", "random.random", "time.time_ns"}
-    for name, path in MODULES.items():
-        calls = {ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)}
-        assert not calls & draws, name
+    for module in PATHS:
+        assert not calls(module) & {"torch.manual_seed", "torch.seed", "np.random.seed", "random.seed"}, module
+        assert not {full.split(".")[0] for full in imports(module)} & {"random", "secrets"}, module
 
 
-def test_only_few_modules_start_processes_or_write_files():
-    for name, path in MODULES.items():
-        calls = {
-            node.func.attr
-            for node in ast.walk(tree(path))
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)
-        }
-        if calls & {"write_text", "write_bytes", "mkdir", "rename", "unlink", "rmtree", "kill"}:
-            assert any(f"{name}.".startswith(f"{allowed}.") for allowed in EFFECTS), f"{name} has effects"
+def test_only_few_modules_have_effects():
+    effects = {"write_text", "write_bytes", "mkdir", "rename", "unlink", "rmtree", "kill", "replace"}
+    for module in PATHS:
+        found = {call for call in calls(module) if call.rpartition(".")[2] in effects}
+        found = {call for call in found if not call.endswith("replace") or call == "os.replace"}  # not str, dataclasses
+        assert not found or below(module, EFFECTS), f"{module}: {found}"
+
+
+def test_files_and_functions_are_short():
+    """About 300 lines and 40; a little more where cutting would not help."""
+    for module, path in PATHS.items():
+        assert len(path.read_text(encoding="utf-8").splitlines()) <= 300, module
+        for node in nodes(TREES[module]):
+            if isinstance(node, ast.FunctionDef):
+                first = next((inner for inner in node.body if not is_text(inner)), node)
+                assert (node.end_lineno or 0) - first.lineno < 45, f"{module}.{node.name}"
+
+
+def test_user_data_is_never_asserted():
+    for module, tree in TREES.items():
+        lines = [node.lineno for node in nodes(tree) if isinstance(node, ast.Assert)]
+        assert not lines, module
+
+
+def test_annotations_are_not_evaluated():
+    for module, path in PATHS.items():
+        if path.name != "__init__.py":
+            first = next(node for node in TREES[module].body if not is_text(node))
+            assert ast.unparse(first) == "from __future__ import annotations", module

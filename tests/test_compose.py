@@ -274,6 +274,19 @@ def test_a_stream_that_only_the_combination_has_may_be_named_alone(base):
     assert compose(base, [DPSGD(on=("task", "trigger"))]) == compose(base, [DPSGD()])
 
 
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_without_batch_norm_its_policies_are_one_training(norm, base):
+    plain = replace(base, model=replace(base.model, norm=norm))
+    plans = {compose(plain, [Watermark(batch_norm=policy)]) for policy in ("update", "freeze", "recalibrate")}
+    assert len(plans) == 1
+
+
+def test_batch_norm_that_a_mechanism_removes_has_no_policies_either(base):
+    policies = ("update", "freeze", "recalibrate")
+    assert len({compose(base, [Watermark(batch_norm=policy), DPSGDControl()]) for policy in policies}) == 1
+    assert len({compose(base, [Watermark(batch_norm=policy)]) for policy in policies}) == 3
+
+
 def test_composition_does_not_change_what_it_is_given(base):
     before = fingerprint(base)
     compose(base, [Watermark(), DPSGD()])

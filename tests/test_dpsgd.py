@@ -82,7 +82,7 @@ def test_no_noise_is_no_privacy():
 
 
 @given(st.floats(0.6, 8), st.floats(1e-3, 0.2), st.integers(1, 3000))
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=3, deadline=None)
 def test_epsilon_grows_with_rate_and_steps_and_falls_with_noise_and_delta(noise, rate, steps):
     here = epsilon_spent(noise, rate, steps, 1e-5)
     assert epsilon_spent(noise, rate, 2 * steps, 1e-5) >= here
@@ -124,7 +124,7 @@ def test_noise_for_an_epsilon_of_3_by_numerical_accounting(rate, steps, delta, n
 
 
 @given(st.floats(0.3, 30), st.floats(1e-3, 0.01), st.integers(100, 2000), st.sampled_from([1e-3, 1e-5, 1e-6]))
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 def test_calibrated_noise_keeps_any_budget_and_hardly_less(epsilon, rate, steps, delta):
     noise = calibrated_noise(epsilon, rate, steps, delta)
     assert epsilon_spent(noise, rate, steps, delta) <= epsilon

@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.dropout import _DropoutNd
 
+from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
 from guardclash.plan.gradients import Mean, trainable
 from guardclash.plan.maps import FlipAndResizedCrop, FlipAndShift
@@ -23,6 +24,7 @@ from guardclash.plan.optimizers import SGD, Adam, Constant, OneCycle
 from guardclash.plan.plan import Stream
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Split
+from guardclash.studies.recipes import RECIPES, recipe
 
 PAPER_CNN = CNN((1, 28, 28), 10, (0.5,), (0.5,))
 RESNET20 = ResNet((3, 32, 32), 10, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -156,17 +158,70 @@ def test_impossible_streams_are_refused(change):
         replace(TASK, **change)
 
 
-def test_two_streams_of_one_name_are_refused(base):
-    with pytest.raises(UserError, match="task"):
-        base.add(base.task)
-
-
 def test_a_plan_finds_its_streams_by_name(base):
     trigger = replace(TASK, name="trigger")
     plan = base.add(trigger)
     assert plan.stream("trigger") is trigger
     assert plan.stream("other") is None
     assert plan.task is base.task
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dataset", ["mnist", "fmnist"])
+def test_the_recipes_of_table_1_for_grey_images(dataset):
+    alone, protected = (recipe(dataset, "paper").plan(protected) for protected in (False, True))
+    assert (alone.epochs, protected.epochs) == (25, 100)
+    assert replace(protected, epochs=25) == alone
+    assert alone.model == CNN((1, 28, 28), 10, (0.5,), (0.5,))
+    assert (alone.optimizer, alone.schedule) == (SGD(0.005), OneCycle(start=0.2))
+    assert (alone.task.source.size, alone.task.maps) == (60_000, ())
+
+
+def test_the_recipe_of_table_1_for_cifar10():
+    alone, protected = (recipe("cifar10", "paper").plan(protected) for protected in (False, True))
+    assert (alone.epochs, protected.epochs) == (100, 200)
+    assert (alone.model.blocks, alone.model.classes) == (3, 10)
+    assert alone.optimizer == SGD(0.1)
+    assert alone.schedule == OneCycle(start=pytest.approx(0.05))
+    assert (alone.task.source.size, alone.task.maps) == (50_000, (FlipAndResizedCrop(),))
+
+
+@pytest.mark.parametrize("known", [f"{dataset}/{scale}" for dataset, scale in RECIPES])
+def test_every_recipe_makes_a_plan_that_fits_its_data(known):
+    chosen = recipe(*known.split("/"))
+    plan = chosen.plan()
+    assert plan.model.shape == find_dataset(chosen.dataset).shape
+    assert plan.model.classes == find_dataset(chosen.dataset).classes
+    assert 1 <= chosen.test().size <= find_dataset(chosen.dataset).size("test")
+    assert built(plan.model)(torch.rand(2, *plan.model.shape)).shape == (2, plan.model.classes)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "named"),
+    [
+        ({"model": "resnet18"}, "model"),  # it would train the CNN
+        ({"optimizer": "adamw"}, "optimizer"),  # it would train by SGD
+        ({"norm": "layer"}, "norm"),
+        ({"augmentation": "flip"}, "augmentation"),
+        ({"epoch": 3}, "epochs"),
+        ({"epochs": 0}, "epochs"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"examples": 5000}, "1 to 1297"),
+        ({"first_learning_rate": 1.0}, "learning rate"),
+    ],
+)
+def test_impossible_recipes_are_refused(overrides, named):
+    with pytest.raises(UserError, match=named):
+        recipe("digits", "smoke", **overrides).plan()
+
+
+def test_unknown_recipes_are_refused_with_the_nearest():
+    with pytest.raises(UserError, match="digits"):
+        recipe("digist")
+    with pytest.raises(UserError, match="digits/smoke"):
+        recipe("digits", "smok")
 
 
 # --- optimizers and schedules -----------------------------------------------------------------------------------------

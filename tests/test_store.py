@@ -57,12 +57,20 @@ def test_what_is_kept_is_found(store):
     assert everything_in(store) == ["measurements/m-4.json", *(f"trials/{KEY}/{name}" for name in sorted(FILES))]
 
 
-def test_a_failure_is_noted_until_the_trial_succeeds(store):
+def test_a_failure_is_noted_until_it_is_forgotten(store):
     store.keep_failure(KEY, "RuntimeError: boom")
     assert store.failure(KEY)["error"] == "RuntimeError: boom"
     assert store.trial(KEY) is None
+    for _ in range(2):
+        store.forget_failure(KEY)
+        assert store.failure(KEY) is None
+
+
+def test_a_folder_may_be_given_as_text(tmp_path):
+    store = Store(str(tmp_path / "runs"))
+    assert store == Store(tmp_path / "runs")
     store.keep_trial(KEY, FILES)
-    assert store.failure(KEY) is None
+    assert store.record(KEY) == RECORD
 
 
 @pytest.mark.parametrize("broken", ["write_bytes", "rename", "mkdir"])

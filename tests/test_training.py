@@ -152,11 +152,6 @@ def test_chance_is_told_apart_by_seed_and_purpose_and_by_nothing_else(context):
     assert draw(context(0).rng("weights")) == once
 
 
-@pytest.mark.parametrize(("one", "other"), [(("a/b",), ("a", "b")), (("a", "b/0"), ("a/b", 0))])
-def test_purposes_are_not_glued_together(one, other, context):
-    assert draw(context(0).rng(*one)) != draw(context(0).rng(*other))
-
-
 def test_images_are_floats_from_0_to_1(context):
     x, y = context(0).images("digits", "test")
     assert (x.dtype, x.shape, y.dtype) == (torch.float32, (500, 1, 8, 8), torch.int64)

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Any
 
 _MODULES = {
-    "guardclash.compose": ("Clash", "compose"),
+    "guardclash.compose": ("Clash",),  # and compose.compose: as a name here its module would hide it
     "guardclash.data.loading": ("data_folder",),
     "guardclash.errors": ("UserError",),
     "guardclash.judging.criteria": ("Ceiling", "Floor", "MaxDrop", "MaxGrowth", "Metric"),

@@ -107,8 +107,11 @@ def run(
     with Progress(Console(stderr=True), count) as progress:
         try:
             results = run_study(wanted, site, executor, progress)
-        except BaseException:
+        except BaseException as error:
             _abandon(executor)
+            if isinstance(error, KeyboardInterrupt):
+                _say("interrupted; finished trials are kept, the same command continues")
+                raise typer.Exit(130) from None
             raise
     executor.shutdown()
     _print_report(wanted, Results(results), rule)
@@ -236,7 +239,7 @@ def _emit(text: str, output: Path | None) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise UserError(f"the report cannot be written: {error.strerror}", where=output) from error
-    Console(stderr=True).print(f"wrote {output}", highlight=False)
+    _say(f"wrote {output}")
 
 
 def _cores() -> int:
@@ -252,16 +255,14 @@ def _abandon(executor: Any) -> None:
         worker.kill()
 
 
+def _say(message: str) -> None:
+    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point: prints a user's mistake as one message and exits with code 2."""
     try:
-        code = app(standalone_mode=False)
+        app()
     except UserError as error:
-        Console(stderr=True).print(f"error: {error}", markup=False, highlight=False, soft_wrap=True)
-        code = 2
-    except KeyboardInterrupt:
-        Console(stderr=True).print("interrupted; finished trials are kept, the same command continues", highlight=False)
-        code = 130
-    except BrokenPipeError:
-        code = 141
-    sys.exit(code or 0)
+        _say(f"error: {error}")
+        sys.exit(2)

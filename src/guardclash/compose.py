@@ -43,12 +43,13 @@ class Clash(Exception):
 Setters = dict[tuple[str, str], Mechanism]
 
 
-def compose(plan: Plan, combination: Sequence[Mechanism]) -> Plan:
+def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = False) -> Plan:
     """The plan under a combination of mechanisms.
 
     Args:
         plan: The unprotected training (a recipe's plan).
         combination: Mechanisms; the empty one gives the plan back.
+        partial: Accept an `on` whose streams are all absent: a part of a larger combination that would add them.
 
     Returns:
         The composed plan. A mechanism that changes nothing (a post-hoc one, or `on=()`) leaves it equal, and so its
@@ -67,7 +68,8 @@ def compose(plan: Plan, combination: Sequence[Mechanism]) -> Plan:
     active = [mechanism for mechanism in combination if mechanism.on != ()]
     for mechanism in active:
         plan = _edit_streams(plan, mechanism)
-    _check_streams_named(plan, active)
+    if not partial:
+        _check_streams_named(plan, active)
     set_by: Setters = {}
     for mechanism in active:
         edited = mechanism.architecture(plan)

@@ -13,7 +13,16 @@ from torch import Tensor
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxDrop, Metric
 from guardclash.mechanism import Mechanism
-from guardclash.numerics.attacks import PGD, PRECISIONS, attacked, use_bfloat16
+from guardclash.numerics.attacks import (
+    ENSEMBLE_QUERIES,
+    ENSEMBLE_STEPS,
+    PGD,
+    PRECISIONS,
+    attacked,
+    ensemble,
+    ensemble_version,
+    use_bfloat16,
+)
 from guardclash.plan.adversarial import Adversarial, cross_entropies
 from guardclash.plan.plan import Context, Data, Plan
 from guardclash.plan.sources import Split
@@ -21,6 +30,10 @@ from guardclash.training.trained import Trained
 
 DOUBT = 0.02
 """More than this share of images on which a weaker attack beats a stronger one is a sign that the attack fails."""
+STRONGER = 0.05
+"""More than this share of images that only the ensemble breaks makes phi_ADV misleading."""
+ENSEMBLE = Metric("adv_ensemble", "φ_ADV*", None, title="accuracy under PGD and an ensemble of stronger attacks")
+"""Reported only, as the verdicts are about the attack that was trained against; a study may set a criterion."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,13 @@ class Evasion(Mechanism):
     """Random starts when measuring; an image counts only if it withstands all."""
     test_examples: int = 1000
     """Test images that phi_ADV is measured on, the first ones."""
+    ensemble: bool = False
+    """Also measure accuracy under an ensemble of stronger attacks; minutes per model. Needs guardclash[attacks]."""
 
     def __post_init__(self) -> None:
+        if self.ensemble:
+            ensemble_version()
+            object.__setattr__(self, "metrics", (*self.metrics, ENSEMBLE))  # frozen; only who asks for it declares it
         choices = (
             ("norm", self.norm, ("linf", "l2")),
             ("units", self.units, ("pixel", "published")),
@@ -94,16 +112,24 @@ class Evasion(Mechanism):
         x, y = self._test(trained.plan, context)
         withstood = _withstands(trained, attack, x, y, context, self.restarts)
         few = slice(0, max(1, len(x) // 5))
-        doubt = _doubt(trained, attack, x[few], y[few], context, withstood[few].double().mean().item())
-        return {"adv_accuracy": withstood.double().mean().item(), "adv_doubt": doubt}
+        doubt = _doubt(trained, attack, x[few], y[few], context, self.restarts, withstood[few].double().mean().item())
+        measured = {"adv_accuracy": withstood.double().mean().item(), "adv_doubt": doubt}
+        if self.ensemble:
+            withstood = _withstands_ensemble(trained, attack, x, y, context, withstood)
+            measured[ENSEMBLE.name] = withstood.double().mean().item()
+        return measured
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """That the attack may be failing, so that phi_ADV says too much."""
+        found = []
         doubt = metrics.get("adv_doubt", 0.0)
-        if doubt <= DOUBT:
-            return ()
-        signs = "random noise, more steps or a larger radius"
-        return (f"the attack may be failing: {signs} changes φ_ADV the wrong way by {doubt:.2f}",)
+        if doubt > DOUBT:
+            signs = "random noise, more steps or a larger radius"
+            found.append(f"the attack may be failing: {signs} changes φ_ADV the wrong way by {doubt:.2f}")
+        stronger = metrics.get("adv_accuracy", 0.0) - metrics.get(ENSEMBLE.name, 1.0)
+        if stronger > STRONGER:
+            found.append(f"φ_ADV says too much: an ensemble of stronger attacks takes {stronger:.2f} more")
+        return tuple(found)
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """The attack in words, its radius in pixels, and what is odd about it."""
@@ -120,6 +146,11 @@ class Evasion(Mechanism):
             found["note"] = "this processor has no bfloat16 arithmetic, so the attack runs in float32"
         if self.random_start and attack.reach < 1:
             found["warning"] = f"{self.steps} steps of {attack.step:.4g} cannot cross the ball from a random start"
+        if not self.random_start and attack.reach < 0.5:
+            found["warning"] = f"{self.steps} steps of {attack.step:.4g} cannot reach the edge of the ball"
+        if self.ensemble:
+            queries = f", Square ({ENSEMBLE_QUERIES} queries)" if self.norm == "linf" else ""
+            found["ensemble"] = f"APGD-CE, APGD-DLR ({ENSEMBLE_STEPS} steps){queries}, ART {ensemble_version()}"
         return found
 
     def _test(self, plan: Plan, context: Context) -> Data:
@@ -149,12 +180,30 @@ def _attacked(trained: Trained, attack: PGD, x: Tensor, y: Tensor, rng: torch.Ge
         return attack(lambda images: cross_entropies(network, images, label), point, rng).cpu()
 
 
-def _doubt(trained: Trained, attack: PGD, x: Tensor, y: Tensor, context: Context, accuracy: float) -> float:
+def _withstands_ensemble(
+    trained: Trained, ball: PGD, x: Tensor, y: Tensor, context: Context, withstood: Tensor
+) -> Tensor:
+    """Which of the images that withstood PGD, [N], also withstand every attack of the ensemble."""
+    network = trained.network
+    device = next(network.parameters()).device
+    kept = withstood & (trained.predict(x).argmax(1) == y)
+    with attacked(network):
+        for attack in ensemble(network, ball, trained.plan.model.classes, context.rng("ensemble")):
+            left = kept.nonzero().flatten()
+            if len(left):
+                found = attack(x[left].to(device), y[left].to(device)).cpu()
+                kept[left] = trained.predict(found).argmax(1) == y[left]
+    return kept
+
+
+def _doubt(
+    trained: Trained, attack: PGD, x: Tensor, y: Tensor, context: Context, restarts: int, accuracy: float
+) -> float:
     """The signs of a failing attack (Carlini et al. 2019, section 5): each should be 0 or below."""
 
     def under(other: Callable[..., Tensor] | PGD) -> float:
         if isinstance(other, PGD):
-            return _withstands(trained, other, x, y, context).double().mean().item()
+            return _withstands(trained, other, x, y, context, restarts).double().mean().item()
         return (trained.predict(other()).argmax(1) == y).double().mean().item()
 
     longer, larger = replace(attack, steps=4 * attack.steps), replace(attack, radius=2 * attack.radius)

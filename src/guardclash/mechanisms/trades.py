@@ -60,6 +60,9 @@ class Trades(Evasion):
         Evasion.__post_init__(self)
         if not (math.isfinite(self.beta) and self.beta > 0):
             raise UserError("beta must be positive and finite", where="trades.beta", got=self.beta, allowed="> 0")
+        if not self.random_start:
+            what = "the divergence has no gradient at the image itself, so an attack that starts there stays there"
+            raise UserError(what, where="trades.random_start", got=False, allowed="true")
 
     def objective(self, stream: Stream, plan: Plan) -> Stream:
         """Adds the regulariser to the stream's losses."""

@@ -1,16 +1,22 @@
 """Adversarial examples by projected gradient descent (Madry et al. 2018), for training and for measuring.
 
 All in pixel space: images in [0, 1]. A scale per channel lets radius and step be given in another unit, such as the
-normalised space in which the published code works: with `scale = std`, the same numbers give the same attack.
+normalised space in which the published code works: with `scale = std`, the same numbers give the same attack. For
+measuring there is also an ensemble of stronger attacks, by the library ART.
 """
 
 from __future__ import annotations
 
 import math
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -18,6 +24,8 @@ from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+LIBRARY = "adversarial-robustness-toolbox"
+ENSEMBLE_STEPS, ENSEMBLE_QUERIES = 100, 1000
 
 
 @dataclass(frozen=True)
@@ -125,7 +133,7 @@ def attacked(
         update_statistics: Let the attack's batches move batch norm's running statistics; only in training mode.
         precision: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it.
     """
-    before = network.training
+    modes = [(module, module.training) for module in network.modules()]
     moving = [parameter for parameter in network.parameters() if parameter.requires_grad]
     device = next(network.parameters()).device.type
     with ExitStack() as stack:
@@ -134,13 +142,18 @@ def attacked(
             for module in network.modules():
                 if isinstance(module, nn.GroupNorm):  # 20 times slower in bfloat16 when channels come last
                     stack.callback(module.register_forward_pre_hook(_channels_first).remove)
-        stack.callback(network.train, before)
+        stack.callback(_set_modes, modes)
         for parameter in moving:
             stack.callback(parameter.requires_grad_, True)
             parameter.requires_grad_(False)
         network.train(training)
         stack.enter_context(frozen_statistics(network, not update_statistics))
         yield
+
+
+def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
+    for module, training in modes:
+        module.training = training
 
 
 def _channels_first(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
@@ -158,4 +171,97 @@ def has_bfloat16(device: str = "cpu") -> bool:
     """Whether the device computes in bfloat16 natively; an emulation would be slower than float32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    if not (torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()):
+        return False
+    # oneDNN also says yes where it emulates bfloat16 by AVX-512, which takes over twice as long as float32.
+    native = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    return platform.machine().lower() not in ("x86_64", "amd64") or bool(native())
+
+
+def ensemble_version() -> str:
+    """The installed version of ART.
+
+    Raises:
+        UserError: If it is not installed.
+    """
+    try:
+        return version(LIBRARY)
+    except PackageNotFoundError:
+        mend = "Install it: pip install 'guardclash[attacks]'."
+        raise UserError(f"the ensemble of attacks needs the library {LIBRARY}", mend=mend) from None
+
+
+def ensemble(
+    network: nn.Module, ball: PGD, classes: int, rng: torch.Generator
+) -> tuple[Callable[[Tensor, Tensor], Tensor], ...]:
+    """Parts of AutoAttack (Croce and Hein 2020) as the library ART has them, in the ball of a PGD.
+
+    Two PGDs of 100 steps that choose their step size by themselves, on the cross entropy (APGD-CE) and on the difference
+    of logits (APGD-DLR), and in a ball of norm linf a random search of 1000 queries that needs no gradient (Square).
+    ART's search in a ball of norm l2 fails on images below 10 pixels a side and cannot be seeded, so it is left out.
+
+    Args:
+        network: The network; run the attacks inside `attacked(network)`.
+        ball: Its radius, norm, scale and clamp count.
+        classes: Number of classes, at least 3.
+        rng: For starts and search.
+
+    Returns:
+        Functions of images [B, C, H, W] in [0, 1] that are classified right so far, and their labels, to images in the
+        balls around them.
+
+    Raises:
+        UserError: If ART is not installed.
+    """
+    ensemble_version()
+    from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
+
+    gradual = partial(AutoProjectedGradientDescent, eps_step=2 * ball.radius, max_iter=ENSEMBLE_STEPS, nb_random_init=1)
+    parts: list[Any] = [partial(gradual, loss_type=loss) for loss in ("cross_entropy", "difference_logits_ratio")]
+    if ball.norm == "linf":
+        parts.append(partial(SquareAttack, max_iter=ENSEMBLE_QUERIES))
+    return tuple(partial(_by_art, part, network, ball, classes, rng) for part in parts)
+
+
+def _by_art(
+    part: Any, network: nn.Module, ball: PGD, classes: int, rng: torch.Generator, x: Tensor, y: Tensor
+) -> Tensor:
+    from art.estimators.classification import PyTorchClassifier
+
+    scale = ball._pixels(x)
+    model = PyTorchClassifier(
+        nn.Sequential(_Units(scale), network),
+        nn.CrossEntropyLoss(),
+        tuple(x.shape[1:]),
+        classes,
+        clip_values=(0.0, 1.0) if ball.clamp and ball.scale == (1.0,) else (-math.inf, math.inf),
+        device_type="cpu" if x.device.type == "cpu" else "gpu",
+    )
+    attack = part(model, norm=2 if ball.norm == "l2" else "inf", eps=ball.radius, batch_size=200, verbose=False)
+    with _numpy_seeded(rng):
+        found = attack.generate((x / scale).cpu().numpy(), y.cpu().numpy())
+    moved = torch.from_numpy(found).to(x.device) - x / scale
+    return x + ball._within(x, moved, scale) * scale
+
+
+class _Units(nn.Module):
+    """From units to pixels."""
+
+    def __init__(self, scale: Tensor):
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images in units to images in pixels."""
+        return x * self.scale
+
+
+@contextmanager
+def _numpy_seeded(rng: torch.Generator) -> Iterator[None]:
+    """Puts numpy's global generator, which ART draws from, under our seed; afterwards it goes on as before."""
+    before = np.random.get_state()
+    np.random.set_state(np.random.RandomState(int(torch.randint(2**32, (), generator=rng))).get_state())
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

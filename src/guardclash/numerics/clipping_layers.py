@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from guardclash.numerics.clipping_gradients import Factors
 
-Gradients = Iterator[tuple[Tensor | None, Tensor | Factors]]
+Gradients = Iterator[tuple[Tensor, Tensor | Factors]]
 Rule = Callable[[Any, Tensor, Tensor], Gradients]
 
 
@@ -28,7 +28,8 @@ def linear(layer: nn.Linear, inputs: Tensor, outgrad: Tensor) -> Gradients:
     right = inputs.reshape(len(inputs), -1, layer.in_features)
     factored = Factors.worthwhile(left.shape[1], layer.out_features, layer.in_features)
     yield layer.weight, Factors(left, right) if factored else left.mT @ right
-    yield layer.bias, left.sum(1)
+    if layer.bias is not None:
+        yield layer.bias, left.sum(1)
 
 
 def layer_norm(layer: nn.LayerNorm, inputs: Tensor, outgrad: Tensor) -> Gradients:
@@ -36,28 +37,62 @@ def layer_norm(layer: nn.LayerNorm, inputs: Tensor, outgrad: Tensor) -> Gradient
     normal = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
     shape = (len(inputs), -1, *layer.normalized_shape)
     yield layer.weight, normal.mul_(outgrad).reshape(shape).sum(1)
-    yield layer.bias, outgrad.reshape(shape).sum(1)
+    if layer.bias is not None:
+        yield layer.bias, outgrad.reshape(shape).sum(1)
 
 
-def group_norm(layer: nn.GroupNorm, inputs: Tensor, outgrad: Tensor) -> Gradients:
-    """Scale and shift of a group norm, in chunks of examples so that the normalised input stays in the cache."""
-    scale, shift = inputs.new_empty(2, *inputs.shape[:2])
-    step = _chunk(inputs, 3 * inputs[0].numel())
-    for rows, columns, to_scale, to_shift in _split(step, inputs, outgrad, scale, shift):
-        normal = functional.group_norm(rows, layer.num_groups, eps=layer.eps)
-        to_scale.copy_(normal.mul_(columns).reshape(*rows.shape[:2], -1).sum(2))
-        to_shift.copy_(columns.reshape(*rows.shape[:2], -1).sum(2))
-    yield layer.weight, scale
-    yield layer.bias, shift
+def group_norm(layer: nn.GroupNorm, inputs: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """Runs a group norm with a scale and shift of its own for each example, as if all were one example.
+
+    Autograd's backward pass then finds the gradients of single examples on its way, at no extra cost. It runs on
+    contiguous memory, where it is several times faster on a CPU than on the channels-last format.
+
+    Args:
+        layer: The layer, of which the scale and shift are not used.
+        inputs: [examples, channels, ...].
+        scale: [examples * channels].
+        shift: [examples * channels].
+
+    Returns:
+        The output, in the memory format of the inputs.
+    """
+    joined = inputs.contiguous().view(1, -1, *inputs.shape[2:])
+    output = torch.group_norm(joined, len(inputs) * layer.num_groups, scale, shift, layer.eps).view(inputs.shape)
+    return output.contiguous(memory_format=torch.channels_last) if _is_channels_last(inputs) else output
+
+
+def _is_channels_last(images: Tensor) -> bool:
+    last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
+    return last and not images.is_contiguous()
 
 
 def convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor, outgrad: Tensor) -> Gradients:
     """Weight and bias of a convolution in one to three dimensions, with zero padding."""
-    yield layer.weight, _convolution_weight(layer, inputs, outgrad)
-    yield layer.bias, outgrad.flatten(2).sum(2)
+    narrow = layer.in_channels * layer.out_channels <= 512 * layer.groups**2 and layer.in_channels >= 8 * layer.groups
+    plain = inputs.device.type == "cpu" and inputs.is_contiguous() and outgrad.is_contiguous()
+    grouped = narrow and plain and not isinstance(layer.padding, str)
+    yield layer.weight, (_grouped_weight if grouped else _windowed_weight)(layer, inputs, outgrad)
+    if layer.bias is not None:
+        yield layer.bias, outgrad.flatten(2).sum(2)
 
 
-def _convolution_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
+def _grouped_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
+    """Weight gradients as those of one grouped convolution in which each example is a group.
+
+    Faster than `_windowed_weight` on a CPU for few output channels, where copying windows costs too much.
+    """
+    form = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[inputs.dim() - 3]
+    found = []
+    for entries, outs in _split(32, inputs, outgrad):
+        weight = (len(entries) * layer.out_channels, *layer.weight.shape[1:])
+        joined = entries.reshape(1, -1, *inputs.shape[2:])
+        outs = outs.reshape(1, -1, *outgrad.shape[2:])
+        settings = (layer.stride, layer.padding, layer.dilation, len(entries) * layer.groups)
+        found.append(form(joined, weight, outs, *settings).view(-1, *layer.weight.shape))
+    return torch.cat(found)
+
+
+def _windowed_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
     """Weight gradients: one batched product of output gradients and input windows per chunk of examples.
 
     The windows of a chunk are copied into one buffer, used again for the next chunk. In it either the values of a
@@ -72,15 +107,18 @@ def _convolution_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
     if not window_inner:
         windows = windows.movedim(tuple(range(2, 2 + axes)), tuple(range(-axes, 0)))
     buffer = inputs.new_empty(windows.shape)
-    matrices = buffer.view(step * groups, *((area, size) if window_inner else (size, area)))
-    rows = outgrad.reshape(examples, groups, outputs, area)
-    gradients = inputs.new_empty(examples, groups, *((outputs, size) if window_inner else (size, outputs)))
-    for entries, outs, products in _split(step, inputs, rows, gradients):
-        count = len(entries)
-        interior[:count].copy_(entries)
-        buffer[:count].copy_(windows[:count])
-        left, right = outs.flatten(0, 1), matrices[: count * groups]
-        torch.bmm(*((left, right) if window_inner else (right, left.mT)), out=products.flatten(0, 1))
+    right = buffer.view(-1, area, size) if window_inner else buffer.view(-1, size, area)
+    left = outgrad.reshape(-1, outputs, area)
+    gradients = inputs.new_empty(len(left), *((outputs, size) if window_inner else (size, outputs)))
+    for entries, rows, products in zip(
+        inputs.split(step), left.split(step * groups), gradients.split(step * groups), strict=True
+    ):
+        if len(entries) < len(interior):  # The last chunk.
+            interior, windows, buffer = (tensor[: len(entries)] for tensor in (interior, windows, buffer))
+            right = right[: len(rows)]
+        interior.copy_(entries)
+        buffer.copy_(windows)
+        torch.bmm(*((rows, right) if window_inner else (right, rows.mT)), out=products)
     gradients = gradients if window_inner else gradients.mT
     return gradients.reshape(examples, layer.out_channels, *window).movedim(-1, 2)
 
@@ -141,10 +179,10 @@ def _split(step: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(tensor.split(step) for tensor in tensors), strict=True)
 
 
+# A subclass may compute something else, so types must match exactly.
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
     nn.LayerNorm: layer_norm,
-    nn.GroupNorm: group_norm,
     nn.Conv1d: convolution,
     nn.Conv2d: convolution,
     nn.Conv3d: convolution,
@@ -152,14 +190,14 @@ RULES: dict[type[nn.Module], Rule] = {
 
 
 def rule_of(layer: nn.Module) -> Rule | None:
-    """The rule of a layer, None where only `by_vmap` will do.
-
-    A subclass may compute something else, so types must match exactly; padding by other than zeros and weights that
-    are computed from other parameters are not covered by the rules either.
-    """
-    plain = {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
+    """The rule of a layer, None where only `by_vmap` will do."""
     zeros = getattr(layer, "padding_mode", "zeros") == "zeros"
-    return RULES.get(type(layer)) if plain and zeros else None
+    return RULES.get(type(layer)) if is_plain(layer) and zeros else None
+
+
+def is_plain(layer: nn.Module) -> bool:
+    """Whether all parameters of a layer are its weight and bias, not others that these are computed from."""
+    return {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
 
 
 def by_vmap(layer: nn.Module, arguments: tuple[Any, dict[str, Any]], position: int, outgrad: Tensor) -> Gradients:

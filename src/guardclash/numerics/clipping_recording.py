@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,8 +15,8 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_leaves
 
 from guardclash.errors import UserError
-from guardclash.numerics.clipping_gradients import PerExample
-from guardclash.numerics.clipping_layers import Gradients, by_vmap, rule_of
+from guardclash.numerics.clipping_gradients import Factors, PerExample
+from guardclash.numerics.clipping_layers import Gradients, Rule, by_vmap, group_norm, is_plain, rule_of
 
 
 @dataclass(eq=False)
@@ -24,17 +24,21 @@ class _Call:
     """One call of a module.
 
     Fields:
-        title: The module for messages.
+        title: The module's name and type, for messages.
         module: The module.
+        rule: The rule for its parameter gradients, if there is one.
         arguments: Positional and named arguments.
-        versions: How often each tensor of the arguments had been changed in place when the call began.
-        sources: Where those tensors are in autograd's graph, for those that are in it.
+        tensors: The tensors among them.
+        versions: How often each of those had been changed in place when the call began.
+        sources: Where those that depend on something differentiable are in autograd's graph.
         outputs: Where the tensors of the output are in autograd's graph.
     """
 
     title: str
     module: nn.Module
+    rule: Rule | None
     arguments: tuple[tuple[Any, ...], dict[str, Any]]
+    tensors: list[Tensor]
     versions: list[int]
     sources: list[GradientEdge]
     outputs: list[GradientEdge] = field(default_factory=list)
@@ -53,6 +57,7 @@ class Recording:
         self._names = {id(p): name for name, p in self._trainable.items()}
         self._calls: dict[Node, _Call] = {}
         self._running: list[_Call] = []
+        self._copies: dict[int, tuple[Tensor, nn.Parameter]] = {}
         self._gathered: dict[str, PerExample] = {}
         self._examples = 0
 
@@ -65,24 +70,34 @@ class Recording:
         """
         with ExitStack() as stack:
             for module, name in self._units.items():
-                ruled = rule_of(module) is not None
-                before = partial(self._before, f"{name or 'the network'!r} ({type(module).__name__})")
-                handle = module.register_forward_pre_hook(before, prepend=not ruled, with_kwargs=True)
+                if type(module) is nn.GroupNorm and is_plain(module):
+                    stack.enter_context(_replaced_forward(module, self._group_norm))
+                    continue
+                rule = rule_of(module)
+                before = partial(self._before, f"{name or 'the network'!r} ({type(module).__name__})", rule)
+                handle = module.register_forward_pre_hook(before, prepend=rule is None, with_kwargs=True)
                 stack.callback(handle.remove)
-                stack.callback(module.register_forward_hook(self._after, prepend=ruled).remove)
-            yield
+                stack.callback(module.register_forward_hook(self._after, prepend=rule is not None).remove)
+            try:
+                yield
+            except BaseException:
+                self._forget()
+                raise
 
-    def _before(self, title: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        tensors = _tensors((args, kwargs))
+    def _before(
+        self, title: str, rule: Rule | None, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        versions = [tensor._version for tensor in tensors]
         sources = [get_gradient_edge(tensor) for tensor in tensors if tensor.requires_grad]
-        self._running.append(_Call(title, module, (args, kwargs), [t._version for t in tensors], sources))
+        self._running.append(_Call(title, module, rule, (args, kwargs), tensors, versions, sources))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = self._running.pop()
-        if self._running:
-            return  # This call is a part of another one.
+        if self._running or not call.tensors:
+            return  # The call is a part of another one, or has been dealt with.
         passed = {(edge.node, edge.output_nr) for edge in call.sources}
-        for position, tensor in enumerate(_tensors(output)):
+        for position, tensor in enumerate(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
             edge = get_gradient_edge(tensor) if tensor.requires_grad else None
             if edge is not None and (edge.node, edge.output_nr) not in passed:
                 # Registered here, not later: a hook belongs to the value that the tensor has now, whatever is
@@ -90,6 +105,16 @@ class Recording:
                 tensor.register_hook(partial(self._arrived, call, position))
                 call.outputs.append(edge)
                 self._calls[edge.node] = call
+
+    def _group_norm(self, layer: nn.GroupNorm, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+        if self._running or not torch.is_grad_enabled() or not inputs.numel():
+            return forward(inputs)
+        copies = []
+        for parameter in (layer.weight, layer.bias):
+            copy = parameter.detach().repeat(len(inputs)).requires_grad_(parameter.requires_grad)
+            self._copies[id(copy)] = copy, parameter
+            copies.append(copy)
+        return group_norm(layer, inputs, *copies)
 
     def gather(self, losses: Tensor) -> dict[str, PerExample]:
         """Goes back from the losses, [B], through the recorded calls.
@@ -99,11 +124,17 @@ class Recording:
         """
         self._examples = len(losses)
         self._gathered = {name: PerExample(parameter, len(losses)) for name, parameter in self._trainable.items()}
-        if len(losses) and losses.requires_grad:
-            ends = self._ends(get_gradient_edge(losses).node)
-            if ends:
-                torch.autograd.grad(losses.sum(), ends, allow_unused=True)
-        self._forget()
+        try:
+            if len(losses) and losses.requires_grad:
+                ends = self._ends(get_gradient_edge(losses).node)
+                found = torch.autograd.grad(losses.sum(), list(ends), allow_unused=True) if ends else ()
+                for parameter, gradient in zip(ends.values(), found, strict=True):
+                    if parameter is not None and gradient is not None:
+                        each = gradient.view(-1, *parameter.shape)
+                        self._check_entries(self._names[id(parameter)], [each.shape[:1]])
+                        self._add(parameter, each)
+        finally:
+            self._forget()
         return self._gathered
 
     def _forget(self) -> None:
@@ -111,14 +142,18 @@ class Recording:
         for call in self._calls.values():
             call.sources, call.outputs = [], []
         self._calls.clear()
+        self._copies.clear()
 
-    def _ends(self, start: Node) -> list[GradientEdge]:
+    def _ends(self, start: Node) -> dict[GradientEdge, nn.Parameter | None]:
         """Where the backward pass may end, because nothing before it depends on a trainable parameter.
 
         Walks autograd's graph from the losses. From the output of a recorded call it goes on at the inputs of the
         call, so a trainable parameter is met only where it is used outside of the recorded calls.
+
+        Returns:
+            The ends, with the parameter for those that are per-example copies of one.
         """
-        ends: list[GradientEdge] = []
+        ends: dict[GradientEdge, nn.Parameter | None] = {}
         seen: set[Node] = set()
         ahead: list[Node | None] = [start]
         while ahead:
@@ -129,12 +164,13 @@ class Recording:
             call = self._calls.get(node)
             if call is not None:
                 ahead.extend(edge.node for edge in call.sources)
-                ends.extend(() if call.sources else call.outputs)
+                ends.update(dict.fromkeys(() if call.sources else call.outputs))
                 continue
             kind = node.name().rsplit("::", 1)[-1]
             if kind == "AccumulateGrad":
-                _refuse_stray(self._names.get(id(node.variable)))  # type: ignore[attr-defined]
-                ends.append(get_gradient_edge(node.variable))  # type: ignore[attr-defined]
+                leaf: Tensor = node.variable  # type: ignore[attr-defined]
+                _refuse_stray(self._names.get(id(leaf)))
+                ends[get_gradient_edge(leaf)] = self._copies.get(id(leaf), (leaf, None))[1]
             elif kind == "CheckpointFunctionBackward":
                 mend = "Call torch.utils.checkpoint.checkpoint with use_reentrant=False."
                 raise UserError("reentrant checkpoints hide the layers that they run", where="losses", mend=mend)
@@ -143,28 +179,34 @@ class Recording:
 
     def _arrived(self, call: _Call, position: int, outgrad: Tensor) -> None:
         """Forms the parameter gradients of a call when the gradient of one of its outputs is known."""
-        if [tensor._version for tensor in _tensors(call.arguments)] != call.versions:
+        if [tensor._version for tensor in call.tensors] != call.versions:
             what = f"the input of {call.title} was changed in place before the gradients were formed"
             raise UserError(what, mend="Use an operation that returns a new tensor.")
         for parameter, gradient in self._gradients(call, position, outgrad):
-            if parameter is not None and parameter.requires_grad:
-                self._gathered[self._names[id(parameter)]].add(gradient)
+            if parameter.requires_grad:
+                self._add(parameter, gradient)
+
+    def _add(self, parameter: Tensor, gradient: Tensor | Factors) -> None:
+        self._gathered[self._names[id(parameter)]].add(gradient)
+
+    def _check_entries(self, title: str, entries: list[torch.Size]) -> None:
+        if (self._examples,) not in entries:
+            raise UserError(
+                f"{title} did not run on one entry per example along the first axis of its input and output",
+                where="losses",
+                got=[*entries[0]],
+                allowed=f"{self._examples}, the number of losses",
+                mend="Call the network once for each version of the batch, and keep the examples along the first axis.",
+            )
 
     def _gradients(self, call: _Call, position: int, outgrad: Tensor) -> Gradients:
-        entries = [len(tensor) if tensor.dim() else 0 for tensor in (outgrad, *_tensors(call.arguments))]
-        rule = rule_of(call.module)
-        if self._examples not in entries[1 : 2 if rule else None] or entries[0] != self._examples:
-            raise UserError(
-                f"{call.title} did not run on one entry per example along the first axis of its input and output",
-                where="losses",
-                got=entries[1] if entries[0] == self._examples else entries[0],
-                allowed=f"{self._examples}, the number of losses",
-                mend="Call the network once for each version of the batch, and flatten later axes only.",
-            )
-        if rule:
-            inputs = _tensors(call.arguments)[0].detach().to(call.module.weight.dtype)
-            call.arguments, call.versions = ((), {}), []  # The input is not needed any more.
-            return rule(call.module, inputs, outgrad.to(inputs.dtype))
+        arguments = call.tensors[:1] if call.rule else call.tensors
+        self._check_entries(call.title, [outgrad.shape[:1]])
+        self._check_entries(call.title, [tensor.shape[:1] for tensor in arguments])
+        if call.rule:
+            inputs = call.tensors[0].detach().to(call.module.weight.dtype)
+            call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input is not needed any more.
+            return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
         try:
             return iter(list(by_vmap(call.module, call.arguments, position, outgrad)))
         except Exception as error:
@@ -183,8 +225,17 @@ def _refuse_stray(name: str | None) -> None:
         )
 
 
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Replaces `module.forward(...)` by `forward(module, module.forward, ...)` while it lasts."""
+    own = vars(module).get("forward")
+    module.forward = partial(forward, module, module.forward)
+    try:
+        yield
+    finally:
+        del module.forward
+        if own is not None:
+            module.forward = own
 
 
 def _units(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:

@@ -172,7 +172,10 @@ def braces(labels: Iterable[str]) -> str:
 
 def number(metric: Metric, value: float | None) -> str:
     """A value of a metric at its own number of decimals."""
-    return "-" if value is None else f"{value:.{metric.decimals}f}"
+    if value is None:
+        return "-"
+    text = f"{value:.{metric.decimals}f}"
+    return text if float(text) else text.lstrip("-")
 
 
 def p_value(value: float | None) -> str:

@@ -67,12 +67,13 @@ def _trial(
         )
     environment = record["environment"]
     environments.setdefault(json.dumps(environment, sort_keys=True), environment)
+    error = {"error": failure["error"]} if failure else {}
     measured = [
         {"of": named and named.to_dict(), "values": found["metrics"], "warnings": found.get("warnings", [])}
         for named, measure in entry.measures
         if (found := store.measurement(_probe(entry, trial, measure).key))
     ]
-    return {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], "measurements": measured}
+    return {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], **error, "measurements": measured}
 
 
 def _probe(entry: ComposedCell, trial: Trial, measure: Any) -> Probe:

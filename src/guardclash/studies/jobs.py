@@ -93,6 +93,7 @@ def run_job(job: Job, site: Site) -> Done:
     except Exception as error:
         site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)))
         return Done(job, time.perf_counter() - start, f"{type(error).__name__}: {error}")
+    site.store.forget_failure(job.trial.key)
     return Done(job, seconds)
 
 
@@ -105,8 +106,20 @@ def check_record(trial: Trial, store: Store) -> bool:
     record = store.record(trial.key)
     if record is None:
         return False
-    where = store.folder / "trials" / trial.key
-    refuse_changed_default(record["plan"], json.loads(json.dumps(describe(trial.plan, full=True))), str(where))
+    refuse_changed_default(record["plan"], describe(trial.plan, full=True), f"trial {trial.key}")
+    return True
+
+
+def check_measurement(probe: Probe, store: Store) -> bool:
+    """Whether a measurement is in the store, made by the same defaults.
+
+    Raises:
+        UserError: If a default of its mechanism has changed since.
+    """
+    found = store.measurement(probe.key)
+    if found is None:
+        return False
+    refuse_changed_default(found["measure"], describe(probe.measure, full=True), f"measurement {probe.key}")
     return True
 
 
@@ -152,7 +165,7 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
 
 
 def _measure(probe: Probe, trained: Trained, site: Site) -> None:
-    if site.store.measurement(probe.key) is not None:
+    if check_measurement(probe, site.store):
         return
     context = site.context(probe.trial.seed)
     served = serve(trained, probe.serving, context)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
 from guardclash.studies.collect import keep_results
-from guardclash.studies.jobs import Done, Job, Site, check_record, run_job
+from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_plans
@@ -85,7 +85,7 @@ def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[...,
     if not check_record(trial, store):
         ask(depth(trial.plan), trial)
     for probe in entry.probes(trial):
-        if store.measurement(probe.key) is None:
+        if not check_measurement(probe, store):
             after = (1 + depth(plan) for plan in probe.measure.needs(trial.plan))
             ask(max([depth(trial.plan), *after]), trial, probe)
 

@@ -32,6 +32,10 @@ class Store:
     """A folder of results; made on first use."""
 
     folder: Path
+    """Given as a path or its text."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "folder", Path(self.folder))
 
     def trial(self, key: str) -> Path | None:
         """The folder of a finished trial, if there is one."""
@@ -56,7 +60,6 @@ class Store:
             except OSError:
                 if not (target / "record.json").is_file():
                     raise
-        (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
     def measurement(self, key: str) -> dict[str, Any] | None:
         """A measurement, if there is one."""
@@ -72,8 +75,12 @@ class Store:
         path = self.folder / "failures" / f"{key}.json"
         return read_json(path) if path.is_file() else None
 
+    def forget_failure(self, key: str) -> None:
+        """After a trial was trained and measured."""
+        (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
+
     def keep_failure(self, key: str, error: str) -> None:
-        """Notes a failed trial; the next run tries it again."""
+        """Notes a trial whose training or measurement failed; the next run tries it again."""
         self.keep_json(f"failures/{key}.json", {"schema": SCHEMA, "trial": key, "error": error, "time": now()})
 
     def keep_json(self, name: str, content: Mapping[str, Any]) -> Path:

@@ -149,7 +149,7 @@ class _Combination(_Strict):
 
 
 class _File(_Strict):
-    name: str | None = None
+    name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
     plugins: list[str] = []
     rule: Literal["paper", "strict"] = "strict"
     alpha: float = Field(0.05, gt=0, lt=0.5)
@@ -218,7 +218,10 @@ def study_from(
         rule=file.rule,
         alpha=file.alpha,
         correction=file.correction,
-        criteria=tuple((metric, criterion_from(criterion)) for metric, criterion in file.criteria.items()),
+        criteria=tuple(
+            (metric, criterion_from(criterion, f"{where}: criteria.{metric}"))
+            for metric, criterion in file.criteria.items()
+        ),
         plugins=tuple(((folder or Path()) / plugin).resolve() for plugin in file.plugins),
     )
 
@@ -242,11 +245,19 @@ def _expand(mechanisms: list[str | _Mechanism], where: str) -> Iterator[tuple[Na
 
 
 def _options(table: Mapping[str, Any]) -> Options:
-    return tuple((name, tuple(value) if isinstance(value, list) else value) for name, value in table.items())
+    """Sorted, and 3.0 as 3, so that one meaning has one form."""
+    return tuple((name, _plain(value)) for name, value in sorted(table.items()))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(map(_plain, value))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _explain(error: ValidationError, where: str) -> UserError:
-    first = error.errors()[0]
+    # A misspelt key is reported as such, and not as the right one missing.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     path = _path(first["loc"])
     if first["type"] == "extra_forbidden":
         parent = [part for part in first["loc"][:-1] if isinstance(part, str)]

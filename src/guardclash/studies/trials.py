@@ -132,8 +132,9 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
         measured = cell.combination or study.mechanisms()
         measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
         measures += [(named, made[named]) for named in measured if made[named].metrics]
-        plan, clash = _compose(base, combination)
-        if plan and cell.combination in study.combinations:
+        asked = cell.combination in study.combinations
+        plan, clash = _compose(base, combination, partial=not asked)
+        if plan and asked:
             _check_on(plan, combination)
         composed.append(ComposedCell(cell, base, combination, plan, clash, tuple(study.seeds(cell)), tuple(measures)))
     _check_criteria(study, composed)
@@ -148,9 +149,13 @@ def _check_criteria(study: Study, composed: Iterable[ComposedCell]) -> None:
         dataclasses.replace(metrics[name], criterion=criterion)  # refuses what does not suit the metric
 
 
-def _compose(base: Recipe, combination: tuple[Mechanism, ...]) -> tuple[Plan | None, str | None]:
+def _compose(base: Recipe, combination: tuple[Mechanism, ...], partial: bool) -> tuple[Plan | None, str | None]:
+    """The plan, or why there is none; what leaves the training alone is the unprotected training, epochs included."""
+    unprotected = base.plan()
     try:
-        return compose(base.plan(protected=bool(combination)), combination), None
+        if compose(unprotected, combination, partial=partial) == unprotected:
+            return unprotected, None
+        return compose(base.plan(protected=True), combination, partial=partial), None
     except Clash as clash:
         return None, str(clash)
 
