@@ -471,6 +471,16 @@ def workers_of(folder: Path) -> set[int]:
     return set(filter(alive, found))
 
 
+def starting(process: subprocess.Popen[str]) -> bool:
+    """Whether both worker processes are born; they still have to import all that they need."""
+    born = 0
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            born += parent == process.pid and b"spawn_main" in (path / "cmdline").read_bytes()
+    return born >= 2
+
+
 def alive(process: int) -> bool:
     """Whether a process runs; a dead one that nobody has asked about is dead."""
     try:
@@ -482,6 +492,13 @@ def alive(process: int) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
 def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guardclash, tmp_path):
     (tmp_path / "long.toml").write_text(LONG)
+
+    with running(tmp_path) as process:
+        until(lambda: starting(process), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
+        assert process.wait(timeout=60) == 130
+    assert "Traceback" not in (tmp_path / "err").read_text()
+    assert trials_in(tmp_path) == {}
 
     with running(tmp_path) as process:
         until(lambda: trials_in(tmp_path), process)
@@ -498,7 +515,7 @@ def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guar
     with running(tmp_path) as process:
         until(lambda: len(trials_in(tmp_path)) > len(killed), process)
         workers = until(lambda: workers_of(tmp_path), process)
-        os.killpg(process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
+        os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 130
         until(lambda: not any(map(alive, workers)))
     interrupted = trials_in(tmp_path)

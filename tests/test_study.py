@@ -223,7 +223,7 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
         table([{"name": "wm", "sweep": {"triggers": 3}}]),
         ("my.toml", "mechanisms[0].sweep.triggers"),
     ),
-    "an empty sweep": (table([{"name": "wm", "sweep": {"triggers": []}}]), ("my.toml", "wm.sweep.triggers", "values")),
+    "an empty sweep": (table([{"name": "wm", "sweep": {"triggers": []}}]), ("my.toml", "sweep.triggers")),
     "swept and fixed": (
         table([{"name": "wm", "triggers": 5, "sweep": {"triggers": [1, 2]}}]),
         ("my.toml", "triggers"),

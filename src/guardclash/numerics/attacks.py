@@ -196,9 +196,10 @@ def ensemble(
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], ...]:
     """Parts of AutoAttack (Croce and Hein 2020) as the library ART has them, in the ball of a PGD.
 
-    Two PGDs of 100 steps that choose their step size by themselves, on the cross entropy (APGD-CE) and on the difference
-    of logits (APGD-DLR), and in a ball of norm linf a random search of 1000 queries that needs no gradient (Square).
-    ART's search in a ball of norm l2 fails on images below 10 pixels a side and cannot be seeded, so it is left out.
+    Two PGDs of 100 steps that choose their step size by themselves, on the cross entropy (APGD-CE) and on the
+    difference of logits (APGD-DLR), and in a ball of norm linf a random search of 1000 queries that needs no gradient
+    (Square). ART's search in a ball of norm l2 fails on images below 10 pixels a side and cannot be seeded, so it is
+    left out.
 
     Args:
         network: The network; run the attacks inside `attacked(network)`.
