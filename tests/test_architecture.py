@@ -135,8 +135,9 @@ def defined(module: str) -> set[str]:
     """The names that a module makes itself."""
     found = set()
     for node in TREES[module].body:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if hasattr(node, "target") else [node]
-        found |= {getattr(target, "id", getattr(target, "name", "")) for target in targets}
+        targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+        names = {name.id for target in targets if target for name in ast.walk(target) if isinstance(name, ast.Name)}
+        found |= names | {getattr(node, "name", "")}
     return found
 
 

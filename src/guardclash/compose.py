@@ -28,9 +28,9 @@ STAGES: dict[str, dict[str, str]] = {
     "objective": {"objectives": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
 }
-"""Which stage may change which field, and whether several mechanisms may change it (MANY: they stack, in the order of
-the combination) or only one (ONE: a second one is a clash). `data` and `architecture` edit the plan, the others each
-stream."""
+"""Which stage may change which field. Of MANY, what several mechanisms add stacks, in the order of the combination;
+what one of them replaces is its own, as is all of ONE: a second one is a clash. `data` and `architecture` edit the
+plan, the others each stream."""
 
 
 class Clash(Exception):
@@ -67,6 +67,9 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     """
     active = [mechanism for mechanism in combination if mechanism.on != ()]
     for mechanism in active:
+        if isinstance(mechanism.on, str):
+            raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
+    for mechanism in active:
         plan = _edit_streams(plan, mechanism)
     if not partial:
         _check_streams_named(plan, active)
@@ -77,7 +80,10 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         plan = edited
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
-    return plan if _has_batch_norm(plan.model, plan.rewrites) else _without_policies(plan)
+    if not _has_batch_norm(plan.model, plan.rewrites):
+        return _without_policies(plan)
+    _check_batch_sizes(plan)
+    return plan
 
 
 @lru_cache
@@ -87,6 +93,16 @@ def _has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
         for rewrite in rewrites:
             network = rewrite(network)
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+def _check_batch_sizes(plan: Plan) -> None:
+    for stream in plan.streams:
+        if min(stream.sampler.batch_size, stream.source.size) < 2:
+            raise UserError(
+                "batch norm cannot be trained on batches of one",
+                where=f"stream {stream.name!r}",
+                mend="Use larger batches, or a model without batch norm.",
+            )
 
 
 def _without_policies(plan: Plan) -> Plan:
@@ -126,14 +142,20 @@ def _treat_streams(plan: Plan, active: list[Mechanism], stage: str, set_by: Sett
 def _check_edit(before: Any, after: Any, mechanism: Mechanism, stage: str, place: str, set_by: Setters) -> None:
     changed = _check_fields(before, after, STAGES[stage], f"{mechanism.name}.{stage}()", place)
     for name in changed:
-        if STAGES[stage][name] == MANY:
-            continue
         first = set_by.setdefault((place, name), mechanism)
-        if first is not mechanism:
+        stacks = STAGES[stage][name] == MANY and _stacks(getattr(before, name), getattr(after, name))
+        if first is not mechanism and not stacks:
             raise Clash(f"{first.name} and {mechanism.name} both set {name!r} of {_place(place)}")
 
 
+def _stacks(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:
+    """Whether a mechanism added to what others put there, instead of taking its place."""
+    return after[: len(before)] == before
+
+
 def _check_fields(before: Any, after: Any, allowed: dict[str, str], who: str, place: str) -> list[str]:
+    if type(after) is not type(before):
+        raise UserError(f"{who} must return an edited copy of {_place(place)}", got=type(after).__name__)
     fields = [field.name for field in dataclasses.fields(before)]
     changed = [name for name in fields if getattr(before, name) != getattr(after, name)]
     outside = [name for name in changed if name not in allowed]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
 
+from scipy.optimize import brentq
+
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
@@ -19,7 +21,7 @@ from guardclash.training.trained import Trained
 
 # Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only
 # tighten.
-ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64)) + [64, 80, 96, 128, 192, 256, 384, 512, 768, 1024]
+ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64)) + [64, 96, 128, 256]
 
 
 def _accountant(kind: str) -> Any:
@@ -28,21 +30,24 @@ def _accountant(kind: str) -> Any:
     return PRVAccountant() if kind == "prv" else RDPAccountant()
 
 
-@lru_cache(maxsize=4096)
 def epsilon_spent(noise_multiplier: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """Epsilon of so many steps of the subsampled Gaussian mechanism at this delta, by Opacus's accountant.
+    """Epsilon of so many equal steps of the subsampled Gaussian mechanism: see `composed_epsilon`."""
+    return composed_epsilon(((noise_multiplier, rate, steps),), delta, accountant)
+
+
+@lru_cache(maxsize=4096)
+def composed_epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str = "rdp") -> float:
+    """Epsilon of steps of the subsampled Gaussian mechanism on the same examples, by Opacus's accountant.
 
     Args:
-        noise_multiplier: Noise over clipping bound; 0 spends infinitely much.
-        rate: Poisson sampling rate in (0, 1].
-        steps: Number of steps.
+        history: Noise multiplier (0 spends infinitely much), Poisson sampling rate in (0, 1], and number of steps.
         delta: Probability in (0, 1).
         accountant: "rdp" (Renyi; the paper's time) or "prv" (tighter, slower).
     """
-    if noise_multiplier == 0:
+    if any(noise == 0 for noise, _, _ in history):
         return math.inf
     account = _accountant(accountant)
-    account.history = [(noise_multiplier, rate, steps)]
+    account.history = list(history)
     options = {"alphas": ORDERS} if accountant == "rdp" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # an optimum at the last order is still an upper bound
@@ -51,25 +56,29 @@ def epsilon_spent(noise_multiplier: float, rate: float, steps: int, delta: float
 
 @lru_cache(maxsize=1024)
 def calibrated_noise(epsilon: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier (to 4 digits) that spends at most epsilon, by bisection from the safe side."""
-    low, high = 0.0, 1.0
-    while epsilon_spent(high, rate, steps, delta, accountant) > epsilon:
-        low, high = high, 2 * high
-        if high > 2**20:
-            raise UserError(
-                "no amount of noise reaches this budget",
-                where="dpsgd.epsilon",
-                got=epsilon,
-                mend="Raise epsilon.",
-            )
-    tolerance = 1e-4 if accountant == "rdp" else 1e-3
-    while high - low > tolerance * high:
-        middle = (low + high) / 2
-        if epsilon_spent(middle, rate, steps, delta, accountant) > epsilon:
-            low = middle
-        else:
-            high = middle
-    return high
+    """The smallest noise multiplier of 5 digits that spends at most epsilon; never one that spends more."""
+
+    def excess(log_noise: float) -> float:
+        return math.log(epsilon_spent(math.exp(log_noise), rate, steps, delta, accountant) / epsilon)
+
+    low, high = math.log(0.3), 0.0
+    while excess(high) > 0:
+        low, high = high, high + 1
+        if high > 14:
+            mend = 'Raise epsilon, or try accountant = "prv": the orders of "rdp" cannot show so small a budget.'
+            raise UserError("no amount of noise reaches this budget", where="dpsgd.epsilon", got=epsilon, mend=mend)
+    while excess(low) <= 0:
+        low, high = low - 1, low
+        if low < -14:
+            return math.exp(high)  # hardly any noise is needed
+    noise = _rounded_up(math.exp(brentq(excess, low, high, rtol=1e-5)))
+    return noise if excess(math.log(noise)) <= 0 else _rounded_up(noise * (1 + 1e-5))
+
+
+def _rounded_up(value: float, digits: int = 5) -> float:
+    """To significant digits, so that plans and their keys do not hang on an accountant's last bits."""
+    place = digits - 1 - math.floor(math.log10(value))
+    return math.ceil(value * 10**place) / 10**place
 
 
 def _without_batch_norm_and_dropout(plan: Plan) -> Plan:
@@ -157,17 +166,35 @@ class DPSGD(Mechanism):
         }
 
     def spent(self, plan: Plan) -> dict[str, float]:
-        """Epsilon by name of covered stream, at this delta, from what the plan says is done to it."""
-        return {
-            stream.name: epsilon_spent(
-                stream.gradient.noise_multiplier, *_exposure(stream, plan.epochs), self.delta, self.accountant
+        """Epsilon by name of covered stream, at this delta, from what the plan says is done to its examples.
+
+        Streams that read the same examples spend together; a stream without DP-SGD that reads them spends everything.
+        """
+        spent = {}
+        for stream in filter(_covered, plan.streams):
+            same = [other for other in plan.streams if _examples(other) == _examples(stream)]
+            steps = tuple(
+                (other.gradient.noise_multiplier, *_exposure(other, plan.epochs))
+                for other in same
+                if isinstance(other.gradient, ClippedNoisy)
             )
-            for stream in plan.streams
-            if isinstance(stream.gradient, ClippedNoisy) and isinstance(stream.sampler, Poisson)
-        }
+            whole = all(map(_covered, same))
+            spent[stream.name] = composed_epsilon(steps, self.delta, self.accountant) if whole else math.inf
+        return spent
 
     def _reference(self, plan: Plan) -> Stream:
         return next(stream for stream in plan.streams if self.on is None or stream.name in self.on)
+
+
+def _covered(stream: Stream) -> bool:
+    return isinstance(stream.gradient, ClippedNoisy) and isinstance(stream.sampler, Poisson)
+
+
+def _examples(stream: Stream) -> object:
+    """What tells the examples of two streams apart: their split of a data set, or else their source."""
+    source = stream.source
+    named = getattr(source, "dataset", None), getattr(source, "split", None)
+    return named if all(named) else source
 
 
 def _exposure(stream: Stream, epochs: int) -> tuple[float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -124,8 +124,8 @@ class Evasion(Mechanism):
         found = []
         doubt = metrics.get("adv_doubt", 0.0)
         if doubt > DOUBT:
-            signs = "random noise, more steps, a larger radius or none"
-            found.append(f"the attack may be failing: {signs} changes φ_ADV the wrong way by {doubt:.2f}")
+            signs = "noise beats it, more steps or a larger radius weaken it, or an unlimited one is not enough"
+            found.append(f"the attack may be failing: {signs} (by {doubt:.2f})")
         stronger = metrics.get("adv_accuracy", 0.0) - metrics.get(ENSEMBLE.name, 1.0)
         if stronger > STRONGER:
             found.append(f"φ_ADV says too much: an ensemble of stronger attacks takes {stronger:.2f} more")

@@ -167,6 +167,8 @@ class Watermark(Mechanism):
         triggers = self.trigger_set(trained.plan)
         x, y = context.data(triggers)
         share = accuracy(trained.predict, x, y)
+        if self.labels != "random":  # the null of equation (3) is a guesser; native labels can be known
+            return {"wm_accuracy": share}
         errors = round((1 - share) * len(y))
         return {"wm_accuracy": share, "wm_log10_p": log10_verification_p(errors, len(y), triggers.classes)}
 

@@ -77,15 +77,15 @@ class PGD:
         scale = self._pixels(x)
         delta = self._within(x, self._start(x, rng), scale)
         for _ in range(self.steps):
-            point = (x + delta * scale).requires_grad_()
+            point = self._moved(x, delta, scale).requires_grad_()
             (gradient,) = torch.autograd.grad(losses(point).sum(), point)
             delta = self._within(x, delta + self.step * self._direction(gradient * scale), scale)
-        return (x + delta * scale).detach()
+        return self._moved(x, delta, scale).detach()
 
     def start(self, x: Tensor, rng: torch.Generator) -> Tensor:
         """Random points of the balls around images, or the images themselves without a random start."""
         scale = self._pixels(x)
-        return x + self._within(x, self._start(x, rng), scale) * scale
+        return self._moved(x, self._within(x, self._start(x, rng), scale), scale)
 
     def _pixels(self, x: Tensor) -> Tensor:
         return torch.tensor(self.scale, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
@@ -111,7 +111,11 @@ class PGD:
             delta = delta.clamp(-self.radius, self.radius)
         else:
             delta = delta * (self.radius / _lengths(delta).clamp(min=1e-12)).clamp(max=1)
-        return ((x + delta * scale).clamp(0, 1) - x) / scale if self.clamp else delta
+        return (self._moved(x, delta, scale) - x) / scale if self.clamp else delta
+
+    def _moved(self, x: Tensor, delta: Tensor, scale: Tensor) -> Tensor:
+        moved = x + delta * scale
+        return moved.clamp(0, 1) if self.clamp else moved
 
 
 def _lengths(delta: Tensor) -> Tensor:
@@ -242,7 +246,7 @@ def _by_art(
     with _numpy_seeded(rng):
         found = attack.generate((x / scale).cpu().numpy(), y.cpu().numpy())
     moved = torch.from_numpy(found).to(x.device) - x / scale
-    return x + ball._within(x, moved, scale) * scale
+    return ball._moved(x, ball._within(x, moved, scale), scale)
 
 
 class _Units(nn.Module):

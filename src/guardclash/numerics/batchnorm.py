@@ -18,14 +18,14 @@ def _batch_norms(network: nn.Module) -> list[_BatchNorm]:
 def frozen_statistics(network: nn.Module, frozen: bool = True) -> Iterator[None]:
     """Batches normalise by their own statistics as in training, but leave the running statistics as they are."""
     layers = _batch_norms(network) if frozen else []
-    before = [layer.momentum for layer in layers]
+    layers = [layer for layer in layers if layer.track_running_stats]
     for layer in layers:
-        layer.momentum = 0.0
+        layer.track_running_stats = False
     try:
         yield
     finally:
-        for layer, momentum in zip(layers, before, strict=True):
-            layer.momentum = momentum
+        for layer in layers:
+            layer.track_running_stats = True
 
 
 @torch.no_grad()

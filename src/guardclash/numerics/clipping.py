@@ -59,7 +59,7 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
     recording = Recording(network)
     with torch.enable_grad(), recording.hooks():
         values = losses()
-    if not isinstance(values, Tensor) or values.dim() != 1:
+    if not isinstance(values, Tensor) or values.dim() != 1 or not values.is_floating_point():
         got = tuple(values.shape) if isinstance(values, Tensor) else values
         raise UserError("the losses are not one number per example", where="losses", got=got, allowed="shape [B]")
     gathered = recording.gather(values)
@@ -72,8 +72,10 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
 
 def _refuse_batch_norm(network: nn.Module) -> None:
     for name, module in network.named_modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm) and (module.training or module.running_mean is None):
+        batch_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+        if batch_norm and (module.training or module.running_mean is None):
+            what = f"the batch norm layer {name!r} mixes the examples of a batch"
             raise UserError(
-                f"the batch norm layer {name!r} mixes the examples of a batch, which then have no gradients of their own",
+                f"{what}, which then have no gradients of their own",
                 mend="Replace it by a group norm (torch.nn.GroupNorm), or put it in evaluation mode.",
             )

@@ -43,7 +43,7 @@ class PerExample:
         if isinstance(gradient, Factors):
             self._factors.append(gradient)
         else:
-            self._whole = gradient if self._whole is None else self._whole.add_(gradient)
+            self._whole = gradient if self._whole is None else self._whole + gradient
 
     def squared_norms(self) -> Tensor:
         """The squared gradient norm of each example, [examples].

@@ -16,6 +16,7 @@ from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
+from guardclash.errors import UserError
 from guardclash.numerics.clipping_gradients import Factors
 
 Gradients = Iterator[tuple[Tensor, Tensor | Factors]]
@@ -83,7 +84,7 @@ def _grouped_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
     """
     form = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[inputs.dim() - 3]
     found = []
-    for entries, outs in _split(32, inputs, outgrad):
+    for entries, outs in zip(inputs.split(64), outgrad.split(64), strict=True):
         weight = (len(entries) * layer.out_channels, *layer.weight.shape[1:])
         joined = entries.reshape(1, -1, *inputs.shape[2:])
         outs = outs.reshape(1, -1, *outgrad.shape[2:])
@@ -101,7 +102,8 @@ def _windowed_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
     examples, groups, positions, axes = len(inputs), layer.groups, outgrad.shape[2:], outgrad.dim() - 2
     window = (*layer.kernel_size, inputs.shape[1] // groups)
     size, area, outputs = math.prod(window), math.prod(positions), layer.out_channels // groups
-    step = _chunk(inputs, groups * area * size)
+    budget = 2**20 if inputs.device.type == "cpu" else 2**28  # bytes; on a CPU the buffer should stay in the cache
+    step = min(examples, max(1, budget // (groups * area * size * inputs.element_size())))
     window_inner = math.prod(window[-2:]) >= positions[-1]
     interior, windows = _padded_windows(layer, inputs, positions, step, channels_last=window_inner)
     if not window_inner:
@@ -164,21 +166,6 @@ def _padding(layer: Any) -> tuple[list[int], list[int]]:
     return list(layer.padding), list(layer.padding)
 
 
-def _chunk(inputs: Tensor, numbers: int) -> int:
-    """How many examples to take at once so that what is made of them stays in a CPU's second-level cache.
-
-    Args:
-        inputs: The examples.
-        numbers: How many numbers are made of one example.
-    """
-    budget = 2**20 if inputs.device.type == "cpu" else 2**28
-    return min(len(inputs), max(1, budget // (numbers * inputs.element_size())))
-
-
-def _split(step: int, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
-    return zip(*(tensor.split(step) for tensor in tensors), strict=True)
-
-
 # A subclass may compute something else, so types must match exactly.
 RULES: dict[type[nn.Module], Rule] = {
     nn.Linear: linear,
@@ -200,34 +187,45 @@ def is_plain(layer: nn.Module) -> bool:
     return {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
 
 
-def by_vmap(layer: nn.Module, arguments: tuple[Any, dict[str, Any]], position: int, outgrad: Tensor) -> Gradients:
-    """Gradients of any layer that treats examples independently: the layer runs again for each example, vectorised.
+def by_vmap(
+    title: str, layer: nn.Module, arguments: tuple[Any, dict[str, Any]], position: int, outgrad: Tensor
+) -> Gradients:
+    """Gradients of any layer that treats examples independently: it runs again on single examples, vectorised.
 
     Args:
+        title: The layer's name, for messages.
         layer: The layer, in the state that it ran in.
-        arguments: The positional and named arguments of its call. Tensors whose first axis is as long as that of
-            `outgrad` hold one entry per example, all others belong to all examples.
+        arguments: Positional and named arguments of its call. Tensors whose first axis is as long as that of
+            `outgrad` hold one entry per example; all others belong to all examples.
         position: Which of the tensors in the output `outgrad` belongs to.
         outgrad: [examples, ...], the gradient of that output.
+
+    Raises:
+        UserError: If `torch.func` cannot do it.
     """
     parameters = {name: p for name, p in layer.named_parameters() if p.requires_grad}
     leaves, structure = tree_flatten(arguments)
     leaves = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    split = [isinstance(leaf, Tensor) and leaf.dim() > 0 and len(leaf) == len(outgrad) for leaf in leaves]
+    split = [isinstance(leaf, Tensor) and leaf.shape[:1] == outgrad.shape[:1] for leaf in leaves]
 
     def gradients(gradient: Tensor, *entries: Tensor) -> dict[str, Tensor]:
         rest = iter(entries)
-        whole = [next(rest)[None] if own else leaf for own, leaf in zip(split, leaves, strict=True)]
-        args, kwargs = tree_unflatten(whole, structure)
+        args, kwargs = tree_unflatten(
+            [next(rest)[None] if s else x for s, x in zip(split, leaves, strict=True)], structure
+        )
 
         def output(values: dict[str, Tensor]) -> Tensor:
-            outputs = [leaf for leaf in tree_leaves(functional_call(layer, values, args, kwargs))]
-            return outputs[position][0]
+            results = tree_leaves(functional_call(layer, values, args, kwargs))
+            return [leaf for leaf in results if isinstance(leaf, Tensor)][position][0]
 
         value, pull = vjp(output, parameters)
         return pull(gradient.to(value.dtype))[0]
 
-    entries = [leaf for own, leaf in zip(split, leaves, strict=True) if own]
-    found = vmap(gradients)(outgrad, *entries)
+    try:
+        found = vmap(gradients)(outgrad, *(leaf for leaf, own in zip(leaves, split, strict=True) if own))
+    except Exception as error:
+        what = f"torch.func could not form the gradients of single examples of {title}: {error}"
+        mend = "Its forward method must treat examples independently, draw no random numbers and change no buffers."
+        raise UserError(what, mend=mend) from error
     for name, parameter in parameters.items():
         yield parameter, found[name]

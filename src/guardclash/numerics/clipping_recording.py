@@ -1,4 +1,4 @@
-"""Follows the calls of a network's modules and gathers per-example gradients of its parameters on the way back."""
+"""Follows the calls of a network's modules and gathers per-example parameter gradients on the way back."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ class Recording:
     """
 
     def __init__(self, network: nn.Module):
-        self._units = {module: name for name, module in _units(network)}
+        self._units = dict(_units(network))
         self._trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._names = {id(p): name for name, p in self._trainable.items()}
-        self._calls: dict[Node, _Call] = {}
         self._running: list[_Call] = []
+        self._calls: dict[Node, _Call] = {}
         self._copies: dict[int, tuple[Tensor, nn.Parameter]] = {}
         self._gathered: dict[str, PerExample] = {}
+        self._gathering = False
         self._examples = 0
 
     @contextmanager
@@ -94,8 +95,8 @@ class Recording:
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         call = self._running.pop()
-        if self._running or not call.tensors:
-            return  # The call is a part of another one, or has been dealt with.
+        if self._running:
+            return  # This call is a part of another one.
         passed = {(edge.node, edge.output_nr) for edge in call.sources}
         for position, tensor in enumerate(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
             edge = get_gradient_edge(tensor) if tensor.requires_grad else None
@@ -106,7 +107,8 @@ class Recording:
                 call.outputs.append(edge)
                 self._calls[edge.node] = call
 
-    def _group_norm(self, layer: nn.GroupNorm, forward: Callable[[Tensor], Tensor], inputs: Tensor) -> Tensor:
+    def _group_norm(self, layer: nn.GroupNorm, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        inputs: Tensor = (*args, *kwargs.values())[0]
         if self._running or not torch.is_grad_enabled() or not inputs.numel():
             return forward(inputs)
         copies = []
@@ -122,29 +124,26 @@ class Recording:
         Returns:
             Parameter name -> its per-example gradients.
         """
-        self._examples = len(losses)
+        self._gathering, self._examples = True, len(losses)
         self._gathered = {name: PerExample(parameter, len(losses)) for name, parameter in self._trainable.items()}
         try:
-            if len(losses) and losses.requires_grad:
-                ends = self._ends(get_gradient_edge(losses).node)
-                found = torch.autograd.grad(losses.sum(), list(ends), allow_unused=True) if ends else ()
-                for parameter, gradient in zip(ends.values(), found, strict=True):
-                    if parameter is not None and gradient is not None:
-                        each = gradient.view(-1, *parameter.shape)
-                        self._check_entries(self._names[id(parameter)], [each.shape[:1]])
-                        self._add(parameter, each)
+            ends = self._ends(losses) if len(losses) and losses.requires_grad else {}
+            found = torch.autograd.grad(losses.sum(), list(ends), allow_unused=True) if ends else ()
+            for parameter, gradient in zip(ends.values(), found, strict=True):
+                if parameter is not None and gradient is not None:
+                    self._add(parameter, gradient.view(-1, *parameter.shape))
         finally:
             self._forget()
         return self._gathered
 
     def _forget(self) -> None:
-        """Breaks the circle of calls, graph and hooks, which would keep the memory until the garbage collection."""
+        """Breaks the circle of calls, graph and hooks, which would hold the memory until a garbage collection."""
         for call in self._calls.values():
             call.sources, call.outputs = [], []
         self._calls.clear()
         self._copies.clear()
 
-    def _ends(self, start: Node) -> dict[GradientEdge, nn.Parameter | None]:
+    def _ends(self, losses: Tensor) -> dict[GradientEdge, nn.Parameter | None]:
         """Where the backward pass may end, because nothing before it depends on a trainable parameter.
 
         Walks autograd's graph from the losses. From the output of a recorded call it goes on at the inputs of the
@@ -155,21 +154,21 @@ class Recording:
         """
         ends: dict[GradientEdge, nn.Parameter | None] = {}
         seen: set[Node] = set()
-        ahead: list[Node | None] = [start]
+        ahead: list[Node | None] = [get_gradient_edge(losses).node]
         while ahead:
             node = ahead.pop()
             if node is None or node in seen:
                 continue
             seen.add(node)
-            call = self._calls.get(node)
+            call, kind = self._calls.get(node), node.name().rsplit("::", 1)[-1]
             if call is not None:
                 ahead.extend(edge.node for edge in call.sources)
                 ends.update(dict.fromkeys(() if call.sources else call.outputs))
                 continue
-            kind = node.name().rsplit("::", 1)[-1]
             if kind == "AccumulateGrad":
                 leaf: Tensor = node.variable  # type: ignore[attr-defined]
-                _refuse_stray(self._names.get(id(leaf)))
+                if id(leaf) in self._names:
+                    _refuse_stray(self._names[id(leaf)])
                 ends[get_gradient_edge(leaf)] = self._copies.get(id(leaf), (leaf, None))[1]
             elif kind == "CheckpointFunctionBackward":
                 mend = "Call torch.utils.checkpoint.checkpoint with use_reentrant=False."
@@ -179,50 +178,48 @@ class Recording:
 
     def _arrived(self, call: _Call, position: int, outgrad: Tensor) -> None:
         """Forms the parameter gradients of a call when the gradient of one of its outputs is known."""
+        if not self._gathering:
+            return  # The losses themselves run a backward pass, as an attack does.
         if [tensor._version for tensor in call.tensors] != call.versions:
-            what = f"the input of {call.title} was changed in place before the gradients were formed"
+            what = f"the input of {call.title} was changed in place before its gradients were formed"
             raise UserError(what, mend="Use an operation that returns a new tensor.")
         for parameter, gradient in self._gradients(call, position, outgrad):
             if parameter.requires_grad:
                 self._add(parameter, gradient)
 
-    def _add(self, parameter: Tensor, gradient: Tensor | Factors) -> None:
-        self._gathered[self._names[id(parameter)]].add(gradient)
+    def _gradients(self, call: _Call, position: int, outgrad: Tensor) -> Gradients:
+        self._check_examples(call.title, outgrad)
+        self._check_examples(call.title, *(call.tensors[:1] if call.rule else call.tensors))
+        if call.rule is None:
+            return by_vmap(call.title, call.module, call.arguments, position, outgrad)
+        inputs = call.tensors[0].detach().to(call.module.weight.dtype)
+        call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input may be freed after the rule.
+        return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
 
-    def _check_entries(self, title: str, entries: list[torch.Size]) -> None:
-        if (self._examples,) not in entries:
+    def _add(self, parameter: Tensor, gradient: Tensor | Factors) -> None:
+        name = self._names[id(parameter)]
+        self._check_examples(f"the layer of {name!r}", gradient if isinstance(gradient, Tensor) else gradient.left)
+        self._gathered[name].add(gradient)
+
+    def _check_examples(self, title: str, *tensors: Tensor) -> None:
+        """Refuses tensors none of which has one entry per example."""
+        if (self._examples,) not in [tensor.shape[:1] for tensor in tensors]:
             raise UserError(
-                f"{title} did not run on one entry per example along the first axis of its input and output",
+                f"{title} did not run on one entry per example along the first axis",
                 where="losses",
-                got=[*entries[0]],
-                allowed=f"{self._examples}, the number of losses",
-                mend="Call the network once for each version of the batch, and keep the examples along the first axis.",
+                got=[tuple(tensor.shape) for tensor in tensors],
+                allowed=f"{self._examples} entries, one per loss",
+                mend="Call the network once for each version of the batch; reshape other axes only.",
             )
 
-    def _gradients(self, call: _Call, position: int, outgrad: Tensor) -> Gradients:
-        arguments = call.tensors[:1] if call.rule else call.tensors
-        self._check_entries(call.title, [outgrad.shape[:1]])
-        self._check_entries(call.title, [tensor.shape[:1] for tensor in arguments])
-        if call.rule:
-            inputs = call.tensors[0].detach().to(call.module.weight.dtype)
-            call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input is not needed any more.
-            return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
-        try:
-            return iter(list(by_vmap(call.module, call.arguments, position, outgrad)))
-        except Exception as error:
-            mend = "Its forward method must treat examples independently, draw no random numbers and change no buffers."
-            what = f"the gradients of single examples of {call.title} could not be formed by torch.func: {error}"
-            raise UserError(what, mend=mend) from error
 
-
-def _refuse_stray(name: str | None) -> None:
-    if name is not None:
-        raise UserError(
-            f"the parameter {name!r} is used outside of the call of the module that holds it, so the gradients of "
-            "single examples cannot be told apart",
-            where="losses",
-            mend="Use it in the forward method of the module that holds it, and call that module.",
-        )
+def _refuse_stray(name: str) -> None:
+    raise UserError(
+        f"the parameter {name!r} is used outside of the call of the module that holds it, so that the gradients of "
+        "single examples cannot be told apart",
+        where="losses",
+        mend="Use it only in the forward method of the module that holds it, and call that module.",
+    )
 
 
 @contextmanager
@@ -238,16 +235,16 @@ def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterato
             module.forward = own
 
 
-def _units(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]:
-    """The outermost modules that hold trainable parameters of their own, by name.
+def _units(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]]:
+    """The outermost modules that hold trainable parameters of their own, with their names.
 
     Parameters in a parameter list or behind a parametrization count as the module's own.
     """
     lists = [child for child in module.children() if isinstance(child, nn.ParameterList | nn.ParameterDict)]
     own = [p for holder in (module, *lists) for p in holder.parameters(recurse=False)]
-    wrapped = is_parametrized(module) and any(p.requires_grad for p in module.parameters())
-    if wrapped or any(p.requires_grad for p in own):
-        yield name, module
+    wrapped = list(module.parameters()) if is_parametrized(module) else []
+    if any(p.requires_grad for p in own + wrapped):
+        yield module, name
     else:
         for key, child in module.named_children():
             yield from _units(child, f"{name}.{key}" if name else key)

@@ -48,6 +48,8 @@ class ClippedNoisy:
             raise UserError("the clipping bound must be positive", where="clip", got=self.clip, allowed="> 0")
         if not self.noise_multiplier >= 0:
             raise UserError("the noise cannot be negative", where="noise_multiplier", got=self.noise_multiplier)
+        if not self.expected_batch_size > 0:
+            raise UserError("a batch has a size", where="expected_batch_size", got=self.expected_batch_size)
 
     def __call__(self, network: nn.Module, losses: Callable[[], Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Noisy gradients by parameter name."""

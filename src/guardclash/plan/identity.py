@@ -29,6 +29,7 @@ def type_name(cls: type) -> str:
     module = cls.__module__
     if module.split(".")[0] == "guardclash":
         return cls.__qualname__
+    module = "__main__" if module == "__mp_main__" else module  # a spawned worker calls the main script so
     source = getattr(sys.modules.get(module), "__guardclash_source__", "")
     return f"{module}:{cls.__qualname__}" + (f"@{source}" if source else "")
 
@@ -73,7 +74,8 @@ def _number(value: float) -> float | int | str:
 
 def _describe_dataclass(value: Any, full: bool) -> dict[str, Any]:
     cls = type(value)
-    if not cls.__dataclass_params__.frozen:
+    own = vars(cls).get("__dataclass_params__")  # an undecorated subclass inherits its parent's, and its fields
+    if own is None or not own.frozen:
         raise TypeError(f"{cls.__name__} cannot be part of a plan: declare it @dataclass(frozen=True).")
     described: dict[str, Any] = {"type": type_name(cls)}
     if getattr(cls, "version", 1) != 1:
@@ -87,10 +89,12 @@ def _describe_dataclass(value: Any, full: bool) -> dict[str, Any]:
 
 def _is_default(field: dataclasses.Field[Any], item: Any) -> bool:
     if field.default is not dataclasses.MISSING:
-        return bool(item == field.default) and isinstance(item, bool) == isinstance(field.default, bool)
-    if field.default_factory is not dataclasses.MISSING:
-        return bool(item == field.default_factory())
-    return False
+        return _text(item) == _text(field.default)
+    return field.default_factory is not dataclasses.MISSING and _text(item) == _text(field.default_factory())
+
+
+def _text(value: Any) -> str:
+    return json.dumps(describe(value), sort_keys=True, ensure_ascii=True)
 
 
 def fingerprint(*values: Any) -> str:

@@ -15,13 +15,15 @@ def _flips(count: int, device: torch.device, rng: torch.Generator) -> Tensor:
     return 1 - 2.0 * (torch.rand(count, generator=rng) < 0.5).float().to(device)
 
 
-def _resample(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+def _resample(x: Tensor, scale: Tensor, shift: Tensor, outside: str) -> Tensor:
     """Images seen through windows, bilinear, zeros outside; scales and shifts [B, 2] (x, y) in half images."""
+    if not len(x):
+        return x
     theta = torch.zeros(len(x), 2, 3, device=x.device)
     theta[:, 0, 0], theta[:, 1, 1] = scale[:, 0], scale[:, 1]
     theta[:, :, 2] = shift
     grid = functional.affine_grid(theta, list(x.shape), align_corners=False)
-    return functional.grid_sample(x, grid, align_corners=False)
+    return functional.grid_sample(x, grid, padding_mode=outside, align_corners=False)
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class FlipAndShift:
         scale = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
         pixels = torch.randint(-self.padding, self.padding + 1, (len(x), 2), generator=rng).to(x.device)
         size = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
-        return _resample(x, scale, 2 * pixels / size), y
+        return _resample(x, scale, 2 * pixels / size, "zeros"), y
 
 
 @dataclass(frozen=True)
@@ -55,4 +57,4 @@ class FlipAndResizedCrop:
         size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp_(max=1)
         shift = (2 * torch.stack(place, 1) - 1) * (1 - size)
         flip = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
-        return _resample(x, size * flip, shift), y
+        return _resample(x, size * flip, shift, "border"), y

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from guardclash.errors import UserError
 
@@ -32,20 +33,22 @@ class Normalize(nn.Module):
         return (x - self.mean) / self.std
 
 
-def group_norm(channels: int) -> nn.GroupNorm:
+def group_norm(channels: int, each: int = 1) -> nn.GroupNorm:
     """The group norm that takes batch norm's place: min(32, channels) groups, as Opacus replaces it.
 
     Where 32 does not divide the channels, the largest number of groups below it that does.
     """
-    groups = next(groups for groups in range(min(32, channels), 0, -1) if channels % groups == 0)
+    groups = next(groups for groups in range(min(32, max(1, channels // each)), 0, -1) if channels % groups == 0)
     return nn.GroupNorm(groups, channels)
 
 
 def norm_layer(norm: Norm, channels: int, flat: bool = False) -> nn.Module:
     """The normalisation layer for `channels` feature maps, or features if `flat`."""
+    if norm not in get_args(Norm):
+        raise UserError("unknown norm", where="norm", got=norm, allowed=", ".join(get_args(Norm)))
     if norm == "batch":
         return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
-    return group_norm(channels) if norm == "group" else nn.Identity()
+    return group_norm(channels, 4 if flat else 1) if norm == "group" else nn.Identity()
 
 
 @dataclass(frozen=True)
@@ -152,11 +155,7 @@ class GroupNormForBatchNorm:
 
     def __call__(self, network: nn.Module) -> nn.Module:
         """The network without batch norm."""
-        batch_norms = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-        return _replace(
-            network,
-            lambda module: group_norm(module.num_features) if isinstance(module, batch_norms) else None,
-        )
+        return _replace(network, _group_for_batch)
 
 
 @dataclass(frozen=True)
@@ -169,11 +168,18 @@ class WithoutDropout:
         return _replace(network, lambda module: nn.Identity() if isinstance(module, dropouts) else None)
 
 
+def _group_for_batch(module: nn.Module) -> nn.Module | None:
+    if not isinstance(module, _BatchNorm):
+        return None
+    return group_norm(module.num_features, 4 if isinstance(module, nn.BatchNorm1d) else 1)
+
+
 def _replace(module: nn.Module, successor: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
     """The module with every part replaced for which `successor` gives something."""
     new = successor(module)
     if new is not None:
         return new.train(module.training)
-    for name, child in module.named_children():
-        setattr(module, name, _replace(child, successor))
+    for name, child in module._modules.items():
+        if child is not None:
+            setattr(module, name, _replace(child, successor))
     return module

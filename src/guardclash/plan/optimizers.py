@@ -11,9 +11,13 @@ from torch import nn
 from guardclash.errors import UserError
 
 
-def _check_rate(learning_rate: float) -> None:
+def _check(learning_rate: float, weight_decay: float, momentum: float) -> None:
     if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise UserError("the learning rate must be positive", where="learning_rate", got=learning_rate, allowed="> 0")
+    if not (math.isfinite(weight_decay) and weight_decay >= 0):
+        raise UserError("weights cannot grow by decay", where="weight_decay", got=weight_decay, allowed=">= 0")
+    if not 0 <= momentum < 1:
+        raise UserError("momentum is a share", where="momentum", got=momentum, allowed="0 <= momentum < 1")
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class SGD:
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check(self.learning_rate, self.weight_decay, self.momentum)
 
     def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Fresh momentum buffers for the parameters."""
@@ -50,7 +54,7 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.learning_rate)
+        _check(self.learning_rate, self.weight_decay, self.beta1)
 
     def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Fresh moment estimates for the parameters."""
@@ -89,6 +93,10 @@ class OneCycle:
     """Share of the steps up to the largest rate."""
     momentum: tuple[float, float] | None = (0.85, 0.95)
     """Momentum at the largest and at the smallest rate; None leaves the optimizer's own."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rise <= 1:
+            raise UserError("the rise is a share of the steps", where="rise", got=self.rise, allowed="0 to 1")
 
     def at(self, step: int, total: int) -> tuple[float, float | None]:
         """Factor on the largest learning rate and momentum at a step in 0..total-1."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -168,6 +168,15 @@ class Stream:
     batch_norm: BatchNormPolicy = "update"
     """What its batches do to running statistics: update them, leave them, or have them re-estimated on the task's data
     after the training."""
+
+    def __post_init__(self) -> None:
+        for field, allowed in (("cadence", get_args(Cadence)), ("batch_norm", get_args(BatchNormPolicy))):
+            got = getattr(self, field)
+            if got not in allowed:
+                where = f"{self.name}.{field}"
+                raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
+        if self.passes < 1:
+            raise UserError("an epoch needs a pass", where=f"{self.name}.passes", got=self.passes, allowed=">= 1")
 
     def steps_per_epoch(self) -> int:
         """Batches of this stream in one epoch."""

@@ -60,4 +60,6 @@ class Poisson:
     def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
         """One pass: index tensors of random length."""
         rate = self.rate(size)
-        return [(torch.rand(size, generator=rng) < rate).nonzero().flatten() for _ in range(self.steps(size))]
+        # In float64: 24 random bits would make the true rate differ from the accounted one.
+        draws = (torch.rand(size, generator=rng, dtype=torch.float64) for _ in range(self.steps(size)))
+        return [(draw < rate).nonzero().flatten() for draw in draws]

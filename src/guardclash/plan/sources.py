@@ -35,4 +35,4 @@ class Split:
     def load(self, context: Context) -> Data:
         """The examples; the same for every seed."""
         x, y = context.images(self.dataset, self.split)
-        return Data(x[: self.size], y[: self.size])
+        return Data(x[: self.size].clone(), y[: self.size].clone())  # copies, so that the rest can be freed

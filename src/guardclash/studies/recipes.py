@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args, get_type_hints
 
 from guardclash.data.catalog import Dataset, find_dataset
 from guardclash.errors import UserError, suggestion
@@ -56,6 +56,12 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1", where=f"recipe {self.dataset}", got=value, allowed=">= 1")
+        hints = get_type_hints(Recipe)
+        for name in ("model", "norm", "optimizer", "augmentation"):
+            got, allowed = getattr(self, name), get_args(hints[name])
+            if got not in allowed:
+                where = f"recipe {self.dataset}.{name}"
+                raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
         if not 0 < self.first_learning_rate <= self.learning_rate:
             raise UserError(
                 "the first learning rate must be positive and at most the largest",

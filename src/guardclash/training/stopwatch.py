@@ -45,6 +45,11 @@ def estimate_seconds(plan: Plan, context: Context, device: str = "cpu", steps: i
     Loading, measuring and storing are left out.
     """
     torch.set_num_threads(1)
+    with torch.random.fork_rng(devices=[]):
+        return _estimate(plan, context, device, steps)
+
+
+def _estimate(plan: Plan, context: Context, device: str, steps: int) -> float:
     run = Run(plan, _RandomImages(context, plan), torch.device(device))
     return sum(_step_seconds(run, stream, steps) * stream.steps_per_epoch() for stream in plan.streams) * plan.epochs
 

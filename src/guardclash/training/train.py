@@ -87,6 +87,8 @@ def train(
     run = Run(plan, context, torch.device(execution.device))
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(context.rng("dropout").get_state())
+        if run.device.type == "cuda":
+            torch.cuda.manual_seed(int(torch.randint(2**62, ())))
         for number in range(plan.epochs):
             losses = run.epoch(number)
             log(EpochLog(number + 1, losses))
@@ -94,6 +96,8 @@ def train(
             if broken:
                 raise Diverged(f"the loss of stream {broken[0]!r} is {losses[broken[0]]} after epoch {number + 1}")
         run.finish()
+    if not all(value.isfinite().all() for value in run.network.state_dict().values()):
+        raise Diverged("the weights are not finite after the last step")
     return Trained(plan, context.seed, run.network, predictor(run.network))
 
 
@@ -160,7 +164,7 @@ class Run:
         """Re-estimates batch norm if a stream asks for it, and sets the network to evaluation mode."""
         if any(stream.batch_norm == "recalibrate" for stream in self.plan.streams):
             clean = self.examples[self.plan.task.name].x
-            reestimate(self.network, clean.split(500))
+            reestimate(self.network, clean.chunk(math.ceil(len(clean) / 500)))
         self.network.eval()
         for parameter in self.network.parameters():
             parameter.grad = None
