@@ -15,6 +15,7 @@ from guardclash.judging.criteria import MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import (
     ENSEMBLE_QUERIES,
+    ENSEMBLE_STARTS,
     ENSEMBLE_STEPS,
     PGD,
     PRECISIONS,
@@ -150,7 +151,8 @@ class Evasion(Mechanism):
             found["warning"] = f"{self.steps} steps of {attack.step:.4g} cannot reach the edge of the ball"
         if self.ensemble:
             queries = f", Square ({ENSEMBLE_QUERIES} queries)" if self.norm == "linf" else ""
-            found["ensemble"] = f"APGD-CE, APGD-DLR ({ENSEMBLE_STEPS} steps){queries}, ART {ensemble_version()}"
+            gradual = f"APGD-CE, APGD-DLR ({ENSEMBLE_STEPS} steps, {ENSEMBLE_STARTS} starts)"
+            found["ensemble"] = f"{gradual}{queries}, ART {ensemble_version()}"
         return found
 
     def _test(self, plan: Plan, context: Context) -> Data:

@@ -25,7 +25,7 @@ from guardclash.numerics.batchnorm import frozen_statistics
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 LIBRARY = "adversarial-robustness-toolbox"
-ENSEMBLE_STEPS, ENSEMBLE_QUERIES = 100, 1000
+ENSEMBLE_STARTS, ENSEMBLE_STEPS, ENSEMBLE_QUERIES = 5, 100, 1000
 
 
 @dataclass(frozen=True)
@@ -200,10 +200,10 @@ def ensemble(
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], ...]:
     """Parts of AutoAttack (Croce and Hein 2020) as the library ART has them, in the ball of a PGD.
 
-    Two PGDs of 100 steps that choose their step size by themselves, on the cross entropy (APGD-CE) and on the
-    difference of logits (APGD-DLR), and in a ball of norm linf a random search of 1000 queries that needs no gradient
-    (Square). ART's search in a ball of norm l2 fails on images below 10 pixels a side and cannot be seeded, so it is
-    left out.
+    Two PGDs that choose their step size by themselves, 100 steps from each of 5 starts, on the cross entropy (APGD-CE)
+    and on the difference of logits (APGD-DLR); in a ball of norm linf also a random search of 1000 queries that needs
+    no gradient (Square). ART's search in a ball of norm l2 fails on images below 10 pixels a side and cannot be seeded,
+    so it is left out.
 
     Args:
         network: The network; run the attacks inside `attacked(network)`.
@@ -221,8 +221,9 @@ def ensemble(
     ensemble_version()
     from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
 
-    gradual = partial(AutoProjectedGradientDescent, eps_step=2 * ball.radius, max_iter=ENSEMBLE_STEPS, nb_random_init=1)
-    parts: list[Any] = [partial(gradual, loss_type=loss) for loss in ("cross_entropy", "difference_logits_ratio")]
+    steps = {"eps_step": 2 * ball.radius, "max_iter": ENSEMBLE_STEPS, "nb_random_init": ENSEMBLE_STARTS}
+    losses = ("cross_entropy", "difference_logits_ratio")
+    parts: list[Any] = [partial(AutoProjectedGradientDescent, **steps, loss_type=loss) for loss in losses]
     if ball.norm == "linf":
         parts.append(partial(SquareAttack, max_iter=ENSEMBLE_QUERIES))
     return tuple(partial(_by_art, part, network, ball, classes, rng) for part in parts)

@@ -59,10 +59,10 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
     recording = Recording(network)
     with torch.enable_grad(), recording.hooks():
         values = losses()
-    if not isinstance(values, Tensor) or values.dim() != 1 or not values.is_floating_point():
-        got = tuple(values.shape) if isinstance(values, Tensor) else values
-        raise UserError("the losses are not one number per example", where="losses", got=got, allowed="shape [B]")
-    gathered = recording.gather(values)
+        if not isinstance(values, Tensor) or values.dim() != 1 or not values.is_floating_point():
+            got = tuple(values.shape) if isinstance(values, Tensor) else values
+            raise UserError("the losses are not one number per example", where="losses", got=got, allowed="shape [B]")
+        gathered = recording.gather(values)
     with torch.no_grad():
         squares = [parameter.squared_norms().to(values.dtype) for parameter in gathered.values()]
         norms = torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(values)

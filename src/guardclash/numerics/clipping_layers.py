@@ -7,6 +7,7 @@ along the first axis, and yields each parameter of the layer with its per-exampl
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -222,7 +223,9 @@ def by_vmap(
         return pull(gradient.to(value.dtype))[0]
 
     try:
-        found = vmap(gradients)(outgrad, *(leaf for leaf, own in zip(leaves, split, strict=True) if own))
+        with warnings.catch_warnings():  # that vmap is slow for an operation is nothing the user can change
+            warnings.filterwarnings("ignore", "There is a performance drop")
+            found = vmap(gradients)(outgrad, *(leaf for leaf, own in zip(leaves, split, strict=True) if own))
     except Exception as error:
         what = f"torch.func could not form the gradients of single examples of {title}: {error}"
         mend = "Its forward method must treat examples independently, draw no random numbers and change no buffers."

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
 from torch.nn.utils.parametrize import is_parametrized
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_gradients import Factors, PerExample
@@ -64,7 +64,7 @@ class Recording:
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
-        """Records the calls of all units while it lasts.
+        """Records the calls of all units while it lasts, which must include the backward pass: checkpoints run again.
 
         A rule needs what the module's own `forward` sees. A module without a rule is called once more, with all
         hooks that others gave to it, so there the arguments before and the output after those hooks count.
@@ -78,7 +78,8 @@ class Recording:
                 before = partial(self._before, f"{name or 'the network'!r} ({type(module).__name__})", rule)
                 handle = module.register_forward_pre_hook(before, prepend=rule is None, with_kwargs=True)
                 stack.callback(handle.remove)
-                stack.callback(module.register_forward_hook(self._after, prepend=rule is not None).remove)
+                handle = module.register_forward_hook(self._after, prepend=rule is not None, always_call=True)
+                stack.callback(handle.remove)
             try:
                 yield
             except BaseException:
@@ -88,15 +89,21 @@ class Recording:
     def _before(
         self, title: str, rule: Rule | None, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
+        if self._running:
+            self._running.append(self._running[-1])  # This call is a part of another one.
+            return
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         versions = [tensor._version for tensor in tensors]
         sources = [get_gradient_edge(tensor) for tensor in tensors if tensor.requires_grad]
         self._running.append(_Call(title, module, rule, (args, kwargs), tensors, versions, sources))
 
-    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+    def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         call = self._running.pop()
         if self._running:
-            return  # This call is a part of another one.
+            return output
+        if any(isinstance(leaf, Tensor) and leaf._is_view() for leaf in tree_leaves(output)):
+            # A change in place takes a view to another place in the graph, so it becomes a tensor of its own.
+            output = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output)
         passed = {(edge.node, edge.output_nr) for edge in call.sources}
         for position, tensor in enumerate(leaf for leaf in tree_leaves(output) if isinstance(leaf, Tensor)):
             edge = get_gradient_edge(tensor) if tensor.requires_grad else None
@@ -106,6 +113,7 @@ class Recording:
                 tensor.register_hook(partial(self._arrived, call, position))
                 call.outputs.append(edge)
                 self._calls[edge.node] = call
+        return output
 
     def _group_norm(self, layer: nn.GroupNorm, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         inputs: Tensor = (*args, *kwargs.values())[0]
@@ -191,7 +199,10 @@ class Recording:
         self._check_examples(call.title, outgrad)
         self._check_examples(call.title, *(call.tensors[:1] if call.rule else call.tensors))
         if call.rule is None:
-            return by_vmap(call.title, call.module, call.arguments, position, outgrad)
+            self._running.append(call)
+            found = list(by_vmap(call.title, call.module, call.arguments, position, outgrad))
+            self._running.pop()
+            return iter(found)
         inputs = call.tensors[0].detach().to(call.module.weight.dtype)
         call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input may be freed after the rule.
         return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
