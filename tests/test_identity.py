@@ -280,7 +280,7 @@ def plugin_key(folder: Path, strength: float, monkeypatch: pytest.MonkeyPatch) -
     mechanism = find_mechanisms((path,))["harmless"]()
     assert describe(mechanism).keys() == {"type"}  # the change is invisible in the fields
     key = fingerprint(mechanism)
-    monkeypatch.delitem(sys.modules, "harmless_plugin")
+    monkeypatch.delitem(sys.modules, "guardclash_plugin_harmless_plugin")
     return key
 
 

@@ -22,7 +22,7 @@ from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.registry import GROUP, find_mechanism, find_mechanisms
 from guardclash.studies.recipes import recipe
-from guardclash.studies.study import study_from
+from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import build_mechanism, compose_study
 
 HERE = Path(__file__).parent

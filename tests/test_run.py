@@ -28,7 +28,8 @@ from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.run import estimates, run_study, trials_of, waves
 from guardclash.studies.store import Store
-from guardclash.studies.study import Named, Study, study_from
+from guardclash.studies.study import Named, Study
+from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, depth, needed_plans
 from guardclash.training.context import RunContext
 

@@ -16,7 +16,8 @@ import typer
 from rich.console import Console
 
 from guardclash.errors import UserError
-from guardclash.studies.study import Study, read_study
+from guardclash.studies.study import Study
+from guardclash.studies.study_file import read_study
 
 app = typer.Typer(
     name="guardclash",

@@ -11,7 +11,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -69,6 +69,8 @@ def _installed() -> Iterator[ModuleType]:
     for entry in entry_points(group=GROUP):
         try:
             module = entry.load()
+            if not isinstance(module, ModuleType):
+                raise TypeError(f"{entry.value} is not a module")
         except Exception as error:
             raise UserError(
                 f"the installed plugin {entry.name!r} cannot be imported: {error!r}", where=entry.value
@@ -80,7 +82,7 @@ def _installed() -> Iterator[ModuleType]:
 @cache
 def _load_file(path: Path) -> ModuleType:
     """Imports a single-file plugin under its stem, with the hash of its source as part of its classes' identity."""
-    name = path.stem
+    name = f"guardclash_plugin_{path.stem}"  # a file called json.py must not become the module json
     if name in sys.modules:
         raise UserError(f"a module called {name!r} is loaded already", where=path, mend="Rename the plugin's file.")
     spec = importlib.util.spec_from_file_location(name, path)
@@ -91,22 +93,32 @@ def _load_file(path: Path) -> ModuleType:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"the plugin cannot be imported: {error!r}", where=path) from error
-    _register_datasets(module)
+    if not _register_datasets(module) and not _defined_in(module):
+        del sys.modules[name]
+        raise UserError("the plugin holds no mechanism", where=path, mend="See docs/add-a-mechanism.md.")
     return module
 
 
-def _defined_in(module: ModuleType) -> Iterable[type[Mechanism]]:
+def _defined_in(module: ModuleType) -> list[type[Mechanism]]:
     """Concrete mechanisms that a module defines, not those that it imports."""
     classes = (
         value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
     )
-    return [cls for cls in classes if issubclass(cls, Mechanism) and isinstance(getattr(cls, "name", None), str)]
+    found = [cls for cls in classes if issubclass(cls, Mechanism) and isinstance(getattr(cls, "name", None), str)]
+    for cls in found:
+        if not isinstance(getattr(cls, "concern", None), str):
+            raise UserError(
+                "a mechanism must say which concern it is for", where=f"{module.__name__}.{cls.__name__}.concern"
+            )
+    return found
 
 
-def _register_datasets(module: ModuleType) -> None:
-    for value in vars(module).values():
-        if isinstance(value, Dataset):
-            register(value)
+def _register_datasets(module: ModuleType) -> int:
+    """Makes a module's data sets known; returns how many there are."""
+    datasets = [value for value in vars(module).values() if isinstance(value, Dataset)]
+    for dataset in datasets:
+        register(dataset)
+    return len(datasets)

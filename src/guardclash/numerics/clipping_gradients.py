@@ -1,15 +1,53 @@
-"""Per-example gradients of one parameter, whole or as factors: their norms and their weighted sum."""
+"""Per-example gradients of one parameter in the forms that layers give them: their norms and their weighted sum."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 
-class Factors(NamedTuple):
-    """Per-example gradients of a matrix that are never formed: that of example b is `left[b].T @ right[b]`.
+@dataclass(frozen=True)
+class Whole:
+    """Gradients that are there.
+
+    Fields:
+        gradients: [examples, *parameter shape].
+        squares: Their squared norms, [examples], where these are known.
+    """
+
+    gradients: Tensor
+    squares: Tensor | None = None
+
+    def whole(self) -> Tensor:
+        """The gradients, [examples, *parameter shape]."""
+        return self.gradients
+
+    def squared_norms(self) -> Tensor:
+        """The squared norm of each gradient, [examples]."""
+        if self.squares is not None:
+            return self.squares
+        ordered, _ = self._in_memory_order()
+        return torch.linalg.vector_norm(ordered.reshape(len(ordered), -1), dim=1).square()
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """The sum over the examples of weight, [examples], times gradient; shaped as the parameter."""
+        ordered, order = self._in_memory_order()
+        total = (weights @ ordered.reshape(len(ordered), -1)).view(ordered.shape[1:])
+        return total.permute([order.index(axis) for axis in range(len(order))])
+
+    def _in_memory_order(self) -> tuple[Tensor, list[int]]:
+        """The gradients with the axes of the parameter by falling stride, so that they flatten without a copy."""
+        strides = self.gradients.stride()[1:]
+        order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
+        return self.gradients.permute(0, *(axis + 1 for axis in order)), order
+
+
+@dataclass(frozen=True)
+class Factors:
+    """Gradients of a matrix that are never formed: that of example b is `left[b].T @ right[b]`.
 
     Fields:
         left: Gradients of the outputs, [examples, terms, rows of the matrix].
@@ -19,10 +57,50 @@ class Factors(NamedTuple):
     left: Tensor
     right: Tensor
 
-    @classmethod
-    def worthwhile(cls, terms: int, rows: int, columns: int) -> bool:
-        """Whether factors and their two Gram matrices need less memory than the matrix that they stand for."""
+    def worthwhile(self) -> bool:
+        """Whether factors and their two Gram matrices need less memory than the matrices that they stand for."""
+        terms, rows, columns = self.left.shape[1], self.left.shape[2], self.right.shape[2]
         return terms * (rows + columns) + 2 * terms**2 < rows * columns
+
+    def whole(self) -> Tensor:
+        """The gradients, [examples, rows, columns]."""
+        return self.left.mT @ self.right
+
+    def squared_norms(self) -> Tensor:
+        """The squared norm of each gradient, [examples].
+
+        ||L'R||^2 = <LL', RR'>, the "ghost norm" of Goodfellow (2015) and Li et al. (2022).
+        """
+        if self.left.shape[1] == 1:
+            norms = torch.linalg.vector_norm(self.left, dim=2) * torch.linalg.vector_norm(self.right, dim=2)
+            return norms.square()[:, 0]
+        return ((self.left @ self.left.mT) * (self.right @ self.right.mT)).sum((1, 2))
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """The sum over the examples of weight, [examples], times gradient; shaped as the parameter."""
+        return (self.left * weights[:, None, None]).flatten(0, 1).mT @ self.right.flatten(0, 1)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Gradients of which only the squared norms were kept, and ways to get what else is asked for.
+
+    Fields:
+        squares: The squared norm of each gradient, [examples].
+        whole: Forms the gradients, [examples, *parameter shape].
+        weighted_sum: Forms the sum over the examples of weight, [examples], times gradient.
+    """
+
+    squares: Tensor
+    whole: Callable[[], Tensor]
+    weighted_sum: Callable[[Tensor], Tensor]
+
+    def squared_norms(self) -> Tensor:
+        """The squared norm of each gradient, [examples]."""
+        return self.squares
+
+
+Gradient = Whole | Factors | Known
 
 
 class PerExample:
@@ -35,71 +113,31 @@ class PerExample:
 
     def __init__(self, parameter: Tensor, examples: int):
         self._parameter, self._examples = parameter, examples
-        self._whole: Tensor | None = None
-        self._factors: list[Factors] = []
+        self._gradient: Gradient | None = None
 
-    def add(self, gradient: Tensor | Factors) -> None:
-        """Adds what one use of the parameter contributes, [examples, *parameter shape] or factors of it."""
-        if isinstance(gradient, Factors):
-            self._factors.append(gradient)
-        else:
-            self._whole = gradient if self._whole is None else self._whole + gradient
+    def add(self, gradient: Gradient) -> None:
+        """Adds what one use of the parameter contributes."""
+        if self._gradient is None:
+            self._gradient = gradient
+            return
+        if isinstance(gradient, Factors) and isinstance(self._gradient, Factors):
+            left, right = (self._gradient.left, gradient.left), (self._gradient.right, gradient.right)
+            joined = Factors(torch.cat(left, dim=1), torch.cat(right, dim=1))
+            if joined.worthwhile():
+                self._gradient = joined
+                return
+        self._gradient = Whole(self._gradient.whole() + gradient.whole())
 
     def squared_norms(self) -> Tensor:
-        """The squared gradient norm of each example, [examples].
-
-        Of factors: ||L'R||^2 = <LL', RR'>, by the "ghost norm" of Goodfellow (2015) and Li et al. (2022).
-        """
-        self._settle()
-        if self._whole is not None:
-            whole, _ = _in_memory_order(self._whole)
-            return torch.linalg.vector_norm(whole.reshape(len(whole), -1), dim=1).square()
-        if not self._factors:
+        """The squared gradient norm of each example, [examples]."""
+        if self._gradient is None:
             return self._parameter.new_zeros(self._examples)
-        left, right = self._factors[0]
-        if left.shape[1] == 1:
-            return (torch.linalg.vector_norm(left, dim=2) * torch.linalg.vector_norm(right, dim=2)).square()[:, 0]
-        return ((left @ left.mT) * (right @ right.mT)).sum((1, 2))
+        return self._gradient.squared_norms()
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        """The sum over the examples of weight times gradient.
-
-        Args:
-            weights: [examples].
-
-        Returns:
-            The sum, shaped and laid out in memory as the parameter.
-        """
-        self._settle()
-        weights, total = weights.to(self._parameter.dtype), torch.empty_like(self._parameter)
-        if self._whole is not None:
-            whole, order = _in_memory_order(self._whole)
-            total.permute(order).copy_((weights @ whole.reshape(len(whole), -1)).view(whole.shape[1:]))
-        elif self._factors:
-            left, right = self._factors[0]
-            torch.mm((left * weights[:, None, None]).flatten(0, 1).mT, right.flatten(0, 1), out=total)
-        else:
-            total.zero_()
-        return total
-
-    def _settle(self) -> None:
-        """Reduces what was gathered to one whole gradient, or to one pair of factors, or to nothing."""
-        if len(self._factors) > 1:
-            joined = Factors(*(torch.cat(parts, dim=1) for parts in zip(*self._factors, strict=True)))
-            self._factors = [joined]
-        if self._factors:
-            left, right = self._factors[0]
-            terms, rows, columns = left.shape[1], left.shape[2], right.shape[2]
-            if self._whole is not None or not Factors.worthwhile(terms, rows, columns):
-                self._factors = []
-                self.add(left.mT @ right)
-
-
-def _in_memory_order(gradients: Tensor) -> tuple[Tensor, list[int]]:
-    """The gradients with the axes after the first by falling stride, so that they flatten without a copy.
-
-    Returns:
-        The permuted gradients, and the order that permutes a parameter of theirs in the same way.
-    """
-    order = sorted(range(1, gradients.dim()), key=lambda axis: -gradients.stride(axis))
-    return gradients.permute(0, *order), [axis - 1 for axis in order]
+        """The sum over the examples of weight, [examples], times gradient; laid out in memory as the parameter."""
+        if self._gradient is None:
+            return torch.zeros_like(self._parameter)
+        total = self._gradient.weighted_sum(weights.to(self._parameter.dtype))
+        same = total.stride() == self._parameter.stride()
+        return total if same else torch.empty_like(self._parameter).copy_(total)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from typing import Any
 
 import torch
@@ -18,29 +19,28 @@ from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from guardclash.errors import UserError
-from guardclash.numerics.clipping_gradients import Factors
+from guardclash.numerics.clipping_gradients import Factors, Gradient, Known, Whole
 
-Gradients = Iterator[tuple[Tensor, Tensor | Factors]]
+Gradients = Iterator[tuple[Tensor, Gradient]]
 Rule = Callable[[Any, Tensor, Tensor], Gradients]
 
 
 def linear(layer: nn.Linear, inputs: Tensor, outgrad: Tensor) -> Gradients:
     """Weight and bias of a linear layer on inputs [examples, ..., features]."""
     left = outgrad.reshape(len(inputs), -1, layer.out_features)
-    right = inputs.reshape(len(inputs), -1, layer.in_features)
-    factored = Factors.worthwhile(left.shape[1], layer.out_features, layer.in_features)
-    yield layer.weight, Factors(left, right) if factored else left.mT @ right
+    factors = Factors(left, inputs.reshape(len(inputs), -1, layer.in_features))
+    yield layer.weight, factors if factors.worthwhile() else Whole(factors.whole())
     if layer.bias is not None:
-        yield layer.bias, left.sum(1)
+        yield layer.bias, Whole(left.sum(1))
 
 
 def layer_norm(layer: nn.LayerNorm, inputs: Tensor, outgrad: Tensor) -> Gradients:
     """Scale and shift of a layer norm."""
     normal = functional.layer_norm(inputs, layer.normalized_shape, eps=layer.eps)
     shape = (len(inputs), -1, *layer.normalized_shape)
-    yield layer.weight, normal.mul_(outgrad).reshape(shape).sum(1)
+    yield layer.weight, Whole(normal.mul_(outgrad).reshape(shape).sum(1))
     if layer.bias is not None:
-        yield layer.bias, outgrad.reshape(shape).sum(1)
+        yield layer.bias, Whole(outgrad.reshape(shape).sum(1))
 
 
 def group_norm(layer: nn.GroupNorm, inputs: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
@@ -69,36 +69,63 @@ def _is_channels_last(images: Tensor) -> bool:
 
 
 def convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor, outgrad: Tensor) -> Gradients:
-    """Weight and bias of a convolution in one to three dimensions, with zero padding."""
-    narrow = layer.in_channels * layer.out_channels <= 512 * layer.groups**2 and layer.in_channels >= 8 * layer.groups
-    plain = inputs.device.type == "cpu" and inputs.is_contiguous() and outgrad.is_contiguous()
-    grouped = narrow and plain and not isinstance(layer.padding, str)
-    yield layer.weight, (_grouped_weight if grouped else _windowed_weight)(layer, inputs, outgrad)
-    if layer.bias is not None:
-        yield layer.bias, outgrad.flatten(2).sum(2)
+    """Weight and bias of a convolution in one to three dimensions, with zero padding.
 
-
-def _grouped_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
-    """Weight gradients as those of one grouped convolution in which each example is a group.
-
-    Faster than `_windowed_weight` on a CPU for few output channels, where copying windows costs too much.
+    There are three ways for the weight, of which the fastest is taken. Where inputs and outputs are small and the
+    weight is large, the gradients are formed for their norms only, and their sum is formed by a common weight
+    gradient. Few channels on a CPU take one grouped convolution. All others take products with input windows.
     """
-    form = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[inputs.dim() - 3]
+    before, after = _padding(layer)
+    area, entries = math.prod(outgrad.shape[2:]), inputs[0].numel() + outgrad[0].numel()
+    pairs = layer.in_channels * layer.out_channels // layer.groups**2
+    on_cpu = inputs.device.type == "cpu" and inputs.is_contiguous() and outgrad.is_contiguous()
+    if before == after and area <= 64 and entries < layer.weight.numel():
+        yield layer.weight, _norms_first(layer, inputs, outgrad)
+    elif before == after and on_cpu and pairs <= 512 and layer.in_channels >= 8 * layer.groups:
+        yield layer.weight, Whole(_as_groups(layer, inputs, outgrad))
+    else:
+        yield layer.weight, Whole(*_from_windows(layer, inputs, outgrad))
+    if layer.bias is not None:
+        yield layer.bias, Whole(outgrad.flatten(2).sum(2))
+
+
+def _norms_first(layer: Any, inputs: Tensor, outgrad: Tensor) -> Known:
+    """Weight gradients of which only the norms are kept."""
+
+    def weighted_sum(weights: Tensor) -> Tensor:
+        scaled = outgrad * weights.view(-1, *[1] * (outgrad.dim() - 1))
+        return _weight_gradient(layer, inputs, scaled, layer.weight.shape, layer.groups)
+
+    _, squares = _from_windows(layer, inputs, outgrad, keep=False)
+    return Known(squares, lambda: _from_windows(layer, inputs, outgrad)[0], weighted_sum)
+
+
+def _as_groups(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
+    """Weight gradients as those of one grouped convolution in which the channels of each example are a group."""
     found = []
     for entries, outs in zip(inputs.split(64), outgrad.split(64), strict=True):
-        weight = (len(entries) * layer.out_channels, *layer.weight.shape[1:])
-        joined = entries.reshape(1, -1, *inputs.shape[2:])
-        outs = outs.reshape(1, -1, *outgrad.shape[2:])
-        settings = (layer.stride, layer.padding, layer.dilation, len(entries) * layer.groups)
-        found.append(form(joined, weight, outs, *settings).view(-1, *layer.weight.shape))
+        joined, outs = (part.reshape(1, -1, *part.shape[2:]) for part in (entries, outs))
+        shape = (outs.shape[1], *layer.weight.shape[1:])
+        weights = _weight_gradient(layer, joined, outs, shape, len(entries) * layer.groups)
+        found.append(weights.view(-1, *layer.weight.shape))
     return torch.cat(found)
 
 
-def _windowed_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
-    """Weight gradients: one batched product of output gradients and input windows per chunk of examples.
+def _weight_gradient(layer: Any, inputs: Tensor, outgrad: Tensor, shape: tuple[int, ...], groups: int) -> Tensor:
+    form = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[inputs.dim() - 3]
+    before, _ = _padding(layer)
+    return form(inputs, shape, outgrad, layer.stride, tuple(before), layer.dilation, groups)
+
+
+def _from_windows(layer: Any, inputs: Tensor, outgrad: Tensor, keep: bool = True) -> tuple[Tensor, Tensor]:
+    """Weight gradients by one batched product of output gradients and input windows per chunk of examples.
 
     The windows of a chunk are copied into one buffer, used again for the next chunk. In it either the values of a
     window or the positions of the windows lie next to each other, whichever makes longer runs to copy.
+
+    Returns:
+        The gradients, [examples, *weight shape], or without `keep` just those of some of the examples, and the
+        squared norms of all of them, [examples].
     """
     examples, groups, positions, axes = len(inputs), layer.groups, outgrad.shape[2:], outgrad.dim() - 2
     window = (*layer.kernel_size, inputs.shape[1] // groups)
@@ -112,18 +139,21 @@ def _windowed_weight(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
     buffer = inputs.new_empty(windows.shape)
     right = buffer.view(-1, area, size) if window_inner else buffer.view(-1, size, area)
     left = outgrad.reshape(-1, outputs, area)
-    gradients = inputs.new_empty(len(left), *((outputs, size) if window_inner else (size, outputs)))
-    for entries, rows, products in zip(
-        inputs.split(step), left.split(step * groups), gradients.split(step * groups), strict=True
-    ):
-        if len(entries) < len(interior):  # The last chunk.
+    rows = step * groups  # of a chunk, in the batched product
+    gradients = inputs.new_empty(len(left) if keep else rows, *((outputs, size) if window_inner else (size, outputs)))
+    squares = inputs.new_empty(len(left))
+    formed = gradients.split(rows) if keep else repeat(gradients)
+    for entries, outs, products, norms in zip(inputs.split(step), left.split(rows), formed, squares.split(rows)):
+        if len(entries) < step:  # the last chunk
             interior, windows, buffer = (tensor[: len(entries)] for tensor in (interior, windows, buffer))
-            right = right[: len(rows)]
+            right, products = right[: len(outs)], products[: len(outs)]
         interior.copy_(entries)
         buffer.copy_(windows)
-        torch.bmm(*((rows, right) if window_inner else (right, rows.mT)), out=products)
-    gradients = gradients if window_inner else gradients.mT
-    return gradients.reshape(examples, layer.out_channels, *window).movedim(-1, 2)
+        torch.bmm(*((outs, right) if window_inner else (right, outs.mT)), out=products)
+        torch.linalg.vector_norm(products, dim=(1, 2), out=norms)
+    gradients = (gradients if window_inner else gradients.mT).unflatten(0, (-1, groups))
+    gradients = gradients.reshape(-1, layer.out_channels, *window).movedim(-1, 2)
+    return gradients, squares.square_().view(examples, groups).sum(1)
 
 
 def _padded_windows(
@@ -231,4 +261,4 @@ def by_vmap(
         mend = "Its forward method must treat examples independently, draw no random numbers and change no buffers."
         raise UserError(what, mend=mend) from error
     for name, parameter in parameters.items():
-        yield parameter, found[name]
+        yield parameter, Whole(found[name])

@@ -15,7 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_leaves, tree_map
 
 from guardclash.errors import UserError
-from guardclash.numerics.clipping_gradients import Factors, PerExample
+from guardclash.numerics.clipping_gradients import PerExample, Whole
 from guardclash.numerics.clipping_layers import Gradients, Rule, by_vmap, group_norm, is_plain, rule_of
 
 
@@ -139,7 +139,9 @@ class Recording:
             found = torch.autograd.grad(losses.sum(), list(ends), allow_unused=True) if ends else ()
             for parameter, gradient in zip(ends.values(), found, strict=True):
                 if parameter is not None and gradient is not None:
-                    self._add(parameter, gradient.view(-1, *parameter.shape))
+                    name, each = self._names[id(parameter)], gradient.view(-1, *parameter.shape)
+                    self._check_examples(f"the layer of {name!r}", each)
+                    self._gathered[name].add(Whole(each))
         finally:
             self._forget()
         return self._gathered
@@ -193,7 +195,7 @@ class Recording:
             raise UserError(what, mend="Use an operation that returns a new tensor.")
         for parameter, gradient in self._gradients(call, position, outgrad):
             if parameter.requires_grad:
-                self._add(parameter, gradient)
+                self._gathered[self._names[id(parameter)]].add(gradient)
 
     def _gradients(self, call: _Call, position: int, outgrad: Tensor) -> Gradients:
         self._check_examples(call.title, outgrad)
@@ -206,11 +208,6 @@ class Recording:
         inputs = call.tensors[0].detach().to(call.module.weight.dtype)
         call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input may be freed after the rule.
         return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
-
-    def _add(self, parameter: Tensor, gradient: Tensor | Factors) -> None:
-        name = self._names[id(parameter)]
-        self._check_examples(f"the layer of {name!r}", gradient if isinstance(gradient, Tensor) else gradient.left)
-        self._gathered[name].add(gradient)
 
     def _check_examples(self, title: str, *tensors: Tensor) -> None:
         """Refuses tensors none of which has one entry per example."""

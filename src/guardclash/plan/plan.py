@@ -6,6 +6,7 @@ and the key under which its result is kept. The tensors are not in the plan; a s
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, get_args
@@ -207,8 +208,8 @@ class Plan:
 
     @property
     def dataset(self) -> str | None:
-        """The data set of the task, if its source names one."""
-        return getattr(self.task.source, "dataset", None)
+        """The data set of the task: the one that its source names, or the source inside its source."""
+        return _dataset(self.task.source)
 
     def stream(self, name: str) -> Stream | None:
         """The stream of that name, if there is one."""
@@ -221,3 +222,11 @@ class Plan:
     def steps(self) -> int:
         """Steps of the first stream in the whole training: what the schedule counts."""
         return self.epochs * self.task.steps_per_epoch()
+
+
+def _dataset(source: Any) -> str | None:
+    name = getattr(source, "dataset", None)
+    if isinstance(name, str) or not dataclasses.is_dataclass(source):
+        return name if isinstance(name, str) else None
+    parts = (getattr(source, field.name) for field in dataclasses.fields(source))
+    return next((found for part in parts if not isinstance(part, Plan) and (found := _dataset(part))), None)

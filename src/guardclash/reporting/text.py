@@ -50,20 +50,14 @@ def _verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
     for verdict in found:
         symbols = {judgement.metric.name: judgement.metric.symbol for judgement in verdict.judgements}
         broken = ", ".join(symbols[name] for name in verdict.broken(rule)) or verdict.clash or "-"
-        cells = (
-            verdict.recipe,
-            braces(verdict.combination),
-            _styled(verdict.outcome(rule)),
-            broken,
-            verdict.outcome(other),
-        )
-        table.add_row(*(cell if cell.startswith("[") else escape(cell) for cell in cells))
+        label = escape(verdict.recipe), escape(braces(verdict.combination))
+        table.add_row(*label, _styled(verdict.outcome(rule)), escape(broken), verdict.outcome(other))
     return table
 
 
 def _judgement_table(verdict: Verdict) -> Table:
     columns = "metric", "alone", "together", "difference", "p differ", "p equiv.", "limit", *RULES
-    table = _table(f"{verdict.recipe} {braces(verdict.combination)}", *columns)
+    table = _table(escape(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
     for judgement in verdict.judgements:
         row = [judgement.metric.symbol, *_numbers(judgement)]
         table.add_row(*map(escape, row), *(_styled(judgement.outcome(rule)) for rule in RULES))

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.tree import Tree
 
 from guardclash.errors import UserError
-from guardclash.studies.store import Store, read_json
+from guardclash.studies.store import read_json
 
 
 def trial_page(prefix: str, folder: Path) -> Group:
@@ -24,14 +24,13 @@ def trial_page(prefix: str, folder: Path) -> Group:
     Raises:
         UserError: If no trial or several fit.
     """
-    store = Store(folder)
     keys = sorted(path.name for path in (folder / "trials").glob("*"))
     fitting = [key for key in keys if key == prefix] or [key for key in keys if key.startswith(prefix)]
     if len(fitting) != 1:
         found = f"{len(fitting)} of the {len(keys)} trials fit" if fitting else f"none of the {len(keys)} trials fits"
         raise UserError(f"{found}", where=folder, got=prefix, mend="`guardclash status STUDY` lists the keys.")
-    record, path = store.record(fitting[0]), store.trial(fitting[0])
-    assert record is not None and path is not None  # both follow from `fitting`
+    path = folder / "trials" / fitting[0]
+    record = read_json(path / "record.json")
     history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
     facts = {name: record[name] for name in ("seed", "seconds", "finished", "execution", "environment")}
     return Group(

@@ -50,6 +50,8 @@ def _own_metrics(study: Study, results: Results, cell: Cell) -> list[Judgement]:
     judgements = []
     for named in cell.combination:
         for metric in results.metrics(cell, named):
+            if results.without(cell, named, metric.name, study.seeds(cell)):
+                continue
             judgements.append(
                 judge(
                     metric,

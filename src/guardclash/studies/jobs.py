@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -14,10 +15,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import safetensors
 import safetensors.torch
 import torch
 
 from guardclash.errors import UserError
+from guardclash.judging.criteria import LOG10_FLOOR, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, refuse_changed_default
 from guardclash.plan.plan import Plan, Predict
@@ -59,7 +62,11 @@ class Site:
         if folder is None:
             raise LookupError(f"{trial.key} is not in the store")
         network = build_network(plan, self.context(seed))
-        network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        try:
+            network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
+        except (safetensors.SafetensorError, RuntimeError, OSError) as error:
+            mend = f"Remove the folder {folder}; the next run trains it anew."
+            raise UserError(f"the weights of a trial cannot be read: {error}", where=folder, mend=mend) from error
         network.to(self.execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Trained(plan, seed, network, predictor(network))
 
@@ -86,15 +93,31 @@ def run_job(job: Job, site: Site) -> Done:
     torch.set_num_threads(site.execution.threads)
     try:
         trained, seconds = _trained(job.trial, site)
-        for probe in job.probes:
-            _measure(probe, trained, site)
     except UserError:
         raise
     except Exception as error:
-        site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)))
-        return Done(job, time.perf_counter() - start, f"{type(error).__name__}: {error}")
+        return _failed(job, site, error, time.perf_counter() - start)
+    failures = [failure for probe in job.probes if (failure := _measured(probe, trained, site))]
+    if failures:
+        return _failed(job, site, failures[0], seconds)
     site.store.forget_failure(job.trial.key)
     return Done(job, seconds)
+
+
+def _failed(job: Job, site: Site, error: Exception, seconds: float) -> Done:
+    site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)))
+    return Done(job, seconds, f"{type(error).__name__}: {error}")
+
+
+def _measured(probe: Probe, trained: Trained, site: Site) -> Exception | None:
+    """Makes one measurement; its failure must not keep others from being made."""
+    try:
+        _measure(probe, trained, site)
+    except UserError:
+        raise
+    except Exception as error:
+        return error
+    return None
 
 
 def check_record(trial: Trial, store: Store) -> bool:
@@ -175,16 +198,28 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
         raise ValueError(
             f"{type(probe.measure).__name__}.measure() returned {sorted(metrics)}; declared: {sorted(declared)}"
         )
+    values = {
+        metric.name: _kept(metric, metrics[metric.name]) for metric in probe.measure.metrics if metric.name in metrics
+    }
     content = {
         "schema": SCHEMA,
         "trial": probe.trial.key,
         "measure": describe(probe.measure, full=True),
         "serving": describe(probe.serving, full=True),
-        "metrics": {name: float(value) for name, value in metrics.items()},
+        "metrics": values,
         "warnings": list(probe.measure.warnings(metrics)),
         "finished": now(),
     }
     site.store.keep_measurement(probe.key, content)
+
+
+def _kept(metric: Metric, value: float) -> float:
+    """A measured value as records hold it; the logarithm of a p-value of 0 becomes its floor."""
+    floored = metric.log10 and value == -math.inf
+    number = LOG10_FLOOR if floored else float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{metric.name} is {value}, which is no number")
+    return number
 
 
 def serve(trained: Trained, mechanisms: tuple[Mechanism, ...], context: RunContext) -> Trained:

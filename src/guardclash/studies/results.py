@@ -15,6 +15,9 @@ from guardclash.judging.criteria import Metric, metric_from
 from guardclash.studies.store import read_json
 from guardclash.studies.study import Cell, Named
 
+CELL = {"key", "recipe", "clash", "facts", "measures", "trials"}
+"""What every cell of a results file has."""
+
 
 @dataclass(frozen=True)
 class Results:
@@ -47,6 +50,13 @@ class Results:
                     if measurement["of"] == wanted and metric in measurement["values"]:
                         yield trial["seed"], measurement["values"][metric]
 
+    def without(self, cell: Cell, of: Named, metric: str, seeds: range) -> bool:
+        """Whether a mechanism was measured here on every seed and left this metric out: it has no meaning here."""
+        entry = self.cell(cell)
+        trials = [trial for trial in entry["trials"] if trial["seed"] in seeds] if entry else []
+        found = [one["values"] for trial in trials for one in trial["measurements"] if one["of"] == _plain(of)]
+        return len(found) == len(seeds) and not any(metric in values for values in found)
+
     def metrics(self, cell: Cell, of: Named | None) -> tuple[Metric, ...]:
         """The metrics that a mechanism declares, with their own criteria."""
         entry = self.cell(cell)
@@ -78,4 +88,7 @@ def read_results(path: Path) -> Results:
     content = read_json(path)
     if not {"study", "cells"} <= set(content):
         raise UserError("not a results file of guardclash", where=path)
+    cells = content["cells"]
+    if not isinstance(cells, list) or not all(isinstance(cell, dict) and set(cell) >= CELL for cell in cells):
+        raise UserError("a damaged results file", where=path, mend="Run the study again: it is made anew.")
     return Results(content)

@@ -14,7 +14,7 @@ from guardclash.studies.collect import keep_results
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_plans
+from guardclash.studies.trials import ComposedCell, Measure, Probe, Trial, compose_study, depth, needed_plans
 from guardclash.training.stopwatch import estimate_seconds
 
 KEEP_RESULTS_EVERY_S = 10.0
@@ -78,7 +78,8 @@ def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ..
 
 
 def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[..., None]) -> None:
-    for plan in needed_plans(trial.plan, (measure for _, measure in entry.measures)):
+    readers = [*(measure for _, measure in entry.measures), *entry.serving()]
+    for plan in needed_plans(trial.plan, readers):
         needed = Trial(plan, trial.seed)
         if not check_record(needed, store):
             ask(depth(plan), needed)
@@ -86,7 +87,8 @@ def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[...,
         ask(depth(trial.plan), trial)
     for probe in entry.probes(trial):
         if not check_measurement(probe, store):
-            after = (1 + depth(plan) for plan in probe.measure.needs(trial.plan))
+            asking: tuple[Measure, ...] = (probe.measure, *probe.serving)
+            after = (1 + depth(plan) for reader in asking for plan in reader.needs(trial.plan))
             ask(max([depth(trial.plan), *after]), trial, probe)
 
 
@@ -103,11 +105,18 @@ def estimates(trials: Iterable[Trial], site: Site) -> dict[str, float]:
     for trial in trials:
         plan = fingerprint(trial.plan)
         if plan not in found:
-            known = measured.get(plan)
-            context = site.context(trial.seed)
-            found[plan] = known if known else estimate_seconds(trial.plan, context, site.execution.device)
+            found[plan] = measured.get(plan) or _estimate(trial, site)
         seconds[trial.key] = found[plan]
     return seconds
+
+
+def _estimate(trial: Trial, site: Site) -> float:
+    try:
+        return estimate_seconds(trial.plan, site.context(trial.seed), site.execution.device)
+    except UserError:
+        raise
+    except Exception:
+        return 0.0  # its job will fail as well, and say why
 
 
 def _measured_seconds(store: Store) -> dict[str, float]:

@@ -55,6 +55,8 @@ class Store:
             for name, content in files.items():
                 (work / name).write_bytes(content)
             target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir() and not (target / "record.json").is_file():
+                shutil.rmtree(target)  # a user took a damaged record away
             try:
                 work.rename(target)
             except OSError:
@@ -123,15 +125,17 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         UserError: If it is damaged or of a newer schema.
     """
+    mend = "Remove it; the next run makes it anew."
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise UserError(
-            f"a result cannot be read: {error}", where=path, mend="Remove it; the next run makes it anew."
-        ) from error
-    if not isinstance(content, dict) or content.get("schema", SCHEMA) > SCHEMA:
+        raise UserError(f"a result cannot be read: {error}", where=path, mend=mend) from error
+    schema = content.get("schema", SCHEMA) if isinstance(content, dict) else None
+    if not isinstance(schema, int):
+        raise UserError("a result is damaged", where=path, mend=mend)
+    if schema > SCHEMA:
         raise UserError("a result of a newer version of guardclash", where=path, mend="Update guardclash.")
-    return content
+    return dict(content)
 
 
 def now() -> str:

@@ -111,8 +111,11 @@ class ComposedCell:
 
     def probes(self, trial: Trial) -> tuple[Probe, ...]:
         """All measurements of one of its trials."""
-        serving = tuple(mechanism for mechanism in self.combination if type(mechanism).serve is not Mechanism.serve)
-        return tuple(Probe(trial, measure, serving) for _, measure in self.measures)
+        return tuple(Probe(trial, measure, self.serving()) for _, measure in self.measures)
+
+    def serving(self) -> tuple[Mechanism, ...]:
+        """The mechanisms that act at inference."""
+        return tuple(mechanism for mechanism in self.combination if type(mechanism).serve is not Mechanism.serve)
 
 
 def compose_study(study: Study) -> tuple[ComposedCell, ...]:

@@ -1,0 +1,200 @@
+"""Reads a study from TOML, with an error that says where for everything that can be wrong in one."""
+
+from __future__ import annotations
+
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from guardclash.errors import UserError, suggestion
+from guardclash.judging.criteria import Criterion, criterion_from
+from guardclash.studies.study import Named, Options, Study
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class _Replicates(_Strict):
+    alone: int = Field(5, ge=1)
+    together: int = Field(10, ge=1)
+
+
+class _Mechanism(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+    name: str
+    sweep: dict[str, list[Any]] = {}
+
+
+class _Recipe(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+    dataset: str
+    scale: Literal["paper", "reduced", "smoke"] = "reduced"
+
+
+class _Combination(_Strict):
+    mechanisms: list[str | _Mechanism] = Field(min_length=1)
+
+
+class _File(_Strict):
+    name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
+    plugins: list[str] = []
+    rule: Literal["paper", "strict"] = "strict"
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    correction: Literal["none", "holm"] = "none"
+    first_seed: int = Field(0, ge=0)
+    replicates: _Replicates = Field(default_factory=lambda: _Replicates(alone=5, together=10))
+    criteria: dict[str, dict[str, Any]] = {}
+    recipes: list[_Recipe] = Field(min_length=1)
+    combinations: list[_Combination] = Field(min_length=1)
+
+
+def read_study(path: str | Path) -> Study:
+    """Reads a study file.
+
+    Args:
+        path: A TOML file; plugins are relative to it.
+
+    Raises:
+        UserError: If the file is missing, is not TOML, or has an unknown key or a wrong value; the message says where.
+    """
+    path = Path(path)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, IsADirectoryError) as error:
+        raise UserError(
+            "no such study file",
+            got=str(path),
+            mend="Give the path of a TOML file, such as studies/digits.toml.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"not a TOML file: {error}", where=path) from error
+    except OSError as error:
+        raise UserError(f"the study file cannot be read: {error.strerror}", where=path) from error
+    return study_from(table, where=str(path), folder=path.parent, name=path.stem)
+
+
+def study_from(
+    table: Mapping[str, Any], *, where: str = "study", folder: Path | None = None, name: str = "study"
+) -> Study:
+    """A study from a table of the same form as the file.
+
+    Raises:
+        UserError: As `read_study`.
+    """
+    try:
+        file = _File.model_validate(dict(table))
+    except ValidationError as error:
+        raise _explain(error, where) from None
+    recipes = tuple(
+        Named(
+            recipe.dataset,
+            _options({"scale": recipe.scale, **(recipe.model_extra or {})}, f"{where}: {recipe.dataset}"),
+        )
+        for recipe in file.recipes
+    )
+    combinations = [combo for entry in file.combinations for combo in _expand(entry.mechanisms, where)]
+    for combination in combinations:
+        names = [mechanism.name for mechanism in combination]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"{twice!r} stands twice in one combination", where=where, got=names)
+    return Study(
+        name=file.name or name,
+        recipes=recipes,
+        combinations=tuple(dict.fromkeys(combinations)),
+        alone=file.replicates.alone,
+        together=file.replicates.together,
+        first_seed=file.first_seed,
+        rule=file.rule,
+        alpha=file.alpha,
+        correction=file.correction,
+        criteria=tuple(
+            (metric, _criterion(criterion, f"{where}: criteria.{metric}"))
+            for metric, criterion in file.criteria.items()
+        ),
+        plugins=tuple(((folder or Path()) / plugin).resolve() for plugin in file.plugins),
+    )
+
+
+def _expand(mechanisms: list[str | _Mechanism], where: str) -> Iterator[tuple[Named, ...]]:
+    """All combinations that an entry stands for: the product of its mechanisms' sweeps."""
+    variants = []
+    for mechanism in mechanisms:
+        entry = _Mechanism(name=mechanism) if isinstance(mechanism, str) else mechanism
+        fixed = entry.model_extra or {}
+        for option, values in entry.sweep.items():
+            if not values or option in fixed:
+                problem = "an option is both swept and fixed" if values else "a sweep needs values"
+                raise UserError(problem, where=f"{where}: {entry.name}.sweep.{option}")
+        choices = [[(option, value) for value in values] for option, values in entry.sweep.items()]
+        variants.append(
+            [
+                Named(entry.name, _options({**fixed, **dict(choice)}, f"{where}: {entry.name}"))
+                for choice in itertools.product(*choices)
+            ]
+        )
+    yield from itertools.product(*variants)
+
+
+def _options(table: Mapping[str, Any], where: str) -> Options:
+    """Sorted, and 3.0 as 3, so that one meaning has one form."""
+    return tuple((name, _plain(value, f"{where}.{name}")) for name, value in sorted(table.items()))
+
+
+def _plain(value: Any, where: str, inside: bool = False) -> Any:
+    if isinstance(value, list | tuple) and not inside:
+        return tuple(_plain(item, where, True) for item in value)
+    if not isinstance(value, bool | int | float | str):
+        allowed = "a number, a text, true, false, or a list of these"
+        raise UserError("an option cannot have such a value", where=where, got=value, allowed=allowed)
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+def _criterion(table: dict[str, Any], where: str) -> Criterion:
+    try:
+        return criterion_from(table, where)
+    except UserError as error:
+        raise error if where in str(error) else UserError(str(error).rstrip("."), where=where) from None
+
+
+def _explain(error: ValidationError, where: str) -> UserError:
+    # A misspelt key is reported as such, and not as the right one missing.
+    # Of the ways to write a mechanism, a text or a table, that one counts which was meant.
+    found = [one for one in error.errors() if not (one["type"] == "string_type" and isinstance(one["input"], dict))]
+    first = min(found or error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    path = _path(first["loc"])
+    if first["type"] in ("model_type", "dict_type"):
+        return UserError("this must be a table", where=f"{where}: {path}", got=first["input"])
+    if first["type"] == "extra_forbidden":
+        parent = [part for part in first["loc"][:-1] if isinstance(part, str)]
+        tables: dict[str, type[BaseModel]] = {"replicates": _Replicates, "combinations": _Combination}
+        known = tables.get(parent[-1] if parent else "", _File).model_fields
+        return UserError(
+            f"unknown key {str(first['loc'][-1])!r}",
+            where=f"{where}: {path}",
+            mend=suggestion(str(first["loc"][-1]), known),
+        )
+    if first["type"] == "missing":
+        return UserError(f"{path} is missing", where=where)
+    if first["type"] == "too_short":
+        return UserError(
+            f"{path} is empty",
+            where=where,
+            mend="A study needs at least one recipe and one combination of mechanisms.",
+        )
+    return UserError(first["msg"][:1].lower() + first["msg"][1:], where=f"{where}: {path}", got=first["input"])
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in ("str", "_Mechanism"):  # pydantic names the member of a union
+            text += f".{part}" if text else part
+    return text
