@@ -132,7 +132,7 @@ def variants(plan: Plan, batch: tuple[Tensor, Tensor], steps: int) -> Iterator[t
         try:
             yield f"{name} {version(package)}", make(deepcopy(network), steps)
         except ImportError:
-            print(f"skipped: {name}: not installed (pip install {package})", file=sys.stderr)
+            print(f"skipped: {name}: not installed (pip install --no-deps {package})", file=sys.stderr)
 
 
 def rounds(steps: dict[str, Step], batch: tuple[Tensor, Tensor], count: int) -> Iterator[dict[str, float]]:

@@ -129,8 +129,16 @@ def _running(store: Store) -> dict[str, str]:
     for path in (store.folder / "work").glob("*.progress.json"):
         try:
             content = json.loads(path.read_text())
-            if Path(f"/proc/{content['pid']}").exists() or not Path("/proc").exists():
+            if _alive(content["pid"]):
                 found[path.name.removesuffix(".progress.json")] = f"{content['epoch']} of {content['epochs']}"
         except (OSError, ValueError, KeyError):
             continue  # being written, or gone
     return found
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process runs; where the system does not tell, it is taken to."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()  # a zombie runs no more
+    except OSError:
+        return not Path("/proc/self").exists()

@@ -64,6 +64,7 @@ def _first_good(download: Download, path: Path, progress: bool) -> str:
     import pooch
     import requests
 
+    pooch.get_logger().setLevel("WARNING")  # what came from where is in the findings
     downloader = pooch.HTTPDownloader(progressbar=progress and sys.stderr.isatty())
     failures = []
     for url in download.urls:

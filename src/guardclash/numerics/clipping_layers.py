@@ -6,10 +6,8 @@ along the first axis, and yields each parameter of the layer with its per-exampl
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Iterator
-from itertools import repeat
 from typing import Any
 
 import torch
@@ -19,7 +17,8 @@ from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from guardclash.errors import UserError
-from guardclash.numerics.clipping_gradients import Factors, Gradient, Known, Whole
+from guardclash.numerics.clipping_convolution import convolution
+from guardclash.numerics.clipping_gradients import Factors, Gradient, Whole
 
 Gradients = Iterator[tuple[Tensor, Gradient]]
 Rule = Callable[[Any, Tensor, Tensor], Gradients]
@@ -66,135 +65,6 @@ def group_norm(layer: nn.GroupNorm, inputs: Tensor, scale: Tensor, shift: Tensor
 def _is_channels_last(images: Tensor) -> bool:
     last = images.dim() == 4 and images.is_contiguous(memory_format=torch.channels_last)
     return last and not images.is_contiguous()
-
-
-def convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, inputs: Tensor, outgrad: Tensor) -> Gradients:
-    """Weight and bias of a convolution in one to three dimensions, with zero padding.
-
-    There are three ways for the weight, of which the fastest is taken. Where inputs and outputs are small and the
-    weight is large, the gradients are formed for their norms only, and their sum is formed by a common weight
-    gradient. Few channels on a CPU take one grouped convolution. All others take products with input windows.
-    """
-    before, after = _padding(layer)
-    area, entries = math.prod(outgrad.shape[2:]), inputs[0].numel() + outgrad[0].numel()
-    pairs = layer.in_channels * layer.out_channels // layer.groups**2
-    on_cpu = inputs.device.type == "cpu" and inputs.is_contiguous() and outgrad.is_contiguous()
-    if before == after and area <= 64 and entries < layer.weight.numel():
-        yield layer.weight, _norms_first(layer, inputs, outgrad)
-    elif before == after and on_cpu and pairs <= 512 and layer.in_channels >= 8 * layer.groups:
-        yield layer.weight, Whole(_as_groups(layer, inputs, outgrad))
-    else:
-        yield layer.weight, Whole(*_from_windows(layer, inputs, outgrad))
-    if layer.bias is not None:
-        yield layer.bias, Whole(outgrad.flatten(2).sum(2))
-
-
-def _norms_first(layer: Any, inputs: Tensor, outgrad: Tensor) -> Known:
-    """Weight gradients of which only the norms are kept."""
-
-    def weighted_sum(weights: Tensor) -> Tensor:
-        scaled = outgrad * weights.view(-1, *[1] * (outgrad.dim() - 1))
-        return _weight_gradient(layer, inputs, scaled, layer.weight.shape, layer.groups)
-
-    _, squares = _from_windows(layer, inputs, outgrad, keep=False)
-    return Known(squares, lambda: _from_windows(layer, inputs, outgrad)[0], weighted_sum)
-
-
-def _as_groups(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
-    """Weight gradients as those of one grouped convolution in which the channels of each example are a group."""
-    found = []
-    for entries, outs in zip(inputs.split(64), outgrad.split(64), strict=True):
-        joined, outs = (part.reshape(1, -1, *part.shape[2:]) for part in (entries, outs))
-        shape = (outs.shape[1], *layer.weight.shape[1:])
-        weights = _weight_gradient(layer, joined, outs, shape, len(entries) * layer.groups)
-        found.append(weights.view(-1, *layer.weight.shape))
-    return torch.cat(found)
-
-
-def _weight_gradient(layer: Any, inputs: Tensor, outgrad: Tensor, shape: tuple[int, ...], groups: int) -> Tensor:
-    form = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[inputs.dim() - 3]
-    before, _ = _padding(layer)
-    return form(inputs, shape, outgrad, layer.stride, tuple(before), layer.dilation, groups)
-
-
-def _from_windows(layer: Any, inputs: Tensor, outgrad: Tensor, keep: bool = True) -> tuple[Tensor, Tensor]:
-    """Weight gradients by one batched product of output gradients and input windows per chunk of examples.
-
-    The windows of a chunk are copied into one buffer, used again for the next chunk. In it either the values of a
-    window or the positions of the windows lie next to each other, whichever makes longer runs to copy.
-
-    Returns:
-        The gradients, [examples, *weight shape], or without `keep` just those of some of the examples, and the
-        squared norms of all of them, [examples].
-    """
-    examples, groups, positions, axes = len(inputs), layer.groups, outgrad.shape[2:], outgrad.dim() - 2
-    window = (*layer.kernel_size, inputs.shape[1] // groups)
-    size, area, outputs = math.prod(window), math.prod(positions), layer.out_channels // groups
-    budget = 2**20 if inputs.device.type == "cpu" else 2**28  # bytes; on a CPU the buffer should stay in the cache
-    step = min(examples, max(1, budget // (groups * area * size * inputs.element_size())))
-    window_inner = math.prod(window[-2:]) >= positions[-1]
-    interior, windows = _padded_windows(layer, inputs, positions, step, channels_last=window_inner)
-    if not window_inner:
-        windows = windows.movedim(tuple(range(2, 2 + axes)), tuple(range(-axes, 0)))
-    buffer = inputs.new_empty(windows.shape)
-    right = buffer.view(-1, area, size) if window_inner else buffer.view(-1, size, area)
-    left = outgrad.reshape(-1, outputs, area)
-    rows = step * groups  # of a chunk, in the batched product
-    gradients = inputs.new_empty(len(left) if keep else rows, *((outputs, size) if window_inner else (size, outputs)))
-    squares = inputs.new_empty(len(left))
-    formed = gradients.split(rows) if keep else repeat(gradients)
-    for entries, outs, products, norms in zip(inputs.split(step), left.split(rows), formed, squares.split(rows)):
-        if len(entries) < step:  # the last chunk
-            interior, windows, buffer = (tensor[: len(entries)] for tensor in (interior, windows, buffer))
-            right, products = right[: len(outs)], products[: len(outs)]
-        interior.copy_(entries)
-        buffer.copy_(windows)
-        torch.bmm(*((outs, right) if window_inner else (right, outs.mT)), out=products)
-        torch.linalg.vector_norm(products, dim=(1, 2), out=norms)
-    gradients = (gradients if window_inner else gradients.mT).unflatten(0, (-1, groups))
-    gradients = gradients.reshape(-1, layer.out_channels, *window).movedim(-1, 2)
-    return gradients, squares.square_().view(examples, groups).sum(1)
-
-
-def _padded_windows(
-    layer: Any, inputs: Tensor, positions: torch.Size, count: int, channels_last: bool
-) -> tuple[Tensor, Tensor]:
-    """Zeros for the padded inputs of `count` examples, seen in two ways.
-
-    Returns:
-        The interior, where the inputs belong, [count, channels, *spatial], and all windows,
-        [count, groups, *positions, *kernel, channels of a group].
-    """
-    channels, spatial = inputs.shape[1], inputs.shape[2:]
-    before, after = _padding(layer)
-    lengths = [sum(sizes) for sizes in zip(before, spatial, after, strict=True)]
-    if channels_last:
-        padded = inputs.new_zeros(count, *lengths, channels).movedim(-1, 1)
-    else:
-        padded = inputs.new_zeros(count, channels, *lengths)
-    interior = padded
-    for axis, (start, length) in enumerate(zip(before, spatial, strict=True), start=2):
-        interior = interior.narrow(axis, start, length)
-    example, channel, *steps = padded.stride()
-    width = channels // layer.groups
-    strides = [step * stride for step, stride in zip(steps, layer.stride, strict=True)]
-    dilations = [step * dilation for step, dilation in zip(steps, layer.dilation, strict=True)]
-    windows = padded.as_strided(
-        (count, layer.groups, *positions, *layer.kernel_size, width),
-        (example, width * channel, *strides, *dilations, channel),
-    )
-    return interior, windows
-
-
-def _padding(layer: Any) -> tuple[list[int], list[int]]:
-    """Zeros before and after the input along each spatial axis."""
-    if layer.padding == "valid":
-        none = [0] * len(layer.kernel_size)
-        return none, none
-    if layer.padding == "same":
-        totals = [dilation * (size - 1) for dilation, size in zip(layer.dilation, layer.kernel_size, strict=True)]
-        return [total // 2 for total in totals], [total - total // 2 for total in totals]
-    return list(layer.padding), list(layer.padding)
 
 
 # A subclass may compute something else, so types must match exactly.

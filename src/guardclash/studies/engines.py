@@ -62,10 +62,10 @@ def processes(workers: int, plugins: tuple[Path, ...] = (), threads: int = 1) ->
 
 
 def _start_worker(parent: int, plugins: tuple[Path, ...]) -> None:
-    from guardclash.registry import find_mechanisms
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # first of all: Ctrl-C is the parent's to answer
     threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    from guardclash.registry import find_mechanisms  # only workers need it here
+
     find_mechanisms(plugins)
 
 
