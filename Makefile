@@ -16,12 +16,13 @@ test-all: $(READY) ## the slow ones too
 	$(BIN)/python -m pytest -q -m "not gpu"
 
 check: $(READY) ## format, lint, types
-	$(BIN)/ruff format --check .
-	$(BIN)/ruff check .
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
 bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/dpsgd_step.py
+	$(BIN)/python benchmarks/adversarial_step.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -88,7 +88,8 @@ def _from_windows(layer: Any, inputs: Tensor, outgrad: Tensor, *, keep: bool) ->
     for entries, left, products, norms in zip(  # noqa: B905
         inputs.split(windows.step), outs.split(rows), formed, squares.split(rows)
     ):
-        right, products = windows.of(entries), products[: len(left)]
+        right = windows.of(entries)
+        products = products if len(products) == len(left) else products[: len(left)]
         if windows.inner:
             torch.bmm(left, right, out=products)
         else:  # the transposed product, as it is the one that is contiguous
@@ -150,10 +151,12 @@ class _Windows:
 
     def of(self, entries: Tensor) -> Tensor:
         """The windows of at most `step` examples, [examples * groups, area, size], until it is called again."""
-        count = len(entries)
-        self._interior[:count].copy_(entries)
-        filled = self._buffer[:count].copy_(self._source[:count])
-        return filled.view(-1, self.area, self.size) if self.inner else filled.view(-1, self.size, self.area).mT
+        interior, source, buffer = self._interior, self._source, self._buffer
+        if len(entries) < self.step:
+            interior, source, buffer = (tensor[: len(entries)] for tensor in (interior, source, buffer))
+        interior.copy_(entries)
+        buffer.copy_(source)
+        return buffer.view(-1, self.area, self.size) if self.inner else buffer.view(-1, self.size, self.area).mT
 
 
 def _padding(layer: Any) -> tuple[list[int], list[int]]:

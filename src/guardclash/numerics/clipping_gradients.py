@@ -29,20 +29,24 @@ class Whole:
         """The squared norm of each gradient, [examples]."""
         if self.squares is not None:
             return self.squares
-        ordered, _ = self._in_memory_order()
-        return torch.linalg.vector_norm(ordered.reshape(len(ordered), -1), dim=1).square()
+        return torch.linalg.vector_norm(self._flat()[0], dim=1).square()
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """The sum over the examples of weight, [examples], times gradient; shaped as the parameter."""
-        ordered, order = self._in_memory_order()
-        total = (weights @ ordered.reshape(len(ordered), -1)).view(ordered.shape[1:])
+        flat, order = self._flat()
+        shape = self.gradients.shape[1:]
+        if order is None:
+            return (weights @ flat).view(shape)
+        total = (weights @ flat).view([shape[axis] for axis in order])
         return total.permute([order.index(axis) for axis in range(len(order))])
 
-    def _in_memory_order(self) -> tuple[Tensor, list[int]]:
-        """The gradients with the axes of the parameter by falling stride, so that they flatten without a copy."""
+    def _flat(self) -> tuple[Tensor, list[int] | None]:
+        """The gradients as [examples, numbers], with the axes of the parameter in the order that needs no copy."""
+        if self.gradients.is_contiguous():
+            return self.gradients.view(len(self.gradients), -1), None
         strides = self.gradients.stride()[1:]
         order = sorted(range(len(strides)), key=lambda axis: -strides[axis])
-        return self.gradients.permute(0, *(axis + 1 for axis in order)), order
+        return self.gradients.permute(0, *(axis + 1 for axis in order)).reshape(len(self.gradients), -1), order
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ import torch
 from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
 from guardclash.mechanism import Mechanism
+from guardclash.numerics.attacks import has_bfloat16
 from guardclash.plan.identity import describe, refuse_changed_default
 from guardclash.plan.plan import Plan, Predict
 from guardclash.studies.store import SCHEMA, Store, now
@@ -239,6 +240,7 @@ def environment() -> dict[str, str]:
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "processor": _processor(),
+        "bfloat16": "native" if has_bfloat16() else "none",
         "commit": _commit(),
     }
 
