@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import grad as weight_gradients
 
 from guardclash.numerics.clipping_gradients import Gradient, Known, Whole
 
@@ -66,7 +67,9 @@ def _as_groups(layer: Any, inputs: Tensor, outgrad: Tensor) -> Tensor:
 
 
 def _weight_gradient(layer: Any, inputs: Tensor, outgrad: Tensor, shape: tuple[int, ...], groups: int) -> Tensor:
-    form = (torch.nn.grad.conv1d_weight, torch.nn.grad.conv2d_weight, torch.nn.grad.conv3d_weight)[inputs.dim() - 3]
+    form = (weight_gradients.conv1d_weight, weight_gradients.conv2d_weight, weight_gradients.conv3d_weight)[
+        inputs.dim() - 3
+    ]
     before, _ = _padding(layer)
     return form(inputs, shape, outgrad, layer.stride, tuple(before), layer.dilation, groups)
 

@@ -119,7 +119,7 @@ def by_vmap(
             results = tree_leaves(functional_call(layer, values, args, kwargs))
             return [leaf for leaf in results if isinstance(leaf, Tensor)][position][0]
 
-        value, pull = vjp(output, parameters)
+        value, pull, *_ = vjp(output, parameters)
         return pull(gradient.to(value.dtype))[0]
 
     try:

@@ -205,7 +205,8 @@ class Recording:
             found = list(by_vmap(call.title, call.module, call.arguments, position, outgrad))
             self._running.pop()
             return iter(found)
-        inputs = call.tensors[0].detach().to(call.module.weight.dtype)
+        weight: Tensor = call.module.weight  # type: ignore[assignment]
+        inputs = call.tensors[0].detach().to(weight.dtype)
         call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input may be freed after the rule.
         return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
 
