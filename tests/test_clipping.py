@@ -216,6 +216,25 @@ def test_many_chunks_of_a_wide_convolution() -> None:
     check(network.double(), torch.randn(7, 32, 12, 12).double())
 
 
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("padding", [1, "same", "valid"])
+def test_large_weight_on_few_positions(padding: int | str, groups: int, times: int) -> None:
+    """The norms are formed first, the sum later; from two uses of the layer both are formed at once."""
+
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(24, 24, 3, padding=padding, groups=groups)
+
+        def forward(self, images: Tensor) -> Tensor:
+            for _ in range(times):
+                images = self.conv(images).tanh()
+            return images
+
+    check(Deep().double(), torch.randn(9, 24, 6, 5).double())
+
+
 class Scale(nn.Module):
     """A leaf that no rule knows."""
 
@@ -298,6 +317,20 @@ def test_any_layer_that_treats_examples_independently(layer: nn.Module, shape: t
             check(network, inputs)
     else:
         check(network, inputs)
+
+
+def test_a_unit_used_inside_of_another_one_and_beside_it() -> None:
+    class Outer(nn.Module):
+        def __init__(self, inner: nn.Module) -> None:
+            super().__init__()
+            self.inner, self.own = inner, nn.Parameter(torch.randn(6))
+
+        def forward(self, inputs: Tensor) -> Tensor:
+            return self.inner(inputs * self.own).tanh()
+
+    inner = nn.Sequential(nn.Linear(6, 6), nn.GroupNorm(2, 6))
+    network = nn.Sequential(inner, Outer(inner), nn.GroupNorm(3, 6), Outer(inner))
+    check(network.double(), torch.randn(4, 6).double())
 
 
 def test_several_inputs_and_several_outputs() -> None:

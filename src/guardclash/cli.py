@@ -103,17 +103,20 @@ def run(
 
     wanted = read_study(study)
     count = workers or _cores()
-    executor = Inline() if count == 1 else processes(count, wanted.plugins)
     site = _site(store, data_dir, device)
-    with Progress(Console(stderr=True), count) as progress:
-        try:
+    executor: Any = Inline()
+    try:
+        with Progress(Console(stderr=True), count) as progress:
+            if count > 1:
+                executor = processes(count, wanted.plugins)
             results = run_study(wanted, site, executor, progress)
-        except BaseException as error:
-            _abandon(executor)
-            if isinstance(error, KeyboardInterrupt):
-                _say("interrupted; finished trials are kept, the same command continues")
-                raise typer.Exit(130) from None
-            raise
+    except BaseException as error:
+        _kill_workers()
+        executor.shutdown(cancel_futures=True)
+        if isinstance(error, KeyboardInterrupt):
+            _say("interrupted; finished trials are kept, the same command continues")
+            raise typer.Exit(130) from None
+        raise
     executor.shutdown()
     _print_report(wanted, Results(results), rule)
     if progress.failed:
@@ -247,11 +250,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _abandon(executor: Any) -> None:
+def _kill_workers() -> None:
     """Stops the workers at once; what they were training is trained again by the next run."""
     import multiprocessing
 
-    executor.shutdown(wait=False, cancel_futures=True)
     for worker in multiprocessing.active_children():
         worker.kill()
 

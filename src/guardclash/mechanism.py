@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 from guardclash.judging.criteria import Metric
@@ -31,7 +31,7 @@ class Mechanism:
     version: ClassVar[int] = 1
     """Raise it when `measure` or `serve` changes meaning: old measurements are then left aside."""
 
-    on: tuple[str, ...] | None = None
+    on: tuple[str, ...] | None = field(default=None, kw_only=True)
     """The streams it touches in the stages batch, objective and gradient; None: all. The paper's relaxed variants
     (section 7) are a smaller `on`."""
 

@@ -85,7 +85,7 @@ def rule_of(layer: nn.Module) -> Rule | None:
 
 def is_plain(layer: nn.Module) -> bool:
     """Whether all parameters of a layer are its weight and bias, not others that these are computed from."""
-    return {name for name, _ in layer.named_parameters()} <= {"weight", "bias"}
+    return not layer._modules and layer._parameters.keys() <= {"weight", "bias"}
 
 
 def by_vmap(

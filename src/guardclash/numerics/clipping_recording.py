@@ -121,7 +121,7 @@ class Recording:
             return forward(inputs)
         copies = []
         for parameter in (layer.weight, layer.bias):
-            copy = parameter.detach().repeat(len(inputs)).requires_grad_(parameter.requires_grad)
+            copy = parameter.detach().expand(len(inputs), -1).flatten().requires_grad_(parameter.requires_grad)
             self._copies[id(copy)] = copy, parameter
             copies.append(copy)
         return group_norm(layer, inputs, *copies)

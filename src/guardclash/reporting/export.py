@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.reporting.text import render
 from guardclash.reporting.verdicts import verdicts
@@ -34,8 +35,11 @@ def export(study: Study, results: Results, rule: Rule, folder: Path) -> tuple[Pa
         store.keep_json("verdicts.json", to_json(study, results, rule)),
     ]
     text = folder / "report.txt"
-    text.write_text(render(study, results, rule), encoding="utf-8")
-    (folder / "work").rmdir()
+    try:
+        text.write_text(render(study, results, rule), encoding="utf-8")
+        (folder / "work").rmdir()
+    except OSError as error:
+        raise UserError(f"the report cannot be written: {error.strerror}", where=text) from error
     return (*kept, text)
 
 

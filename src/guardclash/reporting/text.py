@@ -39,6 +39,7 @@ def print_report(console: Console, study: Study, results: Results, rule: Rule) -
     for verdict in found:
         if verdict.judgements:
             console.print(_judgement_table(verdict))
+            console.print()
     console.print(_alone_table(study, results))
     for note in notes(study, results, found):
         console.print(escape(note), soft_wrap=False)

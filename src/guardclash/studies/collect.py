@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
+from guardclash.plan.plan import Plan
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
@@ -53,8 +55,15 @@ def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, s
 def _facts(entry: ComposedCell) -> dict[str, dict[str, str]]:
     if entry.plan is None:
         return {}
-    facts = {mechanism.name: mechanism.facts(entry.plan) for mechanism in entry.combination}
+    facts = {mechanism.name: _facts_of(mechanism, entry.plan) for mechanism in entry.combination}
     return {name: found for name, found in facts.items() if found}
+
+
+def _facts_of(mechanism: Mechanism, plan: Plan) -> dict[str, str]:
+    try:
+        return mechanism.facts(plan)
+    except Exception as error:  # of a plugin: it must not cost the results
+        return {"facts() failed": f"{type(error).__name__}: {error}"}
 
 
 def _trial(
