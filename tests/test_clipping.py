@@ -206,9 +206,11 @@ def test_random_networks(drawn: tuple[nn.Sequential, tuple[int, ...]], count: in
 
 @pytest.mark.parametrize("count", [1, 3, 70])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_grouped_way_of_narrow_convolutions(count: int, groups: int) -> None:
-    network = nn.Sequential(nn.Conv2d(16, 16, 3, padding=1, groups=groups), nn.Flatten(), nn.Linear(16 * 16, 3))
-    check(network.double(), torch.randn(count, 16, 4, 4).double())
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (2, "same")])
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_grouped_way_of_narrow_convolutions(count: int, groups: int, kernel: int, padding: int | str) -> None:
+    conv = nn.Conv2d(16, 16, kernel, padding=padding, groups=groups)
+    check(nn.Sequential(conv, nn.Flatten(), nn.Linear(16 * 81, 3)).double(), torch.randn(count, 16, 9, 9).double())
 
 
 def test_many_chunks_of_a_wide_convolution() -> None:
@@ -216,16 +218,17 @@ def test_many_chunks_of_a_wide_convolution() -> None:
     check(network.double(), torch.randn(7, 32, 12, 12).double())
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("groups", [1, 2])
-@pytest.mark.parametrize("padding", [1, "same", "valid"])
-def test_large_weight_on_few_positions(padding: int | str, groups: int, times: int) -> None:
+@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (3, "same"), (3, "valid"), (4, "same")])
+def test_large_weight_on_few_positions(kernel: int, padding: int | str, groups: int, times: int) -> None:
     """The norms are formed first, the sum later; from two uses of the layer both are formed at once."""
 
     class Deep(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv = nn.Conv2d(24, 24, 3, padding=padding, groups=groups)
+            self.conv = nn.Conv2d(24, 24, kernel, padding=padding, groups=groups)
 
         def forward(self, images: Tensor) -> Tensor:
             for _ in range(times):
@@ -244,6 +247,17 @@ class Scale(nn.Module):
 
     def forward(self, inputs: Tensor, *, shift: float = 0.5) -> Tensor:
         return torch.sigmoid(inputs * self.scale).pow(self.power) + shift
+
+
+class Idle(nn.Module):
+    """Has a parameter, but hands its input on as it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.ones(2))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return inputs
 
 
 class Attention(nn.Module):
@@ -293,6 +307,7 @@ class Holder(nn.Module):
         (Scale(6), (6,)),
         (Attention(), (4, 6)),
         (Parent(), (6,)),
+        (nn.Sequential(nn.Linear(6, 6), Idle()), (6,)),
         (nn.Sequential(Parent(), Holder(), Parent()), (6,)),
         (nn.utils.parametrizations.weight_norm(nn.Linear(6, 5)), (6,)),
         (nn.utils.parametrizations.weight_norm(nn.Linear(6, 5, bias=False)), (6,)),
@@ -500,6 +515,22 @@ def test_hooks_of_others_count() -> None:
         check(network, images_of(3))
 
 
+@pytest.mark.filterwarnings("ignore:.*weight_norm. is deprecated")
+def test_weights_computed_from_other_parameters_by_a_hook() -> None:
+    network = nn.Sequential(nn.Linear(6, 6), nn.utils.weight_norm(nn.Linear(6, 5)))
+    check(network.double(), torch.randn(4, 6).double())
+
+
+def test_a_forward_of_the_instance_counts() -> None:
+    for index in (0, 1, 4):
+        network = small()
+        usual = network[index].forward
+        network[index].forward = lambda inputs, usual=usual: usual(inputs).sin()
+        own = network[index].forward
+        check(network, images_of(3))
+        assert network[index].forward is own
+
+
 def test_checkpoints() -> None:
     network, images = small(), images_of(3)
 
@@ -507,7 +538,13 @@ def test_checkpoints() -> None:
         wanting = images[part].clone().requires_grad_()
         return checkpoint(network, wanting, use_reentrant=reentrant).square().sum(1)
 
-    assert_same(clipped_sum(network, lambda: loss(slice(None)), 0.5), one_by_one(network, loss, 3, 0.5))
+    def in_two(part: slice) -> Tensor:
+        hidden = checkpoint(network[:4], images[part], use_reentrant=False)
+        return checkpoint(network[4:], hidden, use_reentrant=False).square().sum(1)
+
+    wanted = one_by_one(network, loss, 3, 0.5)
+    assert_same(clipped_sum(network, lambda: loss(slice(None)), 0.5), wanted)
+    assert_same(clipped_sum(network, lambda: in_two(slice(None)), 0.5), wanted)
     with pytest.raises(UserError, match="use_reentrant=False"):
         clipped_sum(network, lambda: loss(slice(None), reentrant=True), 0.5)
 

@@ -84,8 +84,8 @@ def rule_of(layer: nn.Module) -> Rule | None:
 
 
 def is_plain(layer: nn.Module) -> bool:
-    """Whether all parameters of a layer are its weight and bias, not others that these are computed from."""
-    return not layer._modules and layer._parameters.keys() <= {"weight", "bias"}
+    """Whether a layer does what its type says, with no other parameters than its weight and bias."""
+    return not layer._modules and layer._parameters.keys() <= {"weight", "bias"} and "forward" not in vars(layer)
 
 
 def by_vmap(

@@ -72,7 +72,8 @@ class Recording:
         with ExitStack() as stack:
             for module, name in self._units.items():
                 if type(module) is nn.GroupNorm and is_plain(module):
-                    stack.enter_context(_replaced_forward(module, self._group_norm))
+                    stack.callback(delattr, module, "forward")
+                    module.forward = partial(self._group_norm, module, module.forward)
                     continue
                 rule = rule_of(module)
                 before = partial(self._before, f"{name or 'the network'!r} ({type(module).__name__})", rule)
@@ -229,19 +230,6 @@ def _refuse_stray(name: str) -> None:
         where="losses",
         mend="Use it only in the forward method of the module that holds it, and call that module.",
     )
-
-
-@contextmanager
-def _replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
-    """Replaces `module.forward(...)` by `forward(module, module.forward, ...)` while it lasts."""
-    own = vars(module).get("forward")
-    module.forward = partial(forward, module, module.forward)
-    try:
-        yield
-    finally:
-        del module.forward
-        if own is not None:
-            module.forward = own
 
 
 def _units(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]]:
