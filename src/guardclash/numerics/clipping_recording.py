@@ -73,7 +73,7 @@ class Recording:
             for module, name in self._units.items():
                 if type(module) is nn.GroupNorm and is_plain(module):
                     stack.callback(delattr, module, "forward")
-                    module.forward = partial(self._group_norm, module, module.forward)
+                    module.forward = partial(self._group_norm, module, module.forward)  # type: ignore[method-assign]
                     continue
                 rule = rule_of(module)
                 before = partial(self._before, f"{name or 'the network'!r} ({type(module).__name__})", rule)
