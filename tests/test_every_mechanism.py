@@ -19,7 +19,7 @@ from guardclash.compose import Clash, compose
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
-from guardclash.plan.plan import Plan
+from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.registry import find_mechanisms
 from guardclash.training.train import train
 from guardclash.training.trained import Trained
@@ -133,10 +133,18 @@ def test_its_facts_are_lines_of_text(cls, base):
         assert all(isinstance(part, str) and part for line in facts.items() for part in line)
 
 
+def test_bound_to_a_task_it_stays_a_value_and_binds_once(cls, base):
+    bound = cls().bind(base)
+    assert type(bound) is cls
+    assert bound.bind(base) == bound
+    assert compose(base, [bound]) == compose(base, [cls()])
+    assert describe(bound, full=True) == describe(pickle.loads(pickle.dumps(bound)), full=True)
+
+
 def test_what_it_needs_are_plans(cls, base):
     for plan in (base, compose(base, [cls()])):
         for other in cls().needs(plan):
-            assert isinstance(other, Plan)
+            assert isinstance(other, Plan | OtherSeed)
             assert fingerprint(pickle.loads(pickle.dumps(other))) == fingerprint(other)
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from guardclash.judging.criteria import Metric
-from guardclash.plan.plan import Context, Plan, Predict, Stream
+from guardclash.plan.plan import Context, OtherSeed, Plan, Predict, Stream
 from guardclash.training.trained import Trained
 
 
@@ -15,8 +15,8 @@ from guardclash.training.trained import Trained
 class Mechanism:
     """A protection as a frozen value: its fields are its hyperparameters, its docstring is its card.
 
-    A concrete mechanism overrides some of the eight methods below, named after the stages of a training; each returns
-    an edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen dataclasses as
+    A concrete mechanism overrides some of the methods below, most of them named after the stages of a training; each
+    returns an edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen dataclasses as
     well.
     """
 
@@ -34,6 +34,11 @@ class Mechanism:
     on: tuple[str, ...] | None = field(default=None, kw_only=True)
     """The streams it touches in the stages batch, objective and gradient; None: all. The paper's relaxed variants
     (section 7) are a smaller `on`."""
+
+    def bind(self, unprotected: Plan) -> Self:
+        """This mechanism for one task: fills in what it derives from the unprotected training, such as a network to
+        mark images with or a radius that suits the data set."""
+        return self
 
     def data(self, plan: Plan) -> Plan:
         """Adds streams, or replaces sources."""
@@ -59,7 +64,7 @@ class Mechanism:
         """Wraps the deployed model's answers: logits [B, classes] for images [B, C, H, W]."""
         return predict
 
-    def needs(self, plan: Plan) -> tuple[Plan, ...]:
+    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
         """Other trainings that `measure` reads through `context.trained`; they are trained once and shared."""
         return ()
 

@@ -103,19 +103,22 @@ def fingerprint(*values: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
+def parts(value: Any) -> tuple[Any, ...]:
+    """What a value is made of: the items of a tuple, the fields of a dataclass, nothing of anything else."""
+    if isinstance(value, tuple):
+        return value
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
+    return ()
+
+
 def nested(value: Any, kind: type[T]) -> Iterator[T]:
     """All values of a class inside another value, itself left out, the innermost first.
 
     A plan whose source holds another plan (marked images hold their marking network) is found this way: dependencies
     need no declaration of their own.
     """
-    if isinstance(value, tuple):
-        parts: tuple[Any, ...] = value
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = tuple(getattr(value, field.name) for field in dataclasses.fields(value))
-    else:
-        return
-    for part in parts:
+    for part in parts(value):
         yield from nested(part, kind)
         if isinstance(part, kind):
             yield part

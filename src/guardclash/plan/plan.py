@@ -49,12 +49,17 @@ class Context(Protocol):
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
 
-    def trained(self, plan: Plan) -> Any:
-        """The finished training of a plan under this seed (`guardclash.training.trained.Trained`); never trains."""
+    def trained(self, plan: Plan | OtherSeed) -> Any:
+        """The finished training of a plan (`guardclash.training.trained.Trained`), under this seed or, for
+        `OtherSeed`, under another; never trains."""
 
 
 class Source(Protocol):
-    """Where a stream's examples come from."""
+    """Where a stream's examples come from.
+
+    A source that is dear to make sets the class variable `kept = True`: what it holds is then kept in the store, for
+    every training and measurement under the same seed, and as evidence.
+    """
 
     @property
     def size(self) -> int:
@@ -222,6 +227,21 @@ class Plan:
     def steps(self) -> int:
         """Steps of the first stream in the whole training: what the schedule counts."""
         return self.epochs * self.task.steps_per_epoch()
+
+
+@dataclass(frozen=True)
+class OtherSeed:
+    """The training of a plan under a seed that is not the replicate's own: an independent model of the same kind.
+
+    It is one of the first five seeds, the paper's number of replicates alone, so a study that trains the plan for
+    itself need not train it again.
+    """
+
+    plan: Plan
+
+    def seed(self, seed: int) -> int:
+        """The other seed, for a replicate's."""
+        return (seed + 1) % 5
 
 
 def _dataset(source: Any) -> str | None:

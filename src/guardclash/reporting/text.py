@@ -15,6 +15,7 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import RULES, Rule
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
+from guardclash.reporting.controls import Control, controls
 from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -41,6 +42,9 @@ def print_report(console: Console, study: Study, results: Results, rule: Rule) -
             console.print(_judgement_table(verdict))
             console.print()
     console.print(_alone_table(study, results))
+    judged = [control for control in controls(study, results) if control.metric.criterion]
+    if judged:
+        console.print(_control_table(judged))
     for note in notes(study, results, found):
         console.print(escape(note), soft_wrap=False)
 
@@ -106,6 +110,23 @@ def _alone_table(study: Study, results: Results) -> Table:
             accuracy = _summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
             table.add_row(*map(escape, (label, study.label(named), accuracy, own, by_chance)))
         table.add_section()
+    return table
+
+
+def _control_table(found: Iterable[Control]) -> Table:
+    title = "With and without each mechanism (a score that does not change is no evidence)"
+    table = _table(title, "recipe", "combination", "metric", "with it", "without it", "difference")
+    for control in found:
+        metric, ends = control.metric, control.interval
+        spread = f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else ""
+        table.add_row(
+            escape(control.recipe),
+            escape(braces(control.combination)),
+            escape(f"{metric.symbol} of {control.mechanism}"),
+            _summary(metric, control.present),
+            _summary(metric, control.absent),
+            escape(number(metric, control.difference) + spread),
+        )
     return table
 
 

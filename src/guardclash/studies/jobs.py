@@ -23,8 +23,8 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import has_bfloat16
-from guardclash.plan.identity import describe, refuse_changed_default
-from guardclash.plan.plan import Plan, Predict
+from guardclash.plan.identity import describe, fingerprint, refuse_changed_default
+from guardclash.plan.plan import Data, Plan, Predict, Source
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
@@ -50,7 +50,22 @@ class Site:
 
     def context(self, seed: int) -> RunContext:
         """The context of one replicate, its trained models read from the store."""
-        return RunContext(seed, self.data_folder, self.read)
+        return RunContext(seed, self.data_folder, self.read, self.keep)
+
+    def keep(self, source: Source, context: RunContext) -> Data:
+        """What a source holds, from the store if it was made before."""
+        key = kept_key(source, context.seed)
+        path = self.store.data(key)
+        if path is None:
+            x, y = source.load(context)
+            content = safetensors.torch.save({"x": x.contiguous(), "y": y}, {"source": json.dumps(describe(source))})
+            path = self.store.keep_data(key, content)
+        try:
+            found = safetensors.torch.load_file(path)
+            return Data(found["x"], found["y"])
+        except (safetensors.SafetensorError, KeyError, OSError) as error:
+            mend = "Remove it; the next run makes it anew."
+            raise UserError(f"kept data cannot be read: {error}", where=path, mend=mend) from error
 
     def read(self, plan: Plan, seed: int) -> Trained:
         """A finished training from the store.
@@ -80,6 +95,11 @@ class Done:
     seconds: float
     """Wall-clock seconds of training; 0 if it was in the store."""
     error: str | None = None
+
+
+def kept_key(source: Source, seed: int) -> str:
+    """The name in the store of what a source holds under a seed."""
+    return f"{fingerprint(source)}-{seed}"
 
 
 def run_job(job: Job, site: Site) -> Done:

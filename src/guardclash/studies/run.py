@@ -14,7 +14,7 @@ from guardclash.studies.collect import keep_results
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Measure, Probe, Trial, compose_study, depth, needed_plans
+from guardclash.studies.trials import ComposedCell, Measure, Probe, Trial, compose_study, depth, needed_trials
 from guardclash.training.stopwatch import estimate_seconds
 
 KEEP_RESULTS_EVERY_S = 10.0
@@ -79,16 +79,15 @@ def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ..
 
 def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[..., None]) -> None:
     readers = [*(measure for _, measure in entry.measures), *entry.serving()]
-    for plan in needed_plans(trial.plan, readers):
-        needed = Trial(plan, trial.seed)
+    for needed in needed_trials(trial, readers):
         if not check_record(needed, store):
-            ask(depth(plan), needed)
+            ask(depth(needed.plan), needed)
     if not check_record(trial, store):
         ask(depth(trial.plan), trial)
     for probe in entry.probes(trial):
         if not check_measurement(probe, store):
             asking: tuple[Measure, ...] = (probe.measure, *probe.serving)
-            after = (1 + depth(plan) for reader in asking for plan in reader.needs(trial.plan))
+            after = (depth((need,)) for reader in asking for need in reader.needs(trial.plan))
             ask(max([depth(trial.plan), *after]), trial, probe)
 
 

@@ -1,10 +1,11 @@
 """Results on disk, found by what they are. Whole or absent: each is written beside its place and renamed into it.
 
-    trials/<plan>-<seed>/        record.json, history.jsonl, weights.safetensors
-    measurements/<probe>.json    one mechanism's metrics on one trial
-    failures/<plan>-<seed>.json  why a trial has no result yet
-    studies/<name>.json          a study's results, made anew from the above by every run
-    work/                        what is being written
+    trials/<plan>-<seed>/             record.json, history.jsonl, weights.safetensors
+    measurements/<probe>.json         one mechanism's metrics on one trial
+    data/<source>-<seed>.safetensors  images that were dear to make, such as marked ones: evidence
+    failures/<plan>-<seed>.json       why a trial has no result yet
+    studies/<name>.json               a study's results, made anew from the above by every run
+    work/                             what is being written
 
 No torch here: reports read stores without it.
 """
@@ -72,6 +73,15 @@ class Store:
         """Keeps a measurement."""
         self.keep_json(f"measurements/{key}.json", content)
 
+    def data(self, key: str) -> Path | None:
+        """The file of kept data, if there is one."""
+        path = self.folder / "data" / f"{key}.safetensors"
+        return path if path.is_file() else None
+
+    def keep_data(self, key: str, content: bytes) -> Path:
+        """Keeps data; equal keys hold equal data."""
+        return self._replace(f"data/{key}.safetensors", content)
+
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why a trial failed last time, if it did."""
         path = self.folder / "failures" / f"{key}.json"
@@ -87,10 +97,14 @@ class Store:
 
     def keep_json(self, name: str, content: Mapping[str, Any]) -> Path:
         """Writes a JSON file below the store, whole or not at all."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return self._replace(name, text.encode())
+
+    def _replace(self, name: str, content: bytes) -> Path:
         path = self.folder / name
         with self._writing() as work:
             work.parent.mkdir(parents=True, exist_ok=True)
-            work.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+            work.write_bytes(content)
             path.parent.mkdir(parents=True, exist_ok=True)
             os.replace(work, path)
         return path

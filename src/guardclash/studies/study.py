@@ -99,6 +99,18 @@ class Study:
         """Every mechanism of the study, with its options, once."""
         return tuple(dict.fromkeys(mechanism for combination in self.combinations for mechanism in combination))
 
+    def measured_in(self, cell: Cell) -> tuple[Named, ...]:
+        """Whose metrics are measured in a cell: of its mechanisms, and of each that it is the control for."""
+        if not cell.combination:
+            return self.mechanisms()
+        controls = [
+            named
+            for other in self.combinations
+            for named in other
+            if without(other, named) == cell.combination
+        ]
+        return tuple(dict.fromkeys((*cell.combination, *controls)))
+
     def label(self, mechanism: Named) -> str:
         """A mechanism's name, with those options by which the study tells its variants apart."""
         return mechanism.label(_varying(mechanism.name, self.mechanisms()))
@@ -109,6 +121,11 @@ class Study:
         scale = dict(recipe.options)["scale"]
         options = [f"{name}={_short(value)}" for name, value in recipe.options if name in shown]
         return f"{recipe.name}/{scale}" + (f" ({', '.join(options)})" if options else "")
+
+
+def without(combination: tuple[Named, ...], mechanism: Named) -> tuple[Named, ...]:
+    """A combination with one of its mechanisms left out: the control for that mechanism."""
+    return tuple(named for named in combination if named != mechanism)
 
 
 def _varying(name: str, all_of: tuple[Named, ...]) -> set[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -15,8 +15,8 @@ from guardclash.compose import Clash, compose
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.mechanism import Mechanism
-from guardclash.plan.identity import fingerprint, nested
-from guardclash.plan.plan import Context, Plan
+from guardclash.plan.identity import fingerprint, parts
+from guardclash.plan.plan import Context, OtherSeed, Plan
 from guardclash.plan.sources import Split
 from guardclash.registry import find_mechanism
 from guardclash.studies.recipes import Recipe, recipe
@@ -31,7 +31,7 @@ class Measure(Protocol):
 
     metrics: ClassVar[tuple[Metric, ...]]
 
-    def needs(self, plan: Plan) -> tuple[Plan, ...]:
+    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
         """Other trainings that it reads."""
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
@@ -121,8 +121,8 @@ class ComposedCell:
 def compose_study(study: Study) -> tuple[ComposedCell, ...]:
     """Every cell of a study with its plan.
 
-    The unprotected model is measured by every mechanism of the study: what a model without a mark scores is its
-    false-positive level.
+    The unprotected model is measured by every mechanism of the study, and what a mechanism joins is measured by it as
+    well: what a model without a mark scores is its false-positive level.
 
     Raises:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
@@ -131,10 +131,10 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
     composed = []
     for cell in study.cells():
         base = build_recipe(cell.recipe)
-        combination = tuple(made[named] for named in cell.combination)
-        measured = cell.combination or study.mechanisms()
+        bound = {named: mechanism.bind(base.plan()) for named, mechanism in made.items()}
+        combination = tuple(bound[named] for named in cell.combination)
         measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
-        measures += [(named, made[named]) for named in measured if made[named].metrics]
+        measures += [(named, bound[named]) for named in study.measured_in(cell) if bound[named].metrics]
         asked = cell.combination in study.combinations
         plan, clash = _compose(base, combination, partial=not asked)
         if plan and asked:
@@ -210,17 +210,24 @@ def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mappin
         raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=path, got=first["input"]) from None
 
 
-def needed_plans(plan: Plan, measures: Iterable[Measure] = ()) -> tuple[Plan, ...]:
-    """Every other plan that must be trained before this one is measured, the innermost first, each once."""
-    found: dict[Plan, None] = {}
-    for inner in nested(plan, Plan):
-        found[inner] = None
-    for measure in measures:
-        for other in measure.needs(plan):
-            found.update(dict.fromkeys((*nested(other, Plan), other)))
-    return tuple(found)
+def needed_trials(trial: Trial, measures: Iterable[Measure] = ()) -> tuple[Trial, ...]:
+    """Every other training that must be finished before this one is measured, the innermost first, each once."""
+    found: dict[str, Trial] = {}
+    for value in (*parts(trial.plan), *(need for measure in measures for need in measure.needs(trial.plan))):
+        found.update((needed.key, needed) for needed in _trials_in(value, trial.seed))
+    return tuple(found.values())
 
 
-def depth(plan: Plan) -> int:
-    """How many trainings must come one after another before this one can start."""
-    return max((1 + depth(inner) for inner in nested(plan, Plan)), default=0)
+def _trials_in(value: Any, seed: int) -> Iterator[Trial]:
+    """The trainings that a part of a plan holds, the innermost first."""
+    if isinstance(value, OtherSeed):
+        value, seed = value.plan, value.seed(seed)
+    for part in parts(value):
+        yield from _trials_in(part, seed)
+    if isinstance(value, Plan):
+        yield Trial(value, seed)
+
+
+def depth(value: Any) -> int:
+    """How many trainings must come one after another before this plan, or what holds plans, can be used."""
+    return max((depth(part) + isinstance(part, Plan) for part in parts(value)), default=0)

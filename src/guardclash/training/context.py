@@ -11,12 +11,16 @@ import torch
 
 from guardclash.data.catalog import find_dataset
 from guardclash.data.loading import load
-from guardclash.plan.plan import Data, Plan, Source
+from guardclash.plan.plan import Data, OtherSeed, Plan, Source
 from guardclash.training.trained import Trained
 
 
 def _no_models(plan: Plan, seed: int) -> Trained:
     raise LookupError("this context holds no trained models")
+
+
+def _not_kept(source: Source, context: RunContext) -> Data:
+    return source.load(context)
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class RunContext:
     data_folder: Path
     models: Callable[[Plan, int], Trained] = _no_models
     """Finds a finished training by plan and seed."""
+    kept: Callable[[Source, RunContext], Data] = _not_kept
+    """Loads a source that is to be kept, or finds what was kept of it."""
 
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator seeded by the SHA-256 of the seed and the purpose.
@@ -44,8 +50,10 @@ class RunContext:
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
-        return source.load(self)
+        return self.kept(source, self) if getattr(source, "kept", False) else source.load(self)
 
-    def trained(self, plan: Plan) -> Trained:
-        """The finished training of a plan under this seed."""
+    def trained(self, plan: Plan | OtherSeed) -> Trained:
+        """The finished training of a plan under this seed, or under another."""
+        if isinstance(plan, OtherSeed):
+            return self.models(plan.plan, plan.seed(self.seed))
         return self.models(plan, self.seed)

@@ -1,0 +1,306 @@
+"""Radioactive data: images that leave a trace in every model trained on them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import torch
+from scipy import stats
+from torch import Tensor
+from torch.nn import functional
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import Floor, Metric
+from guardclash.mechanism import Mechanism
+from guardclash.numerics.attacks import PRECISIONS, attacked
+from guardclash.numerics.features import classifier, penultimate
+from guardclash.numerics.radioactive import (
+    LN10,
+    Marking,
+    carrier_cosines,
+    carriers,
+    log_cosine_p,
+    log_fisher,
+    psnr,
+    stratified,
+)
+from guardclash.plan.identity import nested
+from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
+from guardclash.plan.samplers import Shuffled
+from guardclash.plan.sources import Split
+from guardclash.training.trained import Trained
+
+RADII = {"mnist": 64, "digits": 64, "fmnist": 10}
+"""Radius by data set, in 1/255 (docs/design/radioactive-data.md); 10, the published one, for any other."""
+ALIGNMENT_IMAGES = 4000
+"""Test images by which the white-box test aligns two networks' features: many times the number of features."""
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marked images, with the labels of the clean ones: `size` examples of another source, drawn anew per seed."""
+
+    images: Source
+    size: int
+    how: Marking
+    network: OtherSeed
+    """Whose features carry the marks."""
+    precision: str = "auto"
+    kept: ClassVar[bool] = True
+
+    def chosen(self, y: Tensor, context: Context) -> Tensor:
+        """Indices of the examples that are marked, given all labels: each class in proportion."""
+        return stratified(y, self.size, context.rng("marked"))
+
+    def clean(self, context: Context) -> Data:
+        """The same examples without marks."""
+        x, y = context.data(self.images)
+        chosen = self.chosen(y, context)
+        return Data(x[chosen], y[chosen])
+
+    def load(self, context: Context) -> Data:
+        """Marks the images; needs the marking network's training."""
+        network = context.trained(self.network).network
+        device = next(network.parameters()).device
+        x, y = self.clean(context)
+        directions = _carriers(self.network.plan, network, context)[y]
+        std = torch.tensor(self.network.plan.model.std)
+        rng = context.rng("marking")
+        with attacked(network, precision=self.precision):
+            features = penultimate(network)
+            marked = [
+                self.how(features, batch.to(device), carrier.to(device), std, rng).cpu()
+                for batch, carrier in zip(x.split(500), directions.split(500), strict=True)
+            ]
+        return Data(torch.cat(marked), y)
+
+
+def _carriers(plan: Plan, network: torch.nn.Module, context: Context) -> Tensor:
+    return carriers(plan.model.classes, classifier(network).in_features, context.rng("carriers"))
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Examples of which some are replaced by their marked versions."""
+
+    images: Source
+    marks: Marks
+
+    @property
+    def size(self) -> int:
+        """As many as without marks."""
+        return self.images.size
+
+    def load(self, context: Context) -> Data:
+        """All examples, in their order."""
+        x, y = context.data(self.images)
+        x[self.marks.chosen(y, context)] = context.data(self.marks).x
+        return Data(x, y)
+
+
+@dataclass(frozen=True)
+class Unmarked:
+    """The examples that are not marked."""
+
+    images: Source
+    marks: Marks
+
+    @property
+    def size(self) -> int:
+        """What the marked ones leave."""
+        return self.images.size - self.marks.size
+
+    def load(self, context: Context) -> Data:
+        """The rest, in its order."""
+        x, y = context.data(self.images)
+        rest = torch.ones(len(y), dtype=torch.bool)
+        rest[self.marks.chosen(y, context)] = False
+        return Data(x[rest], y[rest])
+
+
+@dataclass(frozen=True)
+class RadioactiveData(Mechanism):
+    """Radioactive data: a share of the training images is marked, and a model trained on them fits the marked versions
+    better than the clean ones.
+
+    Each marked image is moved so that its features, in a marking network of the owner's, point along a secret direction
+    of its class. The black-box test is phi_RAD, the mean of loss(clean) - loss(marked): equation (4) read as a mean loss
+    difference, because the values of the paper's tables (0.284 to 0.000) and its threshold (0.01) cannot be those of the
+    indicator that it prints, which would be near 0.5 for any model. A paired one-sided t test and the share of positive
+    differences stand beside it; so does the same difference on marked images that nobody trained on, which plain
+    memorisation does not raise. The white-box test aligns the suspect's features with the marking network's and asks
+    whether its class weights point along the carriers.
+
+    Marked images are harder than clean ones for a model that never saw marks, so its phi_RAD is below 0: reports show
+    what the same model scores without the marks.
+    """
+
+    name: ClassVar[str] = "raddata"
+    concern: ClassVar[str] = "dataset watermarking"
+    paper: ClassVar[str] = "Sablayrolles et al. 2020"
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        Metric("rad_loss_difference", "φ_RAD", Floor(0.01), decimals=3, title="mean loss difference, clean - marked"),
+        Metric("rad_held_out", "φ_RAD held-out", None, decimals=3, title="the same on images nobody trained on"),
+        Metric("rad_sign_rate", "share > 0", None, title="share of marked images that fit better"),
+        Metric("rad_log10_p", "log₁₀ p_RAD", None, False, 1, title="paired one-sided t test", log10=True),
+        Metric("rad_white_log10_p", "log₁₀ p_white", None, False, 1, title="white-box test", log10=True),
+        Metric("rad_psnr", "PSNR", None, decimals=1, title="of the marked images, in dB"),
+    )
+
+    ratio: float = 0.10
+    """Share of the training examples that is marked."""
+    radius: int | None = None
+    """Largest change of a pixel, in 1/255; None: 64 on MNIST, where less leaves no trace, else 10, as published."""
+    iterations: int = 100
+    optimizer: str = "adam"
+    """"adam" or "sgd" (the published recipe)."""
+    step: float | None = None
+    """Learning rate of the marking; None: a quarter of the radius for Adam, 1.0 as published for SGD."""
+    image_penalty: float = 5e-4
+    feature_penalty: float = 0.01
+    augmentation: str = "none"
+    """Of the images while they are marked: "none" or "shift"."""
+    placement: str = "task"
+    """Where marked images are trained on: "task": in the place of the clean ones; "stream": in batches and with an
+    optimizer of their own, so that other mechanisms can leave them alone (Table 7)."""
+    precision: str = "auto"
+    """Of the marking: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it."""
+    held_out: int = 500
+    """Test images that are marked for the control, at most all of them."""
+    network: Any = None
+    """The plan of the marking network; None: the study's unprotected training, under another seed. From Python only."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise UserError("a share of the examples is marked", where="raddata.ratio", got=self.ratio, allowed="0 to 1")
+        if self.placement not in ("task", "stream"):
+            raise UserError("unknown choice", where="raddata.placement", got=self.placement, allowed="task, stream")
+        if self.precision not in PRECISIONS:
+            raise UserError("unknown precision", where="raddata.precision", got=self.precision, allowed=", ".join(PRECISIONS))
+        if self.held_out < 2:
+            raise UserError("a control needs images", where="raddata.held_out", got=self.held_out, allowed=">= 2")
+        if self.network is not None and not isinstance(self.network, Plan):
+            raise UserError("the marking network is a plan", where="raddata.network", got=self.network)
+        self._how(self.radius or 10)
+
+    def _how(self, radius: int) -> Marking:
+        return Marking(
+            radius,
+            self.iterations,
+            self.optimizer,
+            self.step,
+            self.image_penalty,
+            self.feature_penalty,
+            self.augmentation,
+        )
+
+    def bind(self, unprotected: Plan) -> RadioactiveData:
+        """With the marking network and the radius for this task."""
+        radius = self.radius or RADII.get(unprotected.dataset or "", 10)
+        return replace(self, network=self.network or unprotected, radius=radius)
+
+    def marks(self, images: Source) -> Marks:
+        """The marks of this mechanism, bound to a task, on training images.
+
+        Raises:
+            UserError: If the ratio marks fewer than two of them.
+        """
+        size = round(self.ratio * images.size)
+        if not 2 <= size < images.size:
+            raise UserError("too few images to mark", where="raddata.ratio", got=f"{size} of {images.size}", allowed=">= 2")
+        return Marks(images, size, self._how(self.radius or 10), OtherSeed(self.network), self.precision)
+
+    def data(self, plan: Plan) -> Plan:
+        """Replaces a share of the task's images by marked ones, or moves them to the stream "marked"."""
+        bound = self.bind(replace(plan, streams=(plan.task,)))
+        images = plan.task.source
+        marks = bound.marks(images)
+        if self.placement == "task":
+            return replace(plan, streams=(replace(plan.task, source=Marked(images, marks)), *plan.streams[1:]))
+        rest = replace(plan.task, source=Unmarked(images, marks))
+        sampler = Shuffled(plan.task.sampler.batch_size)
+        own = Stream("marked", marks, sampler, maps=plan.task.maps, optimizer=plan.optimizer, cadence="mixed")
+        return replace(plan, streams=(rest, *plan.streams[1:], own))
+
+    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
+        """The marking network."""
+        return (self._marks_for(plan).network,)
+
+    def _marks_for(self, plan: Plan) -> Marks:
+        """The marks that a model was trained on, or would have been."""
+        own = (found for found in nested(plan, Marks) if found.how == self._how(found.how.radius))
+        fallback = self if self.network else self.bind(replace(plan, streams=(plan.task,)))
+        return next(own, None) or fallback.marks(fallback.network.task.source)
+
+    def _held_out(self, marks: Marks) -> Marks:
+        test = Split(marks.network.plan.dataset or "", "test")
+        return replace(marks, images=test, size=min(self.held_out, test.size))
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """Both tests on any model, trained on these marks or not."""
+        marks = self._marks_for(trained.plan)
+        clean, marked = marks.clean(context), context.data(marks)
+        gain = _losses(trained, clean) - _losses(trained, marked)
+        control = self._held_out(marks)
+        held_out = _losses(trained, control.clean(context)) - _losses(trained, context.data(control))
+        return {
+            "rad_loss_difference": gain.mean().item(),
+            "rad_held_out": held_out.mean().item(),
+            "rad_sign_rate": (gain > 0).double().mean().item(),
+            "rad_log10_p": log10_paired_p(gain),
+            "rad_white_log10_p": self._white_box(trained, marks, context),
+            "rad_psnr": psnr(clean.x, marked.x),
+        }
+
+    def _white_box(self, trained: Trained, marks: Marks, context: Context) -> float:
+        """log10 of Fisher's p-value over the classes' carriers."""
+        marking = context.trained(marks.network).network
+        x, _ = context.data(Split(marks.network.plan.dataset or "", "test"))
+        ours, theirs = (_features(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
+        directions = _carriers(marks.network.plan, marking, context)
+        cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
+        return log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10
+
+    def facts(self, plan: Plan) -> dict[str, str]:
+        """How many images are marked and how; what a privacy budget does not cover."""
+        marks = next(nested(plan, Marks), None)
+        if marks is None:
+            return {}
+        share = f"{marks.size} of {marks.images.size} images, radius {marks.how.radius}/255"
+        network = "by a network trained on the same images without protection: no privacy budget covers that training"
+        return {"marked": share, "marks made": network}
+
+
+def log10_paired_p(differences: Tensor) -> float:
+    """log10 of the one-sided p-value of Student's paired t test that the mean difference is above 0.
+
+    Args:
+        differences: One per image, [N], N >= 2.
+
+    Returns:
+        0 or below; -inf where the p-value is 0 (all differences equal and positive).
+    """
+    values = differences.double()
+    error = values.std().item() / math.sqrt(len(values))
+    mean = values.mean().item()
+    if error == 0:
+        return -math.inf if mean > 0 else 0.0
+    return float(stats.t.logsf(mean / error, len(values) - 1)) / LN10
+
+
+def _losses(trained: Trained, data: Data) -> Tensor:
+    return functional.cross_entropy(trained.predict(data.x).double(), data.y, reduction="none")
+
+
+@torch.no_grad()
+def _features(network: torch.nn.Module, x: Tensor) -> Tensor:
+    return torch.cat(list(_feature_batches(network, x)))
+
+
+def _feature_batches(network: torch.nn.Module, x: Tensor) -> Iterator[Tensor]:
+    device = next(network.parameters()).device
+    for batch in x.split(1000):
+        yield penultimate(network)(batch.to(device).contiguous(memory_format=torch.channels_last)).cpu()

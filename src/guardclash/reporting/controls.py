@@ -1,0 +1,75 @@
+"""What a mechanism's metric is without it: the same models but for that one mechanism."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from guardclash.judging.criteria import Metric
+from guardclash.judging.stats import Sample, estimate_difference, interval
+from guardclash.reporting.verdicts import sample
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Study, without
+
+
+@dataclass(frozen=True)
+class Control:
+    """A metric of one mechanism, on models with it and on models without it.
+
+    A watermark that scores no better than without it is no evidence of anything, whatever the score.
+    """
+
+    recipe: str
+    combination: tuple[str, ...]
+    """Labels of the mechanisms, `mechanism` among them."""
+    mechanism: str
+    metric: Metric
+    present: Sample
+    absent: Sample
+    """The metric on models of the same combination without the mechanism."""
+    alpha: float
+
+    @property
+    def difference(self) -> float | None:
+        """Mean with the mechanism minus mean without it, in the units of the metric."""
+        value = self.present.mean - self.absent.mean
+        return value if math.isfinite(value) else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Of the difference, at confidence 1 - alpha, after Welch."""
+        ends = interval(estimate_difference(self.present, self.absent), self.alpha / 2)
+        return None if math.isnan(ends[0]) else ends
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strictly valid JSON."""
+        return {
+            "recipe": self.recipe,
+            "combination": list(self.combination),
+            "mechanism": self.mechanism,
+            "metric": self.metric.name,
+            "symbol": self.metric.symbol,
+            "with": list(self.present.values),
+            "without": list(self.absent.values),
+            "difference": self.difference,
+            "interval": self.interval and list(self.interval),
+        }
+
+
+def controls(study: Study, results: Results) -> tuple[Control, ...]:
+    """A control for every metric that was measured both with and without its mechanism, in the order of the cells."""
+    return tuple(found for cell in study.cells() for found in _of_cell(study, results, cell))
+
+
+def _of_cell(study: Study, results: Results, cell: Cell) -> Iterator[Control]:
+    cells = {(other.recipe, other.combination): other for other in study.cells()}
+    for named in cell.combination:
+        bare = cells.get((cell.recipe, without(cell.combination, named)))
+        for metric in results.metrics(cell, named) if bare else ():
+            present, absent = (sample(study, results, where, named, metric) for where in (cell, bare))
+            if present.n and absent.n:
+                labels = tuple(study.label(other) for other in cell.combination)
+                label, recipe = study.label(named), study.recipe_label(cell.recipe)
+                yield Control(recipe, labels, label, metric, present, absent, study.alpha)
