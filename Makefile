@@ -23,6 +23,7 @@ check: $(READY) ## format, lint, types
 bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/dpsgd_step.py
 	$(BIN)/python benchmarks/adversarial_step.py
+	$(BIN)/python benchmarks/marking.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

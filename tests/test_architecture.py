@@ -27,7 +27,7 @@ FLOORS = (
     "registry",
     "studies",
     "reporting",
-    "planning",
+    "planning cli_data",
     "cli",
 )
 """From the ground up. A module may import from its own package and from lower floors; packages that share a floor know
@@ -39,7 +39,7 @@ WITHOUT_TORCH = (
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
-EFFECTS = ("data", "studies.engines", "studies.jobs", "studies.store", "reporting.export", "cli")
+EFFECTS = ("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "reporting.export", "cli")
 """Who may write files and end processes."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from dataclasses import replace
 
@@ -9,17 +10,20 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from scipy import stats
 
 from guardclash.compose import compose
 from guardclash.errors import UserError
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
-from guardclash.mechanisms.raddata import Marked, Marks, RadioactiveData, Unmarked, log10_paired_p
+from guardclash.mechanisms.raddata import RadioactiveData, log10_paired_p
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.identity import fingerprint, nested
+from guardclash.plan.marked import Marks, Unmarked
 from guardclash.plan.plan import OtherSeed
 from guardclash.studies.engines import Inline
+from guardclash.studies.evidence import keep_evidence
 from guardclash.studies.jobs import Site
 from guardclash.studies.recipes import recipe
 from guardclash.studies.run import run_study
@@ -220,3 +224,26 @@ def test_a_study_trains_marking_networks_once_keeps_the_marks_and_has_controls(m
         path.write_bytes(before[:100])
     with pytest.raises(UserError, match="cannot be read"):
         site.context(0).data(marks)
+
+
+# Pictures
+
+
+def test_pairs_are_shown_with_their_psnr(plan, context):
+    bound = QUICK.bind(plan)
+    (picture,) = bound.evidence(compose(plan, [bound]), context(0))
+    assert "Radius 48/255" in picture.caption
+    shown = Image.open(io.BytesIO(picture.png))
+    _, height, width = plan.model.shape
+    assert shown.size == (3 * (20 * (width + 2) + 2), 3 * (3 * (height + 2) + 2)), "three rows, two pairs of each class"
+    assert bound.evidence(compose(plan, [bound]), context(0))[0].png == picture.png
+
+
+def test_pictures_of_a_study_are_written_once_it_has_run(marked_study, tmp_path):
+    site = Site(Store(tmp_path / "runs"), tmp_path / "data")
+    with pytest.raises(UserError, match="Run the study first"):
+        keep_evidence(marked_study, site, tmp_path / "pictures", 0)
+    run_study(marked_study, site, Inline())
+    ((path, picture),) = keep_evidence(marked_study, site, tmp_path / "pictures", 0)
+    assert path.name == "digits-smoke-raddata-pairs.png"
+    assert path.read_bytes() == picture.png

@@ -1,4 +1,4 @@
-"""The command line: list, plan, run, status, report, show, export, data.
+"""The command line: list, plan, run, status, report, figure, export, evidence, show, data.
 
 Mistakes of the user's end with exit code 2 and one message, an interrupted run with 130. Commands that only read
 results do not import torch, which is why imports stand inside the commands.
@@ -15,7 +15,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from guardclash.cli_data import DataPath, data, out
 from guardclash.errors import UserError
+from guardclash.reporting.figures import FIGURES
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -27,9 +29,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-data = typer.Typer(help="Data sets: fetch from the official sources, check what is there.", no_args_is_help=True)
 app.add_typer(data, name="data")
-out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
 
 
 class RuleName(StrEnum):
@@ -48,7 +48,6 @@ class Format(StrEnum):
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/digits.toml.")]
 StorePath = Annotated[Path, typer.Option("--store", envvar="GUARDCLASH_STORE", help="Folder that results are kept in.")]
-DataPath = Annotated[Path | None, typer.Option("--data-dir", envvar="GUARDCLASH_DATA", help="Folder of the data sets.")]
 ResultsPath = Annotated[Path | None, typer.Option("--results", help="A results.json to read instead of the store.")]
 Rule = Annotated[RuleName | None, typer.Option("--rule", help="Which rule decides; by default the study's own.")]
 Workers = Annotated[
@@ -158,6 +157,23 @@ def report(
         _print_report(wanted, found, rule)
 
 
+@app.command()
+def figure(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"Which figure: {', '.join(FIGURES)}.")],
+    study: StudyPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A file to write: .svg, .pdf or .png.")],
+    store: StorePath = RUNS,
+    results: ResultsPath = None,
+    rule: Rule = None,
+) -> None:
+    """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
+    from guardclash.reporting.figures import draw, figure_named, form_of
+
+    form, _ = form_of(output), figure_named(name)
+    wanted = read_study(study)
+    _write(draw(name, wanted, _results(wanted, store, results), _rule(rule, wanted), form), output, "figure")
+
+
 @app.command("export")
 def export_records(
     study: StudyPath,
@@ -174,6 +190,21 @@ def export_records(
 
 
 @app.command()
+def evidence(
+    study: StudyPath,
+    folder: Annotated[Path, typer.Argument(help="Where to write the pictures.")],
+    store: StorePath = RUNS,
+    data_dir: DataPath = None,
+    seed: Annotated[int, typer.Option(help="The replicate whose secrets are drawn.", min=0)] = 0,
+) -> None:
+    """Writes pictures of what mechanisms put into the training: trigger images, pairs of clean and marked images."""
+    from guardclash.studies.evidence import keep_evidence
+
+    for path, picture in keep_evidence(read_study(study), _site(store, data_dir), folder, seed):
+        out.print(f"{path}: {picture.caption}", soft_wrap=True, markup=False)
+
+
+@app.command()
 def show(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's key, or the beginning of one.")],
     store: StorePath = RUNS,
@@ -182,31 +213,6 @@ def show(
     from guardclash.reporting.trial import trial_page
 
     out.print(trial_page(trial, store))
-
-
-@data.command("fetch")
-def fetch_data(name: str, data_dir: DataPath = None) -> None:
-    """Downloads a data set from its official sources, verified by checksum. Run again to resume."""
-    from guardclash.data.catalog import find_dataset
-    from guardclash.data.download import fetch
-
-    _print_findings(fetch(find_dataset(name), data_dir))
-
-
-@data.command("check")
-def check_data(name: str, data_dir: DataPath = None) -> None:
-    """Verifies the files of a data set."""
-    from guardclash.data.catalog import find_dataset
-    from guardclash.data.check import check
-
-    if not _print_findings(check(find_dataset(name), data_dir)):
-        raise typer.Exit(2)
-
-
-def _print_findings(findings: list[Any]) -> bool:
-    for finding in findings:
-        out.print(f"{'ok ' if finding.ok else 'BAD'} {finding.file}: {finding.detail}", markup=False, soft_wrap=True)
-    return all(finding.ok for finding in findings)
 
 
 def _site(store: Path, data_dir: Path | None, device: str = "cpu") -> Any:
@@ -237,12 +243,16 @@ def _print_report(study: Study, results: Any, rule: RuleName | None) -> None:
 def _emit(text: str, output: Path | None) -> None:
     if output is None:
         sys.stdout.write(text)
-        return
+    else:
+        _write(text.encode(), output, "report")
+
+
+def _write(content: bytes, output: Path, what: str) -> None:
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
+        output.write_bytes(content)
     except OSError as error:
-        raise UserError(f"the report cannot be written: {error.strerror}", where=output) from error
+        raise UserError(f"the {what} cannot be written: {error.strerror}", where=output) from error
     _say(f"wrote {output}")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Self
 
+from guardclash.data.pictures import Picture
 from guardclash.judging.criteria import Metric
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict, Stream
 from guardclash.training.trained import Trained
@@ -16,8 +17,8 @@ class Mechanism:
     """A protection as a frozen value: its fields are its hyperparameters, its docstring is its card.
 
     A concrete mechanism overrides some of the methods below, most of them named after the stages of a training; each
-    returns an edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen dataclasses as
-    well.
+    returns an edited copy and none has effects. What it adds to a plan (sources, maps, gradients) are frozen
+    dataclasses as well.
     """
 
     name: ClassVar[str]
@@ -36,8 +37,11 @@ class Mechanism:
     (section 7) are a smaller `on`."""
 
     def bind(self, unprotected: Plan) -> Self:
-        """This mechanism for one task: fills in what it derives from the unprotected training, such as a network to
-        mark images with or a radius that suits the data set."""
+        """This mechanism for one task.
+
+        It fills in what it derives from the study's unprotected training, such as a network to mark images with or a
+        radius that suits the data set.
+        """
         return self
 
     def data(self, plan: Plan) -> Plan:
@@ -79,3 +83,7 @@ class Mechanism:
     def facts(self, plan: Plan) -> dict[str, str]:
         """What follows from the plan alone and belongs beside the numbers, such as the privacy spent per stream."""
         return {}
+
+    def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
+        """Pictures of what it put into the training under the context's seed, such as trigger images."""
+        return ()

@@ -12,22 +12,22 @@ from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.data.pictures import Picture, grid
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Floor, Metric
 from guardclash.mechanism import Mechanism
-from guardclash.numerics.attacks import PRECISIONS, attacked
+from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.features import classifier, penultimate
 from guardclash.numerics.radioactive import (
     LN10,
     Marking,
     carrier_cosines,
-    carriers,
     log_cosine_p,
     log_fisher,
     psnr,
-    stratified,
 )
 from guardclash.plan.identity import nested
+from guardclash.plan.marked import Marked, Marks, Unmarked, carriers_of
 from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
@@ -40,99 +40,16 @@ ALIGNMENT_IMAGES = 4000
 
 
 @dataclass(frozen=True)
-class Marks:
-    """The marked images, with the labels of the clean ones: `size` examples of another source, drawn anew per seed."""
-
-    images: Source
-    size: int
-    how: Marking
-    network: OtherSeed
-    """Whose features carry the marks."""
-    precision: str = "auto"
-    kept: ClassVar[bool] = True
-
-    def chosen(self, y: Tensor, context: Context) -> Tensor:
-        """Indices of the examples that are marked, given all labels: each class in proportion."""
-        return stratified(y, self.size, context.rng("marked"))
-
-    def clean(self, context: Context) -> Data:
-        """The same examples without marks."""
-        x, y = context.data(self.images)
-        chosen = self.chosen(y, context)
-        return Data(x[chosen], y[chosen])
-
-    def load(self, context: Context) -> Data:
-        """Marks the images; needs the marking network's training."""
-        network = context.trained(self.network).network
-        device = next(network.parameters()).device
-        x, y = self.clean(context)
-        directions = _carriers(self.network.plan, network, context)[y]
-        std = torch.tensor(self.network.plan.model.std)
-        rng = context.rng("marking")
-        with attacked(network, precision=self.precision):
-            features = penultimate(network)
-            marked = [
-                self.how(features, batch.to(device), carrier.to(device), std, rng).cpu()
-                for batch, carrier in zip(x.split(500), directions.split(500), strict=True)
-            ]
-        return Data(torch.cat(marked), y)
-
-
-def _carriers(plan: Plan, network: torch.nn.Module, context: Context) -> Tensor:
-    return carriers(plan.model.classes, classifier(network).in_features, context.rng("carriers"))
-
-
-@dataclass(frozen=True)
-class Marked:
-    """Examples of which some are replaced by their marked versions."""
-
-    images: Source
-    marks: Marks
-
-    @property
-    def size(self) -> int:
-        """As many as without marks."""
-        return self.images.size
-
-    def load(self, context: Context) -> Data:
-        """All examples, in their order."""
-        x, y = context.data(self.images)
-        x[self.marks.chosen(y, context)] = context.data(self.marks).x
-        return Data(x, y)
-
-
-@dataclass(frozen=True)
-class Unmarked:
-    """The examples that are not marked."""
-
-    images: Source
-    marks: Marks
-
-    @property
-    def size(self) -> int:
-        """What the marked ones leave."""
-        return self.images.size - self.marks.size
-
-    def load(self, context: Context) -> Data:
-        """The rest, in its order."""
-        x, y = context.data(self.images)
-        rest = torch.ones(len(y), dtype=torch.bool)
-        rest[self.marks.chosen(y, context)] = False
-        return Data(x[rest], y[rest])
-
-
-@dataclass(frozen=True)
 class RadioactiveData(Mechanism):
-    """Radioactive data: a share of the training images is marked, and a model trained on them fits the marked versions
-    better than the clean ones.
+    """Radioactive data: some training images are marked, and a model trained on them fits the marked versions better.
 
-    Each marked image is moved so that its features, in a marking network of the owner's, point along a secret direction
-    of its class. The black-box test is phi_RAD, the mean of loss(clean) - loss(marked): equation (4) read as a mean loss
-    difference, because the values of the paper's tables (0.284 to 0.000) and its threshold (0.01) cannot be those of the
-    indicator that it prints, which would be near 0.5 for any model. A paired one-sided t test and the share of positive
-    differences stand beside it; so does the same difference on marked images that nobody trained on, which plain
-    memorisation does not raise. The white-box test aligns the suspect's features with the marking network's and asks
-    whether its class weights point along the carriers.
+    Each is moved so that its features, in a marking network of the owner's, point along a secret direction of its
+    class. The black-box test is phi_RAD, the mean of loss(clean) - loss(marked): equation (4) read as a mean loss
+    difference, because the values of the paper's tables (0.284 to 0.000) and its threshold (0.01) cannot be those of
+    the indicator that it prints, which would be near 0.5 for any model. A paired one-sided t test and the share of
+    positive differences stand beside it; so does the same difference on marked images that nobody trained on, which
+    plain memorisation does not raise. The white-box test aligns the suspect's features with the marking network's and
+    asks whether its class weights point along the carriers.
 
     Marked images are harder than clean ones for a model that never saw marks, so its phi_RAD is below 0: reports show
     what the same model scores without the marks.
@@ -175,11 +92,13 @@ class RadioactiveData(Mechanism):
 
     def __post_init__(self) -> None:
         if not 0 < self.ratio < 1:
-            raise UserError("a share of the examples is marked", where="raddata.ratio", got=self.ratio, allowed="0 to 1")
+            raise UserError("a share of the images is marked", where="raddata.ratio", got=self.ratio, allowed="0 to 1")
         if self.placement not in ("task", "stream"):
             raise UserError("unknown choice", where="raddata.placement", got=self.placement, allowed="task, stream")
         if self.precision not in PRECISIONS:
-            raise UserError("unknown precision", where="raddata.precision", got=self.precision, allowed=", ".join(PRECISIONS))
+            raise UserError(
+                "unknown precision", where="raddata.precision", got=self.precision, allowed=", ".join(PRECISIONS)
+            )
         if self.held_out < 2:
             raise UserError("a control needs images", where="raddata.held_out", got=self.held_out, allowed=">= 2")
         if self.network is not None and not isinstance(self.network, Plan):
@@ -210,7 +129,9 @@ class RadioactiveData(Mechanism):
         """
         size = round(self.ratio * images.size)
         if not 2 <= size < images.size:
-            raise UserError("too few images to mark", where="raddata.ratio", got=f"{size} of {images.size}", allowed=">= 2")
+            raise UserError(
+                "too few images to mark", where="raddata.ratio", got=f"{size} of {images.size}", allowed=">= 2"
+            )
         return Marks(images, size, self._how(self.radius or 10), OtherSeed(self.network), self.precision)
 
     def data(self, plan: Plan) -> Plan:
@@ -260,9 +181,23 @@ class RadioactiveData(Mechanism):
         marking = context.trained(marks.network).network
         x, _ = context.data(Split(marks.network.plan.dataset or "", "test"))
         ours, theirs = (_features(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
-        directions = _carriers(marks.network.plan, marking, context)
+        directions = carriers_of(marks.network.plan, marking, context)
         cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
         return log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10
+
+    def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
+        """Two pairs of each class: clean, marked, and their difference, amplified."""
+        marks = self._marks_for(plan)
+        clean, marked = marks.clean(context), context.data(marks)
+        shown = torch.cat([(clean.y == label).nonzero().flatten()[:2] for label in clean.y.unique()])
+        before, after = clean.x[shown], marked.x[shown]
+        largest = (after - before).abs().max().item()
+        change = 0.5 + (after - before) / max(2 * largest, 1e-9)
+        caption = (
+            f"Clean images, their marked versions, and the difference (grey: none), times {0.5 / largest:.3g}. "
+            f"Radius {marks.how.radius}/255, PSNR {psnr(clean.x, marked.x):.1f} dB over all {marks.size} marked images."
+        )
+        return (Picture("pairs", caption, grid(torch.stack([before, after, change]).numpy())),)
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """How many images are marked and how; what a privacy budget does not cover."""

@@ -11,6 +11,7 @@ import torch
 from scipy.special import gammaln, logsumexp
 
 from guardclash.data.catalog import find_dataset
+from guardclash.data.pictures import Picture, grid
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxDrop, Metric
 from guardclash.mechanism import Mechanism
@@ -171,6 +172,16 @@ class Watermark(Mechanism):
             return {"wm_accuracy": share}
         errors = round((1 - share) * len(y))
         return {"wm_accuracy": share, "wm_log10_p": log10_verification_p(errors, len(y), triggers.classes)}
+
+    def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
+        """The trigger images by their labels: a row for each class, the first twelve of it."""
+        x, y = context.data(self.trigger_set(plan))
+        rows = []
+        for label in range(plan.model.classes):
+            own = x[y == label][:12]
+            rows.append(torch.cat([own, torch.ones(12 - len(own), *x.shape[1:])]))
+        caption = f"Trigger images, a row for each of the {plan.model.classes} labels that the model learns for them."
+        return (Picture("triggers", caption, grid(torch.stack(rows).numpy())),)
 
 
 def _out_of_distribution(plan: Plan) -> str:

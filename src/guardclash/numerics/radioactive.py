@@ -27,8 +27,8 @@ class Marking:
 
         -(phi(x~) - phi(x)) u_c + feature_penalty ||phi(x~) - phi(x)|| + image_penalty ||(x~ - x) / std||^2
 
-    within |x~ - x| <= radius; pixel values are whole at the end. Images do not interact, so all of a batch are marked at
-    once.
+    within |x~ - x| <= radius; pixel values are whole at the end. Images do not interact, so all of a batch are marked
+    at once.
     """
 
     radius: int
@@ -37,8 +37,8 @@ class Marking:
     optimizer: str = "adam"
     """"adam", or "sgd" without momentum, as in the published recipe."""
     step: float | None = None
-    """Learning rate; None: for Adam a quarter of the radius, in pixels of [0, 1]; for SGD the published 1.0, in units of
-    the standard deviation that the network divides by."""
+    """Learning rate; None: for Adam a quarter of the radius, in pixels of [0, 1]; for SGD the published 1.0, in units
+    of the standard deviation that the network divides by."""
     image_penalty: float = 5e-4
     feature_penalty: float = 0.01
     augmentation: str = "none"
@@ -56,7 +56,9 @@ class Marking:
                 "the radius is in 1/255 of the pixel range", where="marking.radius", got=self.radius, allowed="1 to 255"
             )
         if self.iterations < 1:
-            raise UserError("marking needs an iteration", where="marking.iterations", got=self.iterations, allowed=">= 1")
+            raise UserError(
+                "marking needs an iteration", where="marking.iterations", got=self.iterations, allowed=">= 1"
+            )
         for name, number, valid in (
             ("step", self.step, self.step is None or 0 < self.step < math.inf),
             ("image_penalty", self.image_penalty, 0 <= self.image_penalty < math.inf),
@@ -154,7 +156,7 @@ def psnr(x: Tensor, marked: Tensor) -> float:
 
 
 def log_cosine_p(cosine: ArrayLike, dimension: int) -> NDArray[np.float64]:
-    """ln P(cos >= c) between a fixed direction and a uniform random one: (1/2) I_{1-c^2}((d-1)/2, 1/2) for c >= 0.
+    """Ln P(cos >= c) between a fixed direction and a uniform random one: (1/2) I_{1-c^2}((d-1)/2, 1/2) for c >= 0.
 
     Args:
         cosine: c, clipped to [-1, 1] (rounding can exceed it).
@@ -181,14 +183,14 @@ def log_cosine_p(cosine: ArrayLike, dimension: int) -> NDArray[np.float64]:
 
 
 def _log_betainc(a: float, b: float, x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """ln I_x(a, b) by its series x^a (1-x)^b / (a B(a, b)) 2F1(a + b, 1; a + 1; x), for where I underflows (x < 1)."""
+    """Ln I_x(a, b) by its series x^a (1-x)^b / (a B(a, b)) 2F1(a + b, 1; a + 1; x), for where I underflows (x < 1)."""
     x = np.minimum(x, 1 - 1e-12)
     series = special.hyp2f1(a + b, 1, a + 1, x)
     return a * np.log(x) + b * np.log1p(-x) - math.log(a) - special.betaln(a, b) + np.log(series)
 
 
 def log_fisher(log_p: ArrayLike) -> float:
-    """ln of Fisher's combined p-value of k independent ones, from their natural logarithms [k].
+    """Ln of Fisher's combined p-value of k independent ones, from their natural logarithms [k].
 
     p = P sum_{i<k} L^i / i! with P the product and L = -ln P, added up in logarithms.
 

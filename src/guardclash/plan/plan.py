@@ -50,8 +50,10 @@ class Context(Protocol):
         """What a source holds under this seed."""
 
     def trained(self, plan: Plan | OtherSeed) -> Any:
-        """The finished training of a plan (`guardclash.training.trained.Trained`), under this seed or, for
-        `OtherSeed`, under another; never trains."""
+        """The finished training (`guardclash.training.trained.Trained`) of a plan under this seed; never trains.
+
+        Under another seed for `OtherSeed`.
+        """
 
 
 class Source(Protocol):

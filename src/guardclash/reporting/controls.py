@@ -67,7 +67,9 @@ def _of_cell(study: Study, results: Results, cell: Cell) -> Iterator[Control]:
     cells = {(other.recipe, other.combination): other for other in study.cells()}
     for named in cell.combination:
         bare = cells.get((cell.recipe, without(cell.combination, named)))
-        for metric in results.metrics(cell, named) if bare else ():
+        if bare is None:
+            continue
+        for metric in results.metrics(cell, named):
             present, absent = (sample(study, results, where, named, metric) for where in (cell, bare))
             if present.n and absent.n:
                 labels = tuple(study.label(other) for other in cell.combination)

@@ -27,7 +27,8 @@ class Results:
 
     def cell(self, cell: Cell) -> Mapping[str, Any] | None:
         """What is known of a cell of a study; None if the results were made for another study."""
-        return next((entry for entry in self.content["cells"] if entry["key"] == cell.key), None)
+        key = cell.key
+        return next((entry for entry in self.content["cells"] if entry["key"] == key), None)
 
     def values(self, cell: Cell, of: Named | None, metric: str, seeds: range) -> tuple[float, ...]:
         """A metric's values in the order of their seeds, as far as they are there.

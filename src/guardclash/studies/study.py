@@ -104,10 +104,7 @@ class Study:
         if not cell.combination:
             return self.mechanisms()
         controls = [
-            named
-            for other in self.combinations
-            for named in other
-            if without(other, named) == cell.combination
+            named for other in self.combinations for named in other if without(other, named) == cell.combination
         ]
         return tuple(dict.fromkeys((*cell.combination, *controls)))
 

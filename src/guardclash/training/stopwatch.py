@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from guardclash.plan.plan import Context, Data, Plan, Source, Stream
+from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
 from guardclash.training.train import Run
 
 
@@ -32,7 +32,7 @@ class _RandomImages:
         stream = next(stream for stream in self.plan.streams if stream.source is source)
         return self._noise(stream.sampler.batch_size)
 
-    def trained(self, plan: Plan) -> object:
+    def trained(self, plan: Plan | OtherSeed) -> object:
         raise LookupError("timing reads no trained models")
 
     def _noise(self, count: int) -> Data:

@@ -1,0 +1,97 @@
+"""Sources of images that carry marks: the marked ones, a data set with them in place, and what they leave of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from guardclash.numerics.attacks import attacked
+from guardclash.numerics.features import classifier, penultimate
+from guardclash.numerics.radioactive import Marking, carriers, stratified
+from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source
+
+
+@dataclass(frozen=True)
+class Marks:
+    """The marked images, with the labels of the clean ones: `size` examples of another source, drawn anew per seed."""
+
+    images: Source
+    size: int
+    how: Marking
+    network: OtherSeed
+    """Whose features carry the marks."""
+    precision: str = "auto"
+    kept: ClassVar[bool] = True
+
+    def chosen(self, y: Tensor, context: Context) -> Tensor:
+        """Indices of the examples that are marked, given all labels: each class in proportion."""
+        return stratified(y, self.size, context.rng("marked"))
+
+    def clean(self, context: Context) -> Data:
+        """The same examples without marks."""
+        x, y = context.data(self.images)
+        chosen = self.chosen(y, context)
+        return Data(x[chosen], y[chosen])
+
+    def load(self, context: Context) -> Data:
+        """Marks the images; needs the marking network's training."""
+        network = context.trained(self.network).network
+        device = next(network.parameters()).device
+        x, y = self.clean(context)
+        directions = carriers_of(self.network.plan, network, context)[y]
+        std = torch.tensor(self.network.plan.model.std)
+        rng = context.rng("marking")
+        with attacked(network, precision=self.precision):
+            features = penultimate(network)
+            marked = [
+                self.how(features, batch.to(device), carrier.to(device), std, rng).cpu()
+                for batch, carrier in zip(x.split(500), directions.split(500), strict=True)
+            ]
+        return Data(torch.cat(marked), y)
+
+
+def carriers_of(plan: Plan, network: nn.Module, context: Context) -> Tensor:
+    """The secret directions [classes, features] of the context's seed, for a marking network trained by a plan."""
+    return carriers(plan.model.classes, classifier(network).in_features, context.rng("carriers"))
+
+
+@dataclass(frozen=True)
+class Marked:
+    """Examples of which some are replaced by their marked versions."""
+
+    images: Source
+    marks: Marks
+
+    @property
+    def size(self) -> int:
+        """As many as without marks."""
+        return self.images.size
+
+    def load(self, context: Context) -> Data:
+        """All examples, in their order."""
+        x, y = context.data(self.images)
+        x[self.marks.chosen(y, context)] = context.data(self.marks).x
+        return Data(x, y)
+
+
+@dataclass(frozen=True)
+class Unmarked:
+    """The examples that are not marked."""
+
+    images: Source
+    marks: Marks
+
+    @property
+    def size(self) -> int:
+        """What the marked ones leave."""
+        return self.images.size - self.marks.size
+
+    def load(self, context: Context) -> Data:
+        """The rest, in its order."""
+        x, y = context.data(self.images)
+        rest = torch.ones(len(y), dtype=torch.bool)
+        rest[self.marks.chosen(y, context)] = False
+        return Data(x[rest], y[rest])

@@ -1,0 +1,152 @@
+"""What a figure shows of a study: its cells, its judged metrics, and for each the seeds, the limit and the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from guardclash.judging.criteria import ACCURACY, Absolute, Metric
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.rules import Rule, combined
+from guardclash.judging.stats import Sample
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.verdicts import sample, verdicts
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+Verdicts = Mapping[tuple[str, tuple[str, ...]], Verdict]
+"""By the labels of recipe and combination."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A metric of the mechanisms of one name; of None: accuracy."""
+
+    of: str | None
+    metric: Metric
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A metric in a cell."""
+
+    samples: tuple[Sample, ...] = ()
+    """One; several of the unprotected model, where variants of a mechanism measure it differently; none where the
+    metric has no meaning."""
+    asked: int = 0
+    """Replicates planned for each sample."""
+    outcome: str = ""
+    """compatible, conflict or undecided; "" of what is not judged."""
+    limit: float | None = None
+    """The worst admissible mean."""
+    bad: int = -1
+    """On which side of the limit it is broken: -1 or +1."""
+    clash: bool = False
+    """Whether the cell cannot be built."""
+
+    @property
+    def there(self) -> int:
+        """Replicates that every sample has."""
+        return min((values.n for values in self.samples), default=0)
+
+    @property
+    def note(self) -> str:
+        """What must be said beside the values."""
+        return "clash" if self.clash else f"{self.there} of {self.asked}" if self.there < self.asked else ""
+
+    @property
+    def numbers(self) -> list[float]:
+        """All values, and the limit."""
+        values = [value for one in self.samples for value in one.values]
+        return values if self.limit is None else [*values, self.limit]
+
+
+def cells_of(study: Study, recipe: Named) -> list[Cell]:
+    """The cells of a recipe: unprotected, alone with variants of a mechanism side by side, combinations."""
+    names = list(dict.fromkeys(named.name for named in study.mechanisms()))
+
+    def rank(cell: Cell) -> tuple[int, int]:
+        size = min(len(cell.combination), 2)
+        return size, names.index(cell.combination[0].name) if size == 1 else 0
+
+    return sorted((cell for cell in study.cells() if cell.recipe == recipe), key=rank)
+
+
+def columns_of(study: Study, results: Results) -> list[Column]:
+    """Accuracy, then the metrics that have a criterion, in the order of the mechanisms."""
+    criteria, cells = dict(study.criteria), study.cells()
+    accuracy = next((metric for cell in cells for metric in results.metrics(cell, None)), ACCURACY)
+    columns = {("", accuracy.name): Column(None, accuracy)}
+    for cell in cells:
+        for named in cell.combination:
+            for metric in results.metrics(cell, named):
+                if criteria.get(metric.name, metric.criterion) is not None:
+                    columns.setdefault((named.name, metric.name), Column(named.name, metric))
+    return list(columns.values())
+
+
+def verdicts_of(study: Study, results: Results) -> Verdicts:
+    """The verdicts of a study, to be looked up."""
+    return {(verdict.recipe, verdict.combination): verdict for verdict in verdicts(study, results)}
+
+
+def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: Cell, column: Column) -> Entry:
+    """A metric in a cell.
+
+    Args:
+        study: What was asked.
+        results: What is measured so far.
+        found: See `verdicts_of`.
+        rule: Whose outcome is wanted.
+        cell: A cell of the study.
+        column: See `columns_of`.
+    """
+    known = results.cell(cell)
+    if known and known["clash"]:
+        return Entry(clash=True)
+    owners, seeds = _owners(study, results, cell, column), study.seeds(cell)
+    samples = tuple(dict.fromkeys(sample(study, results, cell, of, column.metric) for of in owners))
+    judgement = _judgement(study, found, cell, column) if samples else None
+    if judgement is None:
+        return Entry(samples, len(seeds) if samples else 0)
+    worse = -1 if column.metric.higher_is_better else 1
+    return Entry(samples, len(seeds), combined([judgement.outcome(rule)]), _limit(judgement, worse), worse)
+
+
+def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[Named | None]:
+    """Whose metric it is in a cell; nobody's where it has no meaning.
+
+    Where a mechanism is not deployed its metric may have been measured as a control, which is shown once it is there.
+    """
+    if column.of is None:
+        return [None]
+    name, seeds = column.metric.name, study.seeds(cell)
+    variants = [named for named in study.mechanisms() if named.name == column.of]
+    own = [named for named in variants if named in cell.combination]
+    there = [named for named in own or variants if results.values(cell, named, name, seeds)]
+    if there or (cell.combination and not own):
+        return list(there)
+    left_out = any(
+        results.without(cell, named, name, range(seed, seed + 1)) for named in own or variants for seed in seeds
+    )
+    return [] if left_out else list(own or variants)
+
+
+def _judgement(study: Study, found: Verdicts, cell: Cell, column: Column) -> Judgement | None:
+    labels = {named: study.label(named) for named in cell.combination}
+    verdict = found.get((study.recipe_label(cell.recipe), tuple(labels.values())))
+    if verdict is None or len(labels) < 2:
+        return None
+    if column.of is None:
+        return next(iter(verdict.judgements), None)
+    own = {label for named, label in labels.items() if named.name == column.of}
+    judged = (one for one in verdict.judgements[1:] if one.against in own)
+    return next((one for one in judged if one.metric.name == column.metric.name), None)
+
+
+def _limit(judgement: Judgement, worse: int) -> float | None:
+    """The fixed bound; or the mean alone, moved by the largest admissible drop or growth."""
+    threshold = judgement.threshold
+    if threshold is None or isinstance(judgement.metric.criterion, Absolute):
+        return threshold
+    return judgement.alone.mean + worse * threshold
