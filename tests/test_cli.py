@@ -241,6 +241,22 @@ def test_show_tells_all_of_a_trial(at_finished, tmp_path):
     assert_refused(at_finished("show", "zzz"), "none of the 10 trials fits", "'zzz'", "guardclash status")
 
 
+def test_show_tells_why_a_trial_failed(guardclash, tmp_path):
+    Store(tmp_path / "runs").keep_failure("abc-0", "Traceback (most recent call last):\nDiverged: the loss [task] is nan")
+    said = guardclash("show", "abc")
+    assert said.code == 0
+    assert "Diverged: the loss [task] is nan" in said.out
+
+
+def test_evidence_is_written_as_pictures(guardclash, write, tmp_path):
+    said = guardclash("evidence", write(), str(tmp_path / "pictures"))
+    assert (said.code, said.err) == (0, "")
+    (picture,) = (tmp_path / "pictures").iterdir()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert picture.name in said.out
+    assert "a row for each of the 10 labels" in said.out
+
+
 def test_list_names_all_that_can_be_used(guardclash):
     said = guardclash("list", "--plugin", GRADIENT_SIGN)
     assert (said.code, said.err) == (0, "")

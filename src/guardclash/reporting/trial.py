@@ -8,6 +8,7 @@ from typing import Any
 
 from rich.console import Group
 from rich.markup import escape
+from rich.text import Text
 from rich.tree import Tree
 
 from guardclash.errors import UserError
@@ -15,7 +16,7 @@ from guardclash.studies.store import read_json
 
 
 def trial_page(prefix: str, folder: Path) -> Group:
-    """A finished trial's plan, measurements, losses and circumstances.
+    """A finished trial's plan, measurements, losses and circumstances, or why one failed.
 
     Args:
         prefix: The beginning of its key; must fit one trial only.
@@ -24,16 +25,24 @@ def trial_page(prefix: str, folder: Path) -> Group:
     Raises:
         UserError: If no trial or several fit.
     """
-    keys = sorted(path.name for path in (folder / "trials").glob("*"))
+    finished = {path.name for path in (folder / "trials").glob("*")}
+    keys = sorted(finished | {path.stem for path in (folder / "failures").glob("*.json")})
     fitting = [key for key in keys if key == prefix] or [key for key in keys if key.startswith(prefix)]
     if len(fitting) != 1:
         found = f"{len(fitting)} of the {len(keys)} trials fit" if fitting else f"none of the {len(keys)} trials fits"
         raise UserError(f"{found}", where=folder, got=prefix, mend="`guardclash status STUDY` lists the keys.")
+    failure = folder / "failures" / f"{fitting[0]}.json"
+    error = [Text(f"failed:\n{read_json(failure)['error']}")] if failure.is_file() else []
+    if fitting[0] not in finished:
+        return Group(*error)
     path = folder / "trials" / fitting[0]
     record = read_json(path / "record.json")
     history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
     facts = {name: record[name] for name in ("seed", "seconds", "finished", "execution", "environment")}
+    if record.get("data"):
+        facts["kept images"] = record["data"]
     return Group(
+        *error,
         tree(f"trial {fitting[0]}", facts),
         tree("plan", record["plan"]),
         tree("measurements", _measurements(fitting[0], folder)),

@@ -23,7 +23,7 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import has_bfloat16
-from guardclash.plan.identity import describe, fingerprint, refuse_changed_default
+from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Data, Plan, Predict, Source
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.trials import Probe, Trial
@@ -97,7 +97,7 @@ class Done:
     error: str | None = None
 
 
-def kept_key(source: Source, seed: int) -> str:
+def kept_key(source: object, seed: int) -> str:
     """The name in the store of what a source holds under a seed."""
     return f"{fingerprint(source)}-{seed}"
 
@@ -194,6 +194,7 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
         "trial": trial.key,
         "seed": trial.seed,
         "plan": describe(trial.plan, full=True),
+        "data": _kept_in(trial),
         "execution": describe(site.execution, full=True),
         "seconds": round(seconds, 3),
         "finished": now(),
@@ -206,6 +207,12 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
         "record.json": (json.dumps(record, indent=1, ensure_ascii=False) + "\n").encode(),
     }
     site.store.keep_trial(trial.key, files)
+
+
+def _kept_in(trial: Trial) -> list[str]:
+    """The files in the store of the images that were dear to make for this training: evidence."""
+    sources = (part for part in nested(trial.plan, object) if getattr(part, "kept", False))
+    return list(dict.fromkeys(f"data/{kept_key(source, trial.seed)}.safetensors" for source in sources))
 
 
 def _measure(probe: Probe, trained: Trained, site: Site) -> None:
