@@ -242,7 +242,7 @@ def test_show_tells_all_of_a_trial(at_finished, tmp_path):
 
 
 def test_show_tells_why_a_trial_failed(guardclash, tmp_path):
-    Store(tmp_path / "runs").keep_failure("abc-0", "Traceback (most recent call last):\nDiverged: the loss [task] is nan")
+    Store(tmp_path / "runs").keep_failure("abc-0", "Traceback:\nDiverged: the loss [task] is nan")
     said = guardclash("show", "abc")
     assert said.code == 0
     assert "Diverged: the loss [task] is nan" in said.out

@@ -233,8 +233,9 @@ def assert_agree(wanted: Study, found: Results, rule: Any) -> None:
                 mean = number(metric, entry[arm]["mean"])
                 assert (f"{mean}±" in row or f"{mean} (n=" in row) if entry[arm]["n"] else " - " in row
             assert number(metric, entry["difference"]) in row
-            assert p_value(entry["p_difference"]) in row
-            assert p_value(entry["p_equivalence"]) in row
+            decisive = entry["adjusted"] or entry
+            assert p_value(decisive["p_difference"]) in row
+            assert p_value(decisive["p_equivalence"]) in row
             assert row.split()[-len(" ".join(entry["outcomes"].values()).split()) :] == (
                 f"{entry['outcomes']['paper']} {entry['outcomes']['strict']}".split()
             )

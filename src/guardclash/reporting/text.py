@@ -79,8 +79,8 @@ def _numbers(judgement: Judgement) -> list[str]:
         _summary(metric, judgement.alone),
         _summary(metric, judgement.together),
         number(metric, judgement.difference) + spread,
-        p_value(judgement.raw.difference),
-        p_value(judgement.raw.equivalence),
+        p_value(judgement.decisive.difference),
+        p_value(judgement.decisive.equivalence),
         _limit(judgement),
     ]
 
