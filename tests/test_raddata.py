@@ -65,6 +65,13 @@ def test_marks_differ_between_seeds_and_come_from_the_model_of_another(plan, con
     assert not torch.equal(marks.chosen(y, context(0)), marks.chosen(y, context(1)))
 
 
+def test_the_marking_network_may_be_trained_for_longer_or_be_another(plan):
+    longer = RadioactiveData(network_epochs=9).bind(plan)
+    assert longer.network == replace(plan, epochs=9)
+    other = recipe("digits", "smoke", norm="group").plan()
+    assert RadioactiveData(network=other).bind(plan).network == other
+
+
 def test_in_a_stream_of_their_own_marked_images_leave_the_task(plan, context):
     composed = compose(plan, [replace(QUICK, placement="stream")])
     assert [type(stream.source) for stream in composed.streams] == [Unmarked, Marks]
@@ -123,6 +130,7 @@ def test_the_radius_follows_the_data_set_unless_it_is_given():
         ({"iterations": 0}, "iteration"),
         ({"precision": "float16"}, "precision"),
         ({"network": "cnn4"}, "plan"),
+        ({"network_epochs": 0}, "trained"),
     ],
 )
 def test_impossible_options(options, complaint):
@@ -214,6 +222,7 @@ def test_a_study_trains_marking_networks_once_keeps_the_marks_and_has_controls(m
     assert len(kept) == 4, "training and held-out images of two seeds"
     marks = next(nested(marked, Marks))
     first = site.context(0).data(marks)
+    assert torch.equal(first.x, marks.load(site.context(0)).x), "bytes lose nothing"
     before = kept[0].read_bytes()
     for path in kept:
         path.unlink()

@@ -88,6 +88,8 @@ class RadioactiveData(Mechanism):
     """Of the marking: "float32", "bfloat16", or "auto": bfloat16 where the processor computes in it."""
     held_out: int = 500
     """Test images that are marked for the control, at most all of them."""
+    network_epochs: int | None = None
+    """Epochs of the marking network; None: those of its plan."""
     network: Any = None
     """The plan of the marking network; None: the study's unprotected training, under another seed. From Python only."""
 
@@ -100,6 +102,9 @@ class RadioactiveData(Mechanism):
             raise UserError(
                 "unknown precision", where="raddata.precision", got=self.precision, allowed=", ".join(PRECISIONS)
             )
+        if self.network_epochs is not None and self.network_epochs < 1:
+            where = "raddata.network_epochs"
+            raise UserError("a marking network is trained", where=where, got=self.network_epochs, allowed=">= 1")
         if self.held_out < 2:
             raise UserError("a control needs images", where="raddata.held_out", got=self.held_out, allowed=">= 2")
         if self.network is not None and not isinstance(self.network, Plan):
@@ -120,7 +125,8 @@ class RadioactiveData(Mechanism):
     def bind(self, unprotected: Plan) -> RadioactiveData:
         """With the marking network and the radius for this task."""
         radius = self.radius or RADII.get(unprotected.dataset or "", 10)
-        return replace(self, network=self.network or unprotected, radius=radius)
+        network = self.network or unprotected
+        return replace(self, network=replace(network, epochs=self.network_epochs or network.epochs), radius=radius)
 
     def marks(self, images: Source) -> Marks:
         """The marks of this mechanism, bound to a task, on training images.

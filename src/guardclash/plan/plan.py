@@ -60,7 +60,8 @@ class Source(Protocol):
     """Where a stream's examples come from.
 
     A source that is dear to make sets the class variable `kept = True`: what it holds is then kept in the store, for
-    every training and measurement under the same seed, and as evidence.
+    every training and measurement of the seed, and as evidence. Its images must be whole pixel values (k / 255),
+    because they are kept as bytes.
     """
 
     @property

@@ -58,11 +58,12 @@ class Site:
         path = self.store.data(key)
         if path is None:
             x, y = source.load(context)
-            content = safetensors.torch.save({"x": x.contiguous(), "y": y}, {"source": json.dumps(describe(source))})
+            pixels = (x * 255).round().byte().contiguous()
+            content = safetensors.torch.save({"x": pixels, "y": y}, {"source": json.dumps(describe(source))})
             path = self.store.keep_data(key, content)
         try:
             found = safetensors.torch.load_file(path)
-            return Data(found["x"], found["y"])
+            return Data(found["x"].float().div_(255), found["y"])
         except (safetensors.SafetensorError, KeyError, OSError) as error:
             mend = "Remove it; the next run makes it anew."
             raise UserError(f"kept data cannot be read: {error}", where=path, mend=mend) from error
