@@ -28,14 +28,18 @@ from guardclash.studies.recipes import recipe
 ONE_BY_ONE = "one image at a time, float32"
 
 
-def mark(network: nn.Module, x: Tensor, precision: str, iterations: int, batch: int) -> None:
-    """What a training does when it marks its images."""
+def mark(network: nn.Module, x: Tensor, precision: str, iterations: int, batch: int) -> float:
+    """What a training does when it marks its images; how far their features moved along the carriers, on average."""
     rng = torch.Generator().manual_seed(0)
     directions = carriers(10, classifier(network).in_features, rng)[torch.arange(len(x)) % 10]
+    marked = []
+    features = penultimate(network)
     with attacked(network, precision=precision):
-        features = penultimate(network)
         for images, carrier in zip(x.split(batch), directions.split(batch), strict=True):
-            Marking(64, iterations)(features, images, carrier, torch.tensor([0.5]), rng)
+            marked.append(Marking(64, iterations)(features, images, carrier, torch.tensor([0.5]), rng))
+    with torch.no_grad():
+        moved = features(torch.cat(marked)[:500]) - features(x[:500])
+    return (moved * directions[:500]).sum(1).mean().item()
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
@@ -46,11 +50,13 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
     if has_bfloat16():
         variants = {"bfloat16": (500, 500), **variants}
     taken: dict[str, list[float]] = {variant: [] for variant in variants}
+    moved = {}
     torch.set_num_threads(1)
     for number in range(options.rounds + 1):
         for variant, (count, batch) in variants.items():
             start = time.process_time()
-            mark(network, x[:count], "bfloat16" if variant == "bfloat16" else "float32", 10, batch)
+            precision = "bfloat16" if variant == "bfloat16" else "float32"
+            moved[variant] = mark(network, x[:count], precision, 10, batch)
             if number:  # the first round warms up
                 taken[variant].append((time.process_time() - start) / count / 10)
     torch.set_num_threads(os.cpu_count() or 1)
@@ -61,8 +67,9 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, object]:
     rows = {}
     for variant, seconds in taken.items():
         ratios = [one / other for one, other in zip(seconds, taken[ONE_BY_ONE], strict=True)]
-        rows[variant] = {"seconds": seconds, "ratio": [statistics.median(ratios), min(ratios), max(ratios)]}
-        print("{:32}{:.3f} [{:.3f}, {:.3f}]".format(variant, *rows[variant]["ratio"]))
+        spread = [statistics.median(ratios), min(ratios), max(ratios)]
+        rows[variant] = {"seconds": seconds, "ratio": spread, "moved along the carriers": moved[variant]}
+        print("{:32}{:.3f} [{:.3f}, {:.3f}], moved {:.4f}".format(variant, *spread, moved[variant]))
     print(
         f"1,000 images, {options.iterations} iterations, {os.cpu_count()} cores: {whole:.1f} s, "
         f"{1000 / whole:.0f} images/s"
