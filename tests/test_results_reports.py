@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
@@ -64,7 +65,7 @@ def results(
     cells = []
     for cell in wanted.cells():
         names = tuple(named.name for named in cell.combination)
-        measured = [None, *(cell.combination or wanted.mechanisms())]
+        measured = [None, *wanted.measured_in(cell)]
         trials: list[dict[str, Any]] = []
         for seed in () if clash(cell) else wanted.seeds(cell):
             trial = {"seed": seed, "trial": f"{'-'.join(names)}-{seed}", "seconds": 1.0, "measurements": []}
@@ -201,6 +202,39 @@ def test_holm_is_applied_over_the_whole_study():
     assert judgement(raw, "mark")["adjusted"] is None
     assert judgement(adjusted, "mark")["p_difference"] == judgement(raw, "mark")["p_difference"]
     assert judgement(adjusted, "mark")["adjusted"]["p_difference"] > judgement(raw, "mark")["p_difference"]
+
+
+# With and without
+
+
+def test_a_metric_is_held_against_the_same_models_without_its_mechanism():
+    """{a, b} has a mark of 0.2, and so has {b}: that is no trace of a, whatever the number."""
+    wanted = study(["a", "b"])
+    content = strictly(dump(to_json(wanted, results(wanted), "strict")))
+    found = {("+".join(entry["combination"]), entry["metric"]): entry for entry in content["controls"]}
+    assert set(found) == {("a", "mark"), ("a", "extra"), ("b", "cost")} | {
+        ("a+b", "mark"),
+        ("a+b", "extra"),
+        ("a+b", "cost"),
+    }
+    alone, together = found["a", "mark"], found["a+b", "mark"]
+    assert alone["difference"] == pytest.approx(0.75, abs=0.03)
+    assert alone["interval"][0] > 0.7
+    low, high = together["interval"]
+    assert low < 0 < high
+    expected = stats.ttest_ind(together["with"], together["without"], equal_var=False).confidence_interval(0.95)
+    assert (low, high) == pytest.approx(tuple(expected))
+    text = render(wanted, results(wanted), "strict", width=300)
+    shown = rows(text, "With and without each mechanism (a score that does not change is no evidence)")
+    assert len(shown) == 4, "judged metrics only"
+    (row,) = [row for row in shown if "φ_MARK of a" in row and "{a, b}" in row]
+    assert number(MARK, together["difference"]) in row
+
+
+def test_what_is_not_measured_without_the_mechanism_has_no_control():
+    wanted = study(["a", "b"])
+    missing = results(wanted, lambda names, of, metric, seed: None if of == "a" and "a" not in names else 0.5)
+    assert {entry["mechanism"] for entry in to_json(wanted, missing, "strict")["controls"]} == {"b"}
 
 
 # Text and JSON agree
