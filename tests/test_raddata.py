@@ -112,7 +112,7 @@ def test_dp_covers_marked_images_wherever_they_are_and_says_what_it_does_not_cov
 
 
 def test_the_radius_follows_the_data_set_unless_it_is_given():
-    for name, radius in (("mnist", 64), ("fmnist", 25), ("cifar10", 10)):
+    for name, radius in (("mnist", 96), ("fmnist", 25), ("cifar10", 10)):
         task = recipe(name, "smoke").plan()
         assert RadioactiveData().bind(task).radius == radius
         assert RadioactiveData(radius=7).bind(task).radius == 7

@@ -33,7 +33,7 @@ from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained
 
-RADII = {"mnist": 64, "digits": 64, "fmnist": 25}
+RADII = {"mnist": 96, "digits": 64, "fmnist": 25}
 """Radius by data set, in 1/255 (docs/design/radioactive-data.md); 10, the published one, for any other."""
 ALIGNMENT_IMAGES = 4000
 """Test images by which the white-box test aligns two networks' features: many times the number of features."""
@@ -70,7 +70,7 @@ class RadioactiveData(Mechanism):
     ratio: float = 0.10
     """Share of the training examples that is marked."""
     radius: int | None = None
-    """Largest change of a pixel, in 1/255; None: 64 on MNIST and 25 on FashionMNIST, where less leaves no sure trace,
+    """Largest change of a pixel, in 1/255; None: 96 on MNIST and 25 on FashionMNIST, where less leaves no sure trace,
     else 10, as published."""
     iterations: int = 100
     optimizer: str = "adam"
