@@ -211,7 +211,7 @@ def test_status_counts_what_is_there(at_finished, tmp_path):
         (found,) = [line for line in said.out.splitlines() if f" {label} " in line]
         return found
 
-    assert re.search(r"2 of 2 +4 of 4 +- +-", row("{wm}"))
+    assert re.search(r"2 of 2 +8 of 8 +- +-", row("{wm}"))
     key = row("{wm}").split()[-1]
     assert (tmp_path / "runs" / "trials" / key).is_dir()
     shutil.rmtree(tmp_path / "runs" / "trials" / key)
@@ -442,7 +442,7 @@ def test_a_reader_that_goes_away_is_no_mistake(finished):
 LONG = """
 name = "long"
 replicates = { alone = 5, together = 5 }
-recipes = [{ dataset = "digits", scale = "smoke", epochs = 40 }]
+recipes = [{ dataset = "digits", scale = "smoke", epochs = 60 }]
 combinations = [{ mechanisms = ["dpsgd-control"] }]
 """
 TRIALS = 10

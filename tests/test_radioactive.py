@@ -93,6 +93,7 @@ def test_fisher(ps, combined):
 
 def test_fisher_far_below_underflow():
     assert log_fisher(np.full(10, -60 * LN10)) / LN10 == pytest.approx(-577.2936242)
+    assert log_fisher([-1.0, -math.inf]) == log_cosine_p(1.0, 2) == -math.inf
     assert log_fisher([-1e6, -1e6]) == pytest.approx(-2e6 + math.log(1 + 2e6))
 
 

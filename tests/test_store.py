@@ -105,7 +105,7 @@ def test_a_disk_that_fills_up_between_two_files_leaves_no_half_trial(store, monk
     assert list((store.folder / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize(("module", "broken"), [(Path, "write_text"), (os, "replace")])
+@pytest.mark.parametrize(("module", "broken"), [(Path, "write_bytes"), (os, "replace")])
 def test_a_full_disk_leaves_the_old_json(store, monkeypatch, module, broken):
     store.keep_measurement("m-4", {"value": 1})
     with monkeypatch.context() as patch:

@@ -174,17 +174,18 @@ def log_cosine_p(cosine: ArrayLike, dimension: int) -> NDArray[np.float64]:
     """
     if dimension < 2:
         raise UserError("a direction needs two dimensions", where="dimension", got=dimension, allowed=">= 2")
-    c = np.clip(np.asarray(cosine, dtype=np.float64), -1, 1)
+    c = np.clip(np.array(cosine, dtype=np.float64, ndmin=1), -1, 1)
     a, b, x = (dimension - 1) / 2, 0.5, 1 - c**2
     tail = special.betainc(a, b, x) / 2
-    with np.errstate(divide="ignore"):
-        upper = np.where(tail > 1e-280, np.log(np.maximum(tail, 1e-300)), _log_betainc(a, b, x) - math.log(2))
-    return np.where(c >= 0, upper, np.log1p(-tail))
+    upper = np.log(np.maximum(tail, 1e-300))
+    vanishing = tail < 1e-280
+    with np.errstate(divide="ignore"):  # of c = 1, whose p-value is 0
+        upper[vanishing] = _log_betainc(a, b, x[vanishing]) - math.log(2)
+    return np.where(c >= 0, upper, np.log1p(-tail)).reshape(np.shape(cosine))
 
 
 def _log_betainc(a: float, b: float, x: NDArray[np.float64]) -> NDArray[np.float64]:
     """Ln I_x(a, b) by its series x^a (1-x)^b / (a B(a, b)) 2F1(a + b, 1; a + 1; x), for where I underflows (x < 1)."""
-    x = np.minimum(x, 1 - 1e-12)
     series = special.hyp2f1(a + b, 1, a + 1, x)
     return a * np.log(x) + b * np.log1p(-x) - math.log(a) - special.betaln(a, b) + np.log(series)
 
@@ -201,8 +202,8 @@ def log_fisher(log_p: ArrayLike) -> float:
     if not len(logs):
         raise UserError("Fisher's method combines at least one p-value", got=0, allowed=">= 1")
     total = -float(logs.sum())
-    if total <= 0:
-        return 0.0
+    if total <= 0 or math.isinf(total):
+        return -total
     i = np.arange(len(logs))
     return min(0.0, -total + float(special.logsumexp(i * math.log(total) - special.gammaln(i + 1))))
 
