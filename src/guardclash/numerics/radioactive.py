@@ -203,7 +203,7 @@ def log_fisher(log_p: ArrayLike) -> float:
         raise UserError("Fisher's method combines at least one p-value", got=0, allowed=">= 1")
     total = -float(logs.sum())
     if total <= 0 or math.isinf(total):
-        return -total
+        return min(0.0, -total)
     i = np.arange(len(logs))
     return min(0.0, -total + float(special.logsumexp(i * math.log(total) - special.gammaln(i + 1))))
 
