@@ -91,7 +91,7 @@ def test_it_describes_itself_in_json_and_survives_pickling(cls):
     described = describe(mechanism, full=True)
     assert json.loads(json.dumps(described, allow_nan=False)) == described
     assert {field.name for field in dataclasses.fields(cls)} <= described.keys()
-    copy = pickle.loads(pickle.dumps(mechanism))
+    copy = pickle.loads(pickle.dumps(mechanism))  # our own bytes: workers are handed it this way
     assert (copy, fingerprint(copy)) == (mechanism, fingerprint(mechanism))
 
 
@@ -108,7 +108,7 @@ def test_it_composes_alone(cls, base):
 
 def test_its_plan_pickles_and_keeps_its_key(cls, base):
     plan = compose(base, [cls()])
-    copy = pickle.loads(pickle.dumps(plan))
+    copy = pickle.loads(pickle.dumps(plan))  # our own bytes: workers are handed it this way
     assert copy == plan
     assert hash(copy) == hash(plan)
     assert fingerprint(copy) == fingerprint(plan)

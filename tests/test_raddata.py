@@ -127,6 +127,7 @@ def test_the_radius_follows_the_data_set_unless_it_is_given():
         ({"placement": "own"}, "task, stream"),
         ({"held_out": 1}, "control"),
         ({"radius": 300}, "1 to 255"),
+        ({"radius": 0}, "1 to 255"),
         ({"iterations": 0}, "iteration"),
         ({"precision": "float16"}, "precision"),
         ({"network": "cnn4"}, "plan"),

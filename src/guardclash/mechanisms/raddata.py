@@ -33,8 +33,9 @@ from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained
 
+PUBLISHED_RADIUS = 10
 RADII = {"mnist": 96, "digits": 64, "fmnist": 25}
-"""Radius by data set, in 1/255 (docs/design/radioactive-data.md); 10, the published one, for any other."""
+"""Radius by data set, in 1/255 (docs/design/radioactive-data.md); the published one for any other."""
 ALIGNMENT_IMAGES = 4000
 """Test images by which the white-box test aligns two networks' features: many times the number of features."""
 
@@ -109,7 +110,7 @@ class RadioactiveData(Mechanism):
             raise UserError("a control needs images", where="raddata.held_out", got=self.held_out, allowed=">= 2")
         if self.network is not None and not isinstance(self.network, Plan):
             raise UserError("the marking network is a plan", where="raddata.network", got=self.network)
-        self._how(self.radius or 10)
+        self._how(PUBLISHED_RADIUS if self.radius is None else self.radius)
 
     def _how(self, radius: int) -> Marking:
         return Marking(
@@ -124,7 +125,8 @@ class RadioactiveData(Mechanism):
 
     def bind(self, unprotected: Plan) -> RadioactiveData:
         """With the marking network and the radius for this task."""
-        radius = self.radius or RADII.get(unprotected.dataset or "", 10)
+        usual = RADII.get(unprotected.dataset or "", PUBLISHED_RADIUS)
+        radius = usual if self.radius is None else self.radius
         network = self.network or unprotected
         return replace(self, network=replace(network, epochs=self.network_epochs or network.epochs), radius=radius)
 
@@ -139,7 +141,13 @@ class RadioactiveData(Mechanism):
             raise UserError(
                 "too few images to mark", where="raddata.ratio", got=f"{size} of {images.size}", allowed=">= 2"
             )
-        return Marks(images, size, self._how(self.radius or 10), OtherSeed(self.network), self.precision)
+        return Marks(
+            images,
+            size,
+            self._how(PUBLISHED_RADIUS if self.radius is None else self.radius),
+            OtherSeed(self.network),
+            self.precision,
+        )
 
     def data(self, plan: Plan) -> Plan:
         """Replaces a share of the task's images by marked ones, or moves them to the stream "marked"."""
