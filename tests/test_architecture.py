@@ -20,7 +20,7 @@ FLOORS = (
     "errors",
     "judging data numerics",
     "plan",
-    "training",
+    "suspects training",
     "mechanism",
     "compose",
     "mechanisms",

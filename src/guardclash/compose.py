@@ -80,7 +80,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         plan = edited
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
-    if not _has_batch_norm(plan.model, plan.rewrites):
+    if not _has_batch_norm(plan.model, plan.all_rewrites):
         return _without_policies(plan)
     _check_batch_sizes(plan)
     return plan

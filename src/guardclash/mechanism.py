@@ -76,6 +76,14 @@ class Mechanism:
         """The declared metrics on any model, protected or not; a metric that has no meaning there is left out."""
         return {}
 
+    def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
+        """The declared metrics on a model that may be stolen: what supports the claim that it comes from the victim.
+
+        Only mechanisms that prove ownership override it; they then measure a model as a suspect of itself. The
+        context is the victim's: its seed's secrets are what the suspect is tested for.
+        """
+        return {}
+
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """What a reader must be warned of, seeing these measured values; shown beside them."""
         return ()

@@ -66,10 +66,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
         shown.update(keys)
         streams = ", ".join(stream.name for stream in entry.plan.streams) if entry.plan else "clash"
         time = duration(sum(seconds[key] for key in new)) if new else "-"
-        label = (
-            study.recipe_label(entry.cell.recipe),
-            braces(study.label(named) for named in entry.cell.combination),
-        )
+        label = study.recipe_label(entry.cell.recipe), _what(study, entry)
         counts = str(len(keys)), str(done), str(len(new))
         table.add_row(
             *map(escape, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", streams, *counts, time))
@@ -88,7 +85,14 @@ def _shared(study: Study, composed: tuple[ComposedCell, ...]) -> Iterator[str]:
 
 
 def _name(study: Study, entry: ComposedCell) -> str:
-    return f"{study.recipe_label(entry.cell.recipe)} {braces(study.label(named) for named in entry.cell.combination)}"
+    return f"{study.recipe_label(entry.cell.recipe)} {_what(study, entry)}"
+
+
+def _what(study: Study, entry: ComposedCell) -> str:
+    """The combination, or the suspect of it."""
+    combination = braces(study.label(named) for named in entry.cell.combination)
+    suspect = entry.cell.suspect
+    return f"{study.suspect_label(suspect)} of {combination}" if suspect else combination
 
 
 def standing(study: Study, folder: Path) -> Iterator[Any]:
@@ -114,10 +118,7 @@ def standing(study: Study, folder: Path) -> Iterator[Any]:
         measured = sum(store.measurement(probe.key) is not None for probe in probes)
         failed = sum(store.failure(trial.key) is not None for trial in trials)
         now = "; ".join(f"seed {trial.seed}: epoch {running[trial.key]}" for trial in trials if trial.key in running)
-        label = (
-            study.recipe_label(entry.cell.recipe),
-            braces(study.label(named) for named in entry.cell.combination),
-        )
+        label = study.recipe_label(entry.cell.recipe), _what(study, entry)
         counts = f"{trained} of {len(trials)}", f"{measured} of {len(probes)}", str(failed or "-")
         table.add_row(*map(escape, (*label, *counts, now or "-", trials[0].key if trials else "clash")))
     yield table

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.stats import Sample
+from guardclash.judging.stats import TOLERANCE, Sample
 
 LOG10_FLOOR = -324.0
 """The least log10 p-value told apart: no positive double is below 5e-324, so a p-value of 0 says no more."""
@@ -109,7 +109,8 @@ class Metric:
     """A number φ that a mechanism is measured by, and what is expected of it when the mechanism is not alone.
 
     Raises:
-        UserError: The criterion does not suit the metric, such as a floor under what should be low.
+        UserError: The criterion or the claim does not suit the metric, such as a floor under what should be low; or
+            there are controls, but no bound for them to meet.
     """
 
     name: str
@@ -123,21 +124,57 @@ class Metric:
     title: str = ""
     log10: bool = False
     """The value is the log10 of a p-value. Thresholds are on that scale too: -3, not 1e-3."""
+    controls: tuple[str, ...] = ()
+    """Names of metrics of the same mechanism that must not reach `claimed_at`, such as the same test on a model that
+    owes nothing to the owner: if one does, a claim is not credible, whatever its own value."""
+    claim: Absolute | None = None
+    """From which value on the owner claims a suspect model as stolen; None: see `claimed_at`."""
 
     def __post_init__(self) -> None:
+        if self.claim is not None and not isinstance(self.claim, Absolute):
+            raise UserError("a claim is a fixed bound", where=self.name, got=self.claim, allowed="a floor or a ceiling")
+        for bound in (self.criterion, self.claim):
+            self._check_suits(bound)
+        if self.controls and self.claimed_at is None:
+            mend = "Judge it by a floor or a ceiling, or say from where on it is a claim"
+            raise UserError("controls need a fixed bound that they must not reach", where=self.name, mend=mend)
+        if self.name in self.controls:
+            raise UserError("a metric is not its own control", where=self.name, got=self.controls)
+
+    def _check_suits(self, bound: Criterion | None) -> None:
         unsuited = Ceiling | MaxGrowth if self.higher_is_better else Floor
-        if isinstance(self.criterion, unsuited):
+        if isinstance(bound, unsuited):
             direction = "high" if self.higher_is_better else "low"
-            raise UserError(f"no such criterion for what should be {direction}", where=self.name, got=self.criterion)
-        if isinstance(self.criterion, MaxGrowth) and self.log10:
+            raise UserError(f"no such criterion for what should be {direction}", where=self.name, got=bound)
+        if isinstance(bound, MaxGrowth) and self.log10:
             raise UserError("a logarithm does not grow by a factor", where=self.name, mend="Use max_drop, in decades")
-        if self.log10 and isinstance(self.criterion, Absolute) and self.criterion.threshold >= 0:
+        if self.log10 and isinstance(bound, Absolute) and bound.threshold >= 0:
             raise UserError(
                 "the threshold of a log10 p-value is negative",
                 where=self.name,
-                got=self.criterion.threshold,
+                got=bound.threshold,
                 mend="Write the log10 of the p-value: -3 for 1e-3",
             )
+
+    @property
+    def claimed_at(self) -> Absolute | None:
+        """The bound of a claim of ownership: `claim`, else the criterion if it is a bound; None: no claim is made."""
+        if self.claim is not None:
+            return self.claim
+        return self.criterion if isinstance(self.criterion, Absolute) else None
+
+    def claims(self, value: float) -> bool:
+        """Whether one value, of this metric or of a control, makes a claim; a value on the bound does.
+
+        Example:
+            >>> Metric("di", "φ_DI", Ceiling(-3), higher_is_better=False, log10=True).claims(-3.5)
+            True
+        """
+        bound = self.claimed_at
+        if bound is None:
+            return False
+        beyond = value > bound.threshold if self.higher_is_better else value < bound.threshold
+        return beyond or math.isclose(value, bound.threshold, rel_tol=TOLERANCE)
 
     def sample(self, values: Iterable[float]) -> Sample:
         """Replicates of this metric as a sample.
@@ -155,25 +192,28 @@ class Metric:
         return Sample(numbers)
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON, the criterion by `criterion_dict`."""
-        return {**vars(self), "criterion": self.criterion and criterion_dict(self.criterion)}
+        """All fields as JSON, criterion and claim by `criterion_dict`."""
+        return {
+            **vars(self),
+            "criterion": self.criterion and criterion_dict(self.criterion),
+            "controls": list(self.controls),
+            "claim": self.claim and criterion_dict(self.claim),
+        }
 
 
 def metric_from(data: Mapping[str, Any]) -> Metric:
-    """Reads a metric that `Metric.to_dict` wrote.
+    """Reads a metric that `Metric.to_dict` wrote, also before there were controls and claims.
 
     Raises:
-        UserError: The criterion is none, or a field is unknown or missing.
+        UserError: The criterion or the claim is none, or a field is unknown or missing.
     """
+    where = data.get("name", "metric")
     try:
-        return Metric(
-            **{
-                **data,
-                "criterion": data["criterion"] and criterion_from(data["criterion"], data.get("name", "")),
-            }
-        )
+        bounds = {"criterion": data["criterion"], "claim": data.get("claim")}
+        read = {name: bound and criterion_from(bound, where) for name, bound in bounds.items()}
+        return Metric(**{**data, **read, "controls": tuple(data.get("controls", ()))})
     except (KeyError, TypeError) as error:
-        raise UserError("not a metric", where=data.get("name", "metric"), got=dict(data), mend=str(error)) from error
+        raise UserError("not a metric", where=where, got=dict(data), mend=str(error)) from error
 
 
 ACCURACY = Metric("accuracy", "φ_ACC", MaxDrop(0.10), title="test accuracy")

@@ -8,7 +8,7 @@ from typing import Any
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
-from guardclash.judging.rules import PValues, Rule, check_rule, paper, paper_absolute, strict
+from guardclash.judging.rules import PValues, Rule, check_rule, paper, paper_absolute, qualified, strict
 from guardclash.judging.stats import (
     TOLERANCE,
     Estimate,
@@ -16,6 +16,7 @@ from guardclash.judging.stats import (
     estimate_difference,
     estimate_mean,
     interval,
+    one_sample,
     replicates_needed,
     t_test,
     welch,
@@ -51,6 +52,11 @@ class Judgement:
     """Name and mean of the baselines that were not chosen."""
     missing: tuple[str, ...] = ()
     """What must still be measured; until then both rules say "undecided", because peeking inflates errors."""
+    alone_inferior: float | None = None
+    """p-value, one-sided: small when alone already misses a fixed bound; None while its replicates are too few. No
+    correction over a study touches it: it can only take a conflict back."""
+    fired: tuple[str, ...] = ()
+    """Names of the metric's controls that made its claim in any replicate, together or alone."""
 
     @property
     def difference(self) -> float | None:
@@ -109,11 +115,16 @@ class Judgement:
             return "reported"
         if self.missing or self.beyond is None:
             return "undecided"
-        if check_rule(rule) == "strict":
+        misses = self.alone_inferior is not None and self.alone_inferior < self.alpha
+        return qualified(self._word(check_rule(rule), self.beyond), bool(self.fired), misses)
+
+    def _word(self, rule: Rule, beyond: bool) -> str:
+        """What the tests of the combination say, whatever its controls do."""
+        if rule == "strict":
             return strict(self.decisive, self.alpha)
         if isinstance(self.metric.criterion, Absolute):
-            return paper_absolute(self.decisive, self.beyond, self.alpha)
-        return paper(self.decisive, self.drop or 0.0, self.beyond, self.alpha)
+            return paper_absolute(self.decisive, beyond, self.alpha)
+        return paper(self.decisive, self.drop or 0.0, beyond, self.alpha)
 
     def to_dict(self, rule: Rule = "paper") -> dict[str, Any]:
         """Strictly valid JSON: what cannot be known is null, never NaN."""
@@ -133,11 +144,13 @@ class Judgement:
             "threshold": self.threshold,
             "alpha": self.alpha,
             **_p_dict(self.raw),
+            "p_alone_inferior": self.alone_inferior,
             "adjusted": _p_dict(self.decisive) if self.decisive != self.raw else None,
             "replicates_needed": self.replicates_needed,
             "against": self.against,
             "others": dict(self.others),
             "missing": list(self.missing),
+            "fired": list(self.fired),
         }
 
 
@@ -156,8 +169,8 @@ def judge(
 
     A drop or growth is tested by Welch's t test of together against its limit: the alone sample moved by the
     threshold, or multiplied by the factor, so that the spread of the limit counts. A floor or ceiling is
-    tested by Student's t test of together; alone is shown, but decides nothing. Without any spread the means
-    decide.
+    tested by Student's t test of together; the same test of alone says whether there was anything to lose.
+    Without any spread the means decide.
 
     Args:
         metric: What was measured.
@@ -168,6 +181,7 @@ def judge(
         against: Whose replicates `alone` are.
         others: Name and mean of further baselines, of which `alone` was chosen as the worst.
         asked: How many replicates were planned, (alone, together); fewer leave the judgement undecided.
+            A fixed bound does not wait for alone, which then says nothing.
 
     Raises:
         UserError: alpha is out of range, or the criterion does not suit the metric.
@@ -186,6 +200,8 @@ def judge(
     missing = tuple(f"{arm}: {sample.n} of {n}" for arm, (sample, n) in arms.items() if sample.n < n)
     raw = PValues(difference=_known(welch(together, alone).p))
     judged = Judgement(metric, alone, together, alpha, raw, against=against, others=others, missing=missing)
+    if isinstance(criterion, Absolute) and alone.n >= asked[0]:
+        judged = replace(judged, alone_inferior=_alone_inferior(judged, criterion))
     if criterion is None or not all(sample.n for sample, _ in arms.values()):
         return judged
     if isinstance(criterion, Relative):
@@ -213,6 +229,13 @@ def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
     beyond = excess > TOLERANCE * max(abs(together.mean), abs(bound))
     judged = _against_limit(judged, estimate_mean(together.shifted(-bound)), beyond, (together.std,))
     return replace(judged, threshold=bound)
+
+
+def _alone_inferior(judged: Judgement, criterion: Absolute) -> float | None:
+    """Times the number of baselines of which alone is the worst (Bonferroni), as the choice makes a miss likelier."""
+    test = one_sample(judged.alone, criterion.threshold)
+    p = _known(test.p_less if judged.metric.higher_is_better else test.p_greater)
+    return None if p is None else min(1.0, p * (1 + len(judged.others)))
 
 
 def _against_limit(judged: Judgement, to_limit: Estimate, beyond: bool, stds: tuple[float, ...]) -> Judgement:

@@ -13,7 +13,8 @@ from typing import Literal, get_args
 from guardclash.errors import UserError, suggestion
 
 Rule = Literal["paper", "strict"]
-Outcome = Literal["compatible", "conflict", "undecided", "clash"]
+Outcome = Literal["compatible", "conflict", "not credible", "ineffective", "undecided", "clash"]
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 RULES: tuple[Rule, ...] = get_args(Rule)
 
 
@@ -93,12 +94,30 @@ def strict(p: PValues, alpha: float) -> str:
     return "conflict" if p.inferior is not None and p.inferior < alpha else "undecided"
 
 
+def qualified(outcome: str, fired: bool, alone_misses: bool) -> str:
+    """What is left of a rule's word about a metric, given what controls and the mechanism alone say.
+
+    Args:
+        outcome: What `paper`, `paper_absolute` or `strict` says.
+        fired: Whether a control made the metric's claim too, so that meeting the criterion proves nothing.
+        alone_misses: Whether the mechanism alone already misses a fixed bound, so that a combination has nothing
+            to destroy.
+
+    Returns:
+        "not credible" instead of any word that the criterion is met; "ineffective" instead of "conflict" and
+        "undecided"; else the word itself.
+    """
+    if combined([outcome]) == "compatible":
+        return "not credible" if fired else outcome
+    return "ineffective" if alone_misses else outcome
+
+
 def combined(outcomes: Iterable[str]) -> Outcome:
     """The outcome of a combination from those of its metrics: one conflict suffices (section 3).
 
-    Metrics that are only reported do not count; if nothing else is left, nothing is decided.
+    After a conflict, the gravest is a claim that is not credible, then a mechanism that is ineffective already
+    alone. Metrics that are only reported do not count; if nothing else is left, nothing is decided.
     """
-    judged = [outcome for outcome in outcomes if outcome != "reported"]
-    if "conflict" in judged:
-        return "conflict"
-    return "undecided" if "undecided" in judged or not judged else "compatible"
+    judged = {outcome for outcome in outcomes if outcome != "reported"} or {"undecided"}
+    gravest: tuple[Outcome, ...] = ("conflict", "not credible", "ineffective", "undecided")
+    return next((outcome for outcome in gravest if outcome in judged), "compatible")

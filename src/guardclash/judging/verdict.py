@@ -1,4 +1,4 @@
-"""A combination of mechanisms: compatible, in conflict, undecided, or impossible to build."""
+"""A combination of mechanisms: compatible, in conflict, without effect, undecided, or impossible to build."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Verdict:
     """What is known about one combination of one recipe; outcomes follow from its judgements.
 
     A conflict is measured: one metric that breaks its criterion is enough (section 3). A clash is structural:
-    the mechanisms do not admit joint deployment, so there is nothing to measure (section 8.2).
+    the mechanisms do not admit joint deployment, so there is nothing to measure (section 8.2). Between them stand
+    combinations in which nothing is broken, but something proves nothing: see `rules.qualified`.
     """
 
     recipe: str

@@ -177,17 +177,21 @@ class RadioactiveData(Mechanism):
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """Both tests on any model, trained on these marks or not."""
-        marks = self._marks_for(trained.plan)
+        return self.verify(trained, trained, context)
+
+    def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
+        """Both tests on a suspect, for the marks in the victim's data."""
+        marks = self._marks_for(victim.plan)
         clean, marked = marks.clean(context), context.data(marks)
-        gain = _losses(trained, clean) - _losses(trained, marked)
+        gain = _losses(suspect, clean) - _losses(suspect, marked)
         control = self._held_out(marks)
-        held_out = _losses(trained, control.clean(context)) - _losses(trained, context.data(control))
+        held_out = _losses(suspect, control.clean(context)) - _losses(suspect, context.data(control))
         return {
             "rad_loss_difference": gain.mean().item(),
             "rad_held_out": held_out.mean().item(),
             "rad_sign_rate": (gain > 0).double().mean().item(),
             "rad_log10_p": log10_paired_p(gain),
-            "rad_white_log10_p": self._white_box(trained, marks, context),
+            "rad_white_log10_p": self._white_box(suspect, marks, context),
             "rad_psnr": psnr(clean.x, marked.x),
         }
 

@@ -165,9 +165,13 @@ class Watermark(Mechanism):
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """phi_WM and log10 V of any model, against this seed's trigger set."""
-        triggers = self.trigger_set(trained.plan)
+        return self.verify(trained, trained, context)
+
+    def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
+        """The same of a suspect, against the victim's trigger set."""
+        triggers = self.trigger_set(victim.plan)
         x, y = context.data(triggers)
-        share = accuracy(trained.predict, x, y)
+        share = accuracy(suspect.predict, x, y)
         if self.labels != "random":  # the null of equation (3) is a guesser; native labels can be known
             return {"wm_accuracy": share}
         errors = round((1 - share) * len(y))

@@ -30,7 +30,7 @@ class Data(NamedTuple):
     x: Tensor
     """Images, float32 [N, C, H, W] in [0, 1]."""
     y: Tensor
-    """Class indices, int64 [N]."""
+    """Class indices, int64 [N]; or, where another model labelled them, probabilities, float32 [N, classes]."""
 
 
 class Context(Protocol):
@@ -48,6 +48,12 @@ class Context(Protocol):
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
+
+    def kept(self, identity: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors that are dear to make: those kept under this seed for a frozen value that says what they are.
+
+        They are made, and kept, where there are none.
+        """
 
     def trained(self, plan: Plan | OtherSeed) -> Any:
         """The finished training (`guardclash.training.trained.Trained`) of a plan under this seed; never trains.
@@ -202,10 +208,18 @@ class Plan:
     optimizer: Optimizer
     schedule: Schedule
     rewrites: tuple[Rewrite, ...] = ()
+    initial: Plan | None = None
+    """The training that this one goes on from, as fine-tuning does; None: from random weights. Its model is this
+    plan's, its rewrites come before this plan's."""
+    party: str = ""
+    """Whose training it is. Under one seed, each party draws initial weights and batches of its own, so that a thief or
+    an innocent competitor does not start from the owner's random numbers; "": the owner's."""
 
     def __post_init__(self) -> None:
         if not self.streams:
             raise UserError("a plan needs at least one stream", where="plan.streams")
+        if self.initial is not None and self.initial.model != self.model:
+            raise UserError("a training goes on with the network that it starts from", where="plan.model")
         if self.epochs < 1:
             raise UserError("a training needs at least one epoch", where="epochs", got=self.epochs, allowed=">= 1")
 
@@ -218,6 +232,11 @@ class Plan:
     def dataset(self) -> str | None:
         """The data set of the task: the one that its source names, or the source inside its source."""
         return _dataset(self.task.source)
+
+    @property
+    def all_rewrites(self) -> tuple[Rewrite, ...]:
+        """Its rewrites after those of the training that it goes on from."""
+        return (*(self.initial.all_rewrites if self.initial else ()), *self.rewrites)
 
     def stream(self, name: str) -> Stream | None:
         """The stream of that name, if there is one."""

@@ -3,36 +3,104 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from torch.nn import functional
 
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
-from guardclash.plan.plan import Context, Data
+from guardclash.plan.plan import Context, Data, Plan, Source
+
+Answer = Literal["labels", "probabilities"]
 
 
 @dataclass(frozen=True)
 class Split:
-    """The first `limit` examples of a split of a data set (None: all), in the data set's own order."""
+    """`limit` examples of a split of a data set (None: all that follow), from `start` on, in the data set's order."""
 
     dataset: str
     split: str = "train"
     limit: int | None = None
+    start: int = 0
 
     def __post_init__(self) -> None:
         whole = find_dataset(self.dataset).size(self.split)
-        if self.limit is not None and not 1 <= self.limit <= whole:
+        if not 0 <= self.start < whole:
+            what, allowed = f"{self.dataset} has no such {self.split} example", f"0 to {whole - 1}"
+            raise UserError(what, where="start", got=self.start, allowed=allowed)
+        rest = whole - self.start
+        if self.limit is not None and not 1 <= self.limit <= rest:
             raise UserError(
-                f"{self.dataset} has no such number of {self.split} examples",
+                f"{self.dataset} has no such number of {self.split} examples" + " left" * bool(self.start),
                 where="limit",
                 got=self.limit,
-                allowed=f"1 to {whole}",
+                allowed=f"1 to {rest}",
             )
 
     @property
     def size(self) -> int:
         """Number of examples."""
-        return self.limit or find_dataset(self.dataset).size(self.split)
+        return self.limit or find_dataset(self.dataset).size(self.split) - self.start
+
+    @property
+    def end(self) -> int:
+        """Where in the data set its examples end; others may start there."""
+        return self.start + self.size
 
     def load(self, context: Context) -> Data:
         """The examples; the same for every seed."""
         x, y = context.images(self.dataset, self.split)
-        return Data(x[: self.size].clone(), y[: self.size].clone())  # copies, so that the rest can be freed
+        chosen = slice(self.start, self.end)
+        return Data(x[chosen].clone(), y[chosen].clone())  # copies, so that the rest can be freed
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Some examples of another source, drawn anew for every seed, without replacement."""
+
+    images: Source
+    size: int
+    purpose: str
+    """Draws for different purposes are independent of each other."""
+    start: int = 0
+    """How many others of the same draw come before these."""
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.start < 0 or self.start + self.size > self.images.size:
+            got, allowed = f"{self.start} + {self.size}", f"1 to {self.images.size} in all"
+            raise UserError("so many examples cannot be drawn", where=self.purpose, got=got, allowed=allowed)
+
+    def load(self, context: Context) -> Data:
+        """The examples of the context's seed, in random order."""
+        x, y = context.data(self.images)
+        order = torch.randperm(len(x), generator=context.rng("drawn", self.purpose))
+        chosen = order[self.start : self.start + self.size]
+        return Data(x[chosen], y[chosen])
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Images of another source with the answers of a trained model in the place of their labels."""
+
+    images: Source
+    model: Plan
+    """The training whose model is asked, under the context's seed."""
+    answer: Answer = "labels"
+    """"labels": the most likely class; "probabilities": those of all classes."""
+
+    def __post_init__(self) -> None:
+        if self.answer not in get_args(Answer):
+            allowed = ", ".join(get_args(Answer))
+            raise UserError("unknown choice", where="answers", got=self.answer, allowed=allowed)
+
+    @property
+    def size(self) -> int:
+        """Number of queries."""
+        return self.images.size
+
+    def load(self, context: Context) -> Data:
+        """Asks the model, which must be trained."""
+        x, _ = context.data(self.images)
+        logits = context.trained(self.model).predict(x)
+        return Data(x, logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1))

@@ -36,7 +36,7 @@ class Entry:
     asked: int = 0
     """Replicates planned for each sample."""
     outcome: str = ""
-    """compatible, conflict or undecided; "" of what is not judged."""
+    """One of `rules.OUTCOMES`, but no clash; "" of what is not judged."""
     limit: float | None = None
     """The worst admissible mean."""
     bad: int = -1

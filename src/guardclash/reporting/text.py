@@ -20,7 +20,14 @@ from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
-STYLES = {"compatible": "green", "conflict": "bold red", "undecided": "yellow", "clash": "magenta"}
+STYLES = {
+    "compatible": "green",
+    "conflict": "bold red",
+    "not credible": "red",
+    "ineffective": "cyan",
+    "undecided": "yellow",
+    "clash": "magenta",
+}
 WIDTH = 132
 
 
@@ -167,6 +174,17 @@ def _verdict_notes(verdict: Verdict) -> Iterator[str]:
         if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
             needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
             yield f"{where}: {judgement.metric.symbol} is undecided; {needed}."
+        if "not credible" in judgement.outcomes.values():
+            yield f"{where}: {judgement.metric.symbol} is met, but so {_fired(judgement, verdict)}: not credible."
+        if "ineffective" in judgement.outcomes.values():
+            yield f"{where}: {judgement.metric.symbol} misses its limit already alone: nothing to lose."
+
+
+def _fired(judgement: Judgement, verdict: Verdict) -> str:
+    """Which controls fired, by their symbols; by name where the combination itself was not measured by them."""
+    symbols = {j.metric.name: j.metric.symbol for j in verdict.judgements if j.against == judgement.against}
+    fired = [symbols.get(name, name) for name in judgement.fired]
+    return f"{'are its controls' if len(fired) > 1 else 'is its control'} {', '.join(fired)}"
 
 
 def _scale_note(study: Study, results: Results, recipe: Named) -> Iterator[str]:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.judging.judgement import Judgement, judge
 from guardclash.judging.stats import Sample
@@ -49,18 +53,37 @@ def _accuracy(study: Study, results: Results, cell: Cell) -> Judgement:
 def _own_metrics(study: Study, results: Results, cell: Cell) -> list[Judgement]:
     judgements = []
     for named in cell.combination:
-        for metric in results.metrics(cell, named):
+        declared = results.metrics(cell, named)
+        for metric in declared:
             if results.without(cell, named, metric.name, study.seeds(cell)):
                 continue
-            judgements.append(
-                judge(
-                    metric,
-                    dict(study.criteria).get(metric.name, metric.criterion),
-                    sample(study, results, alone(cell, named, study), named, metric),
-                    sample(study, results, cell, named, metric),
-                    study.alpha,
-                    against=study.label(named),
-                    asked=(study.alone, cell.replicates),
-                )
+            criterion = dict(study.criteria).get(metric.name, metric.criterion)
+            judged = judge(
+                metric,
+                criterion,
+                sample(study, results, alone(cell, named, study), named, metric),
+                sample(study, results, cell, named, metric),
+                study.alpha,
+                against=study.label(named),
+                asked=(study.alone, cell.replicates),
             )
+            _check_controls(metric, [other.name for other in declared])
+            judgements.append(replace(judged, fired=_fired(study, results, cell, named, judged.metric)))
     return judgements
+
+
+def _fired(study: Study, results: Results, cell: Cell, of: Named, metric: Metric) -> tuple[str, ...]:
+    """The controls of a metric that make its claim in any replicate of the combination, or of its mechanism alone."""
+
+    def values(control: str) -> Iterator[float]:
+        for where in (cell, alone(cell, of, study)):
+            yield from results.values(where, of, control, study.seeds(where))
+
+    return tuple(control for control in metric.controls if any(map(metric.claims, values(control))))
+
+
+def _check_controls(metric: Metric, declared: Collection[str]) -> None:
+    """A misspelt control is never measured, so it never fires: that would pass for evidence."""
+    for control in metric.controls:
+        if control not in declared:
+            raise UserError("no such control", where=metric.name, got=control, mend=suggestion(control, declared))

@@ -36,7 +36,9 @@ def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store)
 def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, str]]) -> dict[str, Any]:
     trials = [_trial(entry, trial, store, environments) for trial in entry.trials()]
     recipe = {name: value for name, value in describe(entry.recipe, full=True).items() if name != "type"}
+    suspect = {"suspect": entry.cell.suspect.to_dict(), "stolen": entry.stolen} if entry.cell.suspect else {}
     return {
+        **suspect,
         "key": entry.cell.key,
         "recipe": recipe,
         "combination": [named.to_dict() for named in entry.cell.combination],

@@ -9,6 +9,7 @@ import platform
 import subprocess
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib.metadata import version
@@ -18,15 +19,15 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from torch import Tensor
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
-from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import has_bfloat16
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
-from guardclash.plan.plan import Data, Plan, Predict, Source
+from guardclash.plan.plan import Plan
 from guardclash.studies.store import SCHEMA, Store, now
-from guardclash.studies.trials import Probe, Trial
+from guardclash.studies.trials import Probe, Trial, serve
 from guardclash.training.context import RunContext
 from guardclash.training.train import EpochLog, Execution, build_network, train
 from guardclash.training.trained import Trained, predictor
@@ -52,19 +53,16 @@ class Site:
         """The context of one replicate, its trained models read from the store."""
         return RunContext(seed, self.data_folder, self.read, self.keep)
 
-    def keep(self, source: Source, context: RunContext) -> Data:
-        """What a source holds, from the store if it was made before."""
-        key = kept_key(source, context.seed)
+    def keep(self, identity: Any, seed: int, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors that were dear to make, from the store if they were made before."""
+        key = kept_key(identity, seed)
         path = self.store.data(key)
         if path is None:
-            x, y = source.load(context)
-            pixels = (x * 255).round().byte().contiguous()
-            content = safetensors.torch.save({"x": pixels, "y": y}, {"source": json.dumps(describe(source))})
+            content = safetensors.torch.save(make(), {"source": json.dumps(describe(identity))})
             path = self.store.keep_data(key, content)
         try:
-            found = safetensors.torch.load_file(path)
-            return Data(found["x"].float().div_(255), found["y"])
-        except (safetensors.SafetensorError, KeyError, OSError) as error:
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
             mend = "Remove it; the next run makes it anew."
             raise UserError(f"kept data cannot be read: {error}", where=path, mend=mend) from error
 
@@ -98,9 +96,9 @@ class Done:
     error: str | None = None
 
 
-def kept_key(source: object, seed: int) -> str:
-    """The name in the store of what a source holds under a seed."""
-    return f"{fingerprint(source)}-{seed}"
+def kept_key(identity: object, seed: int) -> str:
+    """The name in the store of what was kept for a value under a seed."""
+    return f"{fingerprint(identity)}-{seed}"
 
 
 def run_job(job: Job, site: Site) -> Done:
@@ -249,14 +247,6 @@ def _kept(metric: Metric, value: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{metric.name} is {value}, which is no number")
     return number
-
-
-def serve(trained: Trained, mechanisms: tuple[Mechanism, ...], context: RunContext) -> Trained:
-    """The model as deployed: its answers pass through the mechanisms, the first one nearest to the network."""
-    predict: Predict = trained.predict
-    for mechanism in mechanisms:
-        predict = mechanism.serve(predict, trained, context)
-    return Trained(trained.plan, trained.seed, trained.network, predict)
 
 
 @cache

@@ -45,17 +45,32 @@ def _short(value: Any) -> str:
 
 
 @dataclass(frozen=True)
+class Suspected:
+    """A suspect as a study names it: how its party came by the model, and the mechanisms that it put on itself."""
+
+    kind: Named
+    mechanisms: tuple[Named, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON data."""
+        return {"kind": self.kind.to_dict(), "mechanisms": [named.to_dict() for named in self.mechanisms]}
+
+
+@dataclass(frozen=True)
 class Cell:
     """One entry of a study's matrix: a combination on a recipe, and how many seeds it needs."""
 
     recipe: Named
     combination: tuple[Named, ...]
     replicates: int
+    suspect: Suspected | None = None
+    """Not the model of the combination itself but one that may be stolen from it."""
 
     @property
     def key(self) -> str:
         """Canonical text of what is asked for; the number of replicates is left out."""
-        parts = [self.recipe.to_dict(), [mechanism.to_dict() for mechanism in self.combination]]
+        parts: list[Any] = [self.recipe.to_dict(), [mechanism.to_dict() for mechanism in self.combination]]
+        parts += [self.suspect.to_dict()] if self.suspect else []
         return json.dumps(parts, sort_keys=True)
 
 
@@ -71,6 +86,10 @@ class Study:
     """Replicates of the unprotected model and of each mechanism alone (the paper's 5)."""
     together: int = 10
     """Replicates of each combination (the paper's 10)."""
+    suspects: tuple[Suspected, ...] = ()
+    """Models that may be stolen from each of the combinations; each is tested for every claim of ownership there."""
+    suspected: int | None = None
+    """Replicates of each suspect; None: as many as of its victim."""
     first_seed: int = 0
     rule: Literal["paper", "strict"] = "strict"
     alpha: float = 0.05
@@ -90,6 +109,17 @@ class Study:
                 cell = Cell(recipe, combination, replicates)
                 cells.setdefault(cell.key, cell)
         return tuple(cells.values())
+
+    def suspect_cells(self) -> tuple[Cell, ...]:
+        """Every suspect of every combination that is asked for."""
+        return tuple(
+            Cell(
+                victim.recipe, victim.combination, min(self.suspected or victim.replicates, victim.replicates), suspect
+            )
+            for victim in self.cells()
+            if victim.combination in self.combinations
+            for suspect in self.suspects
+        )
 
     def seeds(self, cell: Cell) -> range:
         """The seeds of a cell's replicates: consecutive, so that alone and together share the first ones."""
@@ -111,6 +141,14 @@ class Study:
     def label(self, mechanism: Named) -> str:
         """A mechanism's name, with those options by which the study tells its variants apart."""
         return mechanism.label(_varying(mechanism.name, self.mechanisms()))
+
+    def suspect_label(self, suspect: Suspected) -> str:
+        """A suspect's kind with those options by which the study tells its variants apart, and its mechanisms."""
+        kinds = tuple(other.kind for other in self.suspects)
+        label = suspect.kind.label(_varying(suspect.kind.name, kinds))
+        others = tuple(named for other in self.suspects for named in other.mechanisms)
+        own = [named.label(_varying(named.name, others)) for named in suspect.mechanisms]
+        return label + (f" with {', '.join(own)}" if own else "")
 
     def recipe_label(self, recipe: Named) -> str:
         """Data set and scale, such as "mnist/reduced", with the options by which the study tells recipes apart."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
-from guardclash.studies.study import Named, Options, Study
+from guardclash.studies.study import Named, Options, Study, Suspected
 
 
 class _Strict(BaseModel):
@@ -22,6 +22,7 @@ class _Strict(BaseModel):
 class _Replicates(_Strict):
     alone: int = Field(5, ge=1)
     together: int = Field(10, ge=1)
+    suspects: int | None = Field(None, ge=1)
 
 
 class _Mechanism(BaseModel):
@@ -36,6 +37,13 @@ class _Recipe(BaseModel):
     scale: Literal["paper", "reduced", "smoke"] = "reduced"
 
 
+class _Suspect(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+    kind: str
+    mechanisms: list[str | _Mechanism] = []
+    sweep: dict[str, list[Any]] = {}
+
+
 class _Combination(_Strict):
     mechanisms: list[str | _Mechanism] = Field(min_length=1)
 
@@ -47,10 +55,11 @@ class _File(_Strict):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     correction: Literal["none", "holm"] = "none"
     first_seed: int = Field(0, ge=0)
-    replicates: _Replicates = Field(default_factory=lambda: _Replicates(alone=5, together=10))
+    replicates: _Replicates = Field(default_factory=lambda: _Replicates(alone=5, together=10, suspects=None))
     criteria: dict[str, dict[str, Any]] = {}
     recipes: list[_Recipe] = Field(min_length=1)
     combinations: list[_Combination] = Field(min_length=1)
+    suspects: list[_Suspect] = []
 
 
 def read_study(path: str | Path) -> Study:
@@ -109,6 +118,8 @@ def study_from(
         combinations=tuple(dict.fromkeys(combinations)),
         alone=file.replicates.alone,
         together=file.replicates.together,
+        suspects=tuple(dict.fromkeys(suspect for entry in file.suspects for suspect in _suspects(entry, where))),
+        suspected=file.replicates.suspects,
         first_seed=file.first_seed,
         rule=file.rule,
         alpha=file.alpha,
@@ -139,6 +150,13 @@ def _expand(mechanisms: list[str | _Mechanism], where: str) -> Iterator[tuple[Na
             ]
         )
     yield from itertools.product(*variants)
+
+
+def _suspects(entry: _Suspect, where: str) -> Iterator[Suspected]:
+    """All suspects that an entry stands for."""
+    kind = _Mechanism.model_validate({"name": entry.kind, "sweep": entry.sweep, **(entry.model_extra or {})})
+    for first, *own in _expand([kind, *entry.mechanisms], where):
+        yield Suspected(first, tuple(own))
 
 
 def _options(table: Mapping[str, Any], where: str) -> Options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar, Protocol, TypeVar
 
@@ -16,11 +16,12 @@ from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint, parts
-from guardclash.plan.plan import Context, OtherSeed, Plan
+from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
 from guardclash.plan.sources import Split
 from guardclash.registry import find_mechanism
 from guardclash.studies.recipes import Recipe, recipe
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.suspects import SUSPECTS, Suspect
 from guardclash.training.trained import Trained, accuracy
 
 T = TypeVar("T")
@@ -29,7 +30,9 @@ T = TypeVar("T")
 class Measure(Protocol):
     """What a probe asks of a trained model: a mechanism, or the accuracy that every model has."""
 
-    metrics: ClassVar[tuple[Metric, ...]]
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """What it measures."""
 
     def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
         """Other trainings that it reads."""
@@ -62,6 +65,34 @@ class TestAccuracy:
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """Nothing."""
         return ()
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What a mechanism's owner finds out about a suspect."""
+
+    mechanism: Mechanism
+    victim: Plan
+    serving: tuple[Mechanism, ...] = ()
+    """The mechanisms through which the victim answers."""
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The mechanism's own."""
+        return self.mechanism.metrics
+
+    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
+        """The victim, and what the mechanism needs to measure it."""
+        return (self.victim, *self.mechanism.needs(self.victim))
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """The mechanism's metrics on the suspect."""
+        victim = serve(context.trained(self.victim), self.serving, context)
+        return self.mechanism.verify(trained, victim, context)
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """The mechanism's own."""
+        return self.mechanism.warnings(metrics)
 
 
 @dataclass(frozen=True)
@@ -99,11 +130,14 @@ class ComposedCell:
     cell: Cell
     recipe: Recipe
     combination: tuple[Mechanism, ...]
+    """Those that its training goes through: a suspect's own."""
     plan: Plan | None
     clash: str | None
     seeds: tuple[int, ...]
     measures: tuple[tuple[Named | None, Measure], ...]
     """What is measured here, with the mechanism's name in the study (None: accuracy)."""
+    stolen: bool | None = None
+    """Whether a suspect owes anything to the victim; None: no suspect."""
 
     def trials(self) -> tuple[Trial, ...]:
         """One trial per seed; none for a clash."""
@@ -115,7 +149,11 @@ class ComposedCell:
 
     def serving(self) -> tuple[Mechanism, ...]:
         """The mechanisms that act at inference."""
-        return tuple(mechanism for mechanism in self.combination if type(mechanism).serve is not Mechanism.serve)
+        return _serving(self.combination)
+
+
+def _serving(combination: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
+    return tuple(mechanism for mechanism in combination if type(mechanism).serve is not Mechanism.serve)
 
 
 def compose_study(study: Study) -> tuple[ComposedCell, ...]:
@@ -127,21 +165,63 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
     Raises:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
     """
-    made = {named: build_mechanism(named, study) for named in study.mechanisms()}
-    composed = []
-    for cell in study.cells():
-        base = build_recipe(cell.recipe)
-        bound = {named: mechanism.bind(base.plan()) for named, mechanism in made.items()}
-        combination = tuple(bound[named] for named in cell.combination)
-        measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
-        measures += [(named, bound[named]) for named in study.measured_in(cell) if bound[named].metrics]
-        asked = cell.combination in study.combinations
-        plan, clash = _compose(base, combination, partial=not asked)
-        if plan and asked:
-            _check_on(plan, combination)
-        composed.append(ComposedCell(cell, base, combination, plan, clash, tuple(study.seeds(cell)), tuple(measures)))
+    composed = [_protected(study, cell) for cell in study.cells()]
+    composed += [_suspected(study, cell) for cell in study.suspect_cells()]
     _check_criteria(study, composed)
     return tuple(composed)
+
+
+def _protected(study: Study, cell: Cell) -> ComposedCell:
+    base = build_recipe(cell.recipe)
+    combination = _bound(cell.combination, base, study)
+    measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
+    measuring = study.measured_in(cell)
+    measures += [pair for pair in zip(measuring, _bound(measuring, base, study), strict=True) if pair[1].metrics]
+    asked = cell.combination in study.combinations
+    plan, clash = _compose(base, combination, partial=not asked)
+    if plan and asked:
+        _check_on(plan, combination)
+    return ComposedCell(cell, base, combination, plan, clash, tuple(study.seeds(cell)), tuple(measures))
+
+
+def _suspected(study: Study, cell: Cell) -> ComposedCell:
+    """A suspect's training, measured by every mechanism of the victim that proves ownership."""
+    base, asked = build_recipe(cell.recipe), cell.suspect
+    if asked is None:
+        raise ValueError("not a suspect's cell")
+    combination, own = _bound(cell.combination, base, study), _bound(asked.mechanisms, base, study)
+    owners = [pair for pair in zip(cell.combination, combination, strict=True) if proves_ownership(pair[1])]
+    if not owners:
+        names = [named.name for named in cell.combination]
+        raise UserError(
+            "no mechanism of the victim proves ownership, so nobody is suspected", where="suspects", got=names
+        )
+    suspect = build_suspect(asked.kind)
+    victim, clash = _compose(base, combination, partial=False)
+    plan = None
+    if victim:
+        plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own))), own)
+    measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
+    if victim:
+        measures += [(named, Verification(owner, victim, _serving(combination))) for named, owner in owners]
+    seeds = tuple(study.seeds(cell))
+    return ComposedCell(cell, base, own, plan, clash, seeds, tuple(measures), suspect.stolen)
+
+
+def proves_ownership(mechanism: Mechanism) -> bool:
+    """Whether a mechanism can tell of a suspect model that it comes from a victim."""
+    return type(mechanism).verify is not Mechanism.verify
+
+
+def _bound(names: Iterable[Named], base: Recipe, study: Study) -> tuple[Mechanism, ...]:
+    return tuple(build_mechanism(named, study).bind(base.plan()) for named in names)
+
+
+def _composed(plan: Plan, own: tuple[Mechanism, ...]) -> tuple[Plan | None, str | None]:
+    try:
+        return compose(plan, own), None
+    except Clash as clash:
+        return None, str(clash)
 
 
 def _check_criteria(study: Study, composed: Iterable[ComposedCell]) -> None:
@@ -194,6 +274,27 @@ def build_mechanism(named: Named, study: Study) -> Mechanism:
         UserError: If the mechanism, an option or a value is not allowed.
     """
     return _checked(find_mechanism(named.name, study.plugins), dict(named.options), named.name)
+
+
+def build_suspect(named: Named) -> Suspect:
+    """The suspect that a study names, its options checked.
+
+    Raises:
+        UserError: If the kind, an option or a value is not allowed.
+    """
+    if named.name not in SUSPECTS:
+        raise UserError(
+            "unknown kind of suspect", where="suspects", got=named.name, mend=suggestion(named.name, SUSPECTS)
+        )
+    return _checked(SUSPECTS[named.name], dict(named.options), named.name)
+
+
+def serve(trained: Trained, mechanisms: tuple[Mechanism, ...], context: Context) -> Trained:
+    """The model as deployed: its answers pass through the mechanisms, the first one nearest to the network."""
+    predict: Predict = trained.predict
+    for mechanism in mechanisms:
+        predict = mechanism.serve(predict, trained, context)
+    return replace(trained, predict=predict, serving=mechanisms)
 
 
 def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:

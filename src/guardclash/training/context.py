@@ -6,8 +6,10 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from guardclash.data.catalog import find_dataset
 from guardclash.data.loading import load
@@ -19,8 +21,8 @@ def _no_models(plan: Plan, seed: int) -> Trained:
     raise LookupError("this context holds no trained models")
 
 
-def _not_kept(source: Source, context: RunContext) -> Data:
-    return source.load(context)
+def _not_kept(identity: Any, seed: int, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+    return make()
 
 
 @dataclass(frozen=True)
@@ -31,8 +33,8 @@ class RunContext:
     data_folder: Path
     models: Callable[[Plan, int], Trained] = _no_models
     """Finds a finished training by plan and seed."""
-    kept: Callable[[Source, RunContext], Data] = _not_kept
-    """Loads a source that is to be kept, or finds what was kept of it."""
+    keep: Callable[[Any, int, Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = _not_kept
+    """Finds what was kept for a value and a seed, or makes and keeps it."""
 
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator seeded by the SHA-256 of the seed and the purpose.
@@ -50,10 +52,21 @@ class RunContext:
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
-        return self.kept(source, self) if getattr(source, "kept", False) else source.load(self)
+        if not getattr(source, "kept", False):
+            return source.load(self)
+        found = self.kept(source, lambda: _bytes(source.load(self)))
+        return Data(found["x"].float().div_(255), found["y"])
+
+    def kept(self, identity: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Tensors kept under this seed for a frozen value that says what they are; made and kept if there are none."""
+        return self.keep(identity, self.seed, make)
 
     def trained(self, plan: Plan | OtherSeed) -> Trained:
         """The finished training of a plan under this seed, or under another."""
         if isinstance(plan, OtherSeed):
             return self.models(plan.plan, plan.seed(self.seed))
         return self.models(plan, self.seed)
+
+
+def _bytes(data: Data) -> dict[str, Tensor]:
+    return {"x": (data.x * 255).round().byte().contiguous(), "y": data.y}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -52,11 +54,19 @@ class Execution:
             raise UserError("a training needs a thread", where="threads", got=self.threads, allowed=">= 1")
 
 
+def chance(plan: Plan, context: Context) -> Callable[..., torch.Generator]:
+    """Generators by purpose for a training: the context's, or those of the plan's party."""
+    return partial(context.rng, "party", plan.party) if plan.party else context.rng
+
+
 def build_network(plan: Plan, context: Context) -> nn.Module:
-    """The plan's network with the initial weights of the context's seed, rewrites applied."""
+    """The plan's network with the initial weights of the context's seed, rewrites applied.
+
+    Where the plan goes on from another training, that one's weights, which the context must hold.
+    """
     with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(context.rng("weights").get_state())
-        network = plan.model.build()
+        torch.random.set_rng_state(chance(plan, context)("weights").get_state())
+        network = deepcopy(context.trained(plan.initial).network) if plan.initial else plan.model.build()
         for rewrite in plan.rewrites:
             network = rewrite(network)
     return network
@@ -86,7 +96,7 @@ def train(
     torch.set_num_threads(execution.threads)
     run = Run(plan, context, torch.device(execution.device))
     with torch.random.fork_rng(devices=[]):
-        torch.random.set_rng_state(context.rng("dropout").get_state())
+        torch.random.set_rng_state(chance(plan, context)("dropout").get_state())
         if run.device.type == "cuda":
             torch.cuda.manual_seed(int(torch.randint(2**62, ())))
         for number in range(plan.epochs):
@@ -106,12 +116,13 @@ class Run:
 
     def __init__(self, plan: Plan, context: Context, device: torch.device):
         self.plan, self.context, self.device = plan, context, device
+        self.rng = chance(plan, context)
         self.network: nn.Module = build_network(plan, context)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.examples = {stream.name: self._load(stream) for stream in plan.streams}
         self._states: dict[Optimizer | None, torch.optim.Optimizer] = {}
         self._rngs = {
-            (purpose, stream.name): context.rng(purpose, stream.name)
+            (purpose, stream.name): self.rng(purpose, stream.name)
             for purpose in ("maps", "gradient")
             for stream in plan.streams
         }
@@ -124,7 +135,7 @@ class Run:
         """One epoch over all streams; returns each stream's mean loss."""
         sums = {stream.name: torch.zeros((), device=self.device) for stream in self.plan.streams}
         counts = dict.fromkeys(sums, 0)
-        for stream, indices, lead in epoch(self.plan, number, self.context.rng):
+        for stream, indices, lead in epoch(self.plan, number, self.rng):
             x, y = self.examples[stream.name]
             where = indices.to(self.device)
             sums[stream.name] += self.step(stream, x[where], y[where], lead)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +21,8 @@ class Trained:
     """In evaluation mode."""
     predict: Predict
     """Images [N, C, H, W] in [0, 1] to logits [N, classes], as deployed (through every mechanism's `serve`)."""
+    serving: tuple[Hashable, ...] = ()
+    """The mechanisms through which it answers: with the plan they say which model this is."""
 
 
 def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:

@@ -1,0 +1,392 @@
+"""Claims of ownership with controls, and bounds that a mechanism misses already alone."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric, metric_from
+from guardclash.judging.judgement import Judgement, judge
+from guardclash.judging.rules import OUTCOMES, RULES, Outcome, combined, qualified
+from guardclash.judging.stats import Sample, one_sample
+from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
+from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdicts_of
+from guardclash.reporting.export import dump, to_json
+from guardclash.reporting.figures import draw
+from guardclash.reporting.metrics_figure import LOOKS
+from guardclash.reporting.text import STYLES, render
+from guardclash.reporting.verdicts import verdicts
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+CONTROLS = ("framed", "spare")
+DI = Metric("di_p", "φ_DI", Ceiling(-3), higher_is_better=False, log10=True, controls=CONTROLS)
+FRAMED = Metric("framed", "of another", None, higher_is_better=False, log10=True)
+SPARE = Metric("spare", "non-members", None, higher_is_better=False, log10=True)
+RAD = Metric("rad", "φ_RAD", Floor(0.01))
+WM = Metric("wm", "φ_WM", MaxDrop(0.30), controls=("framed",), claim=Floor(0.47))
+
+values = st.lists(st.floats(-1, 1).map(lambda v: round(v, 3)), min_size=2, max_size=8).map(tuple).map(Sample)
+spread = st.tuples(st.floats(-1, 1), st.floats(0, 0.3), st.integers(2, 20)).map(lambda s: Sample.of(*s))
+sample = st.one_of(values, spread)
+words = st.sampled_from((*OUTCOMES, "reported", "effective", "equivalent", "improved", "no difference"))
+
+
+def judged(metric: Metric, alone: Sample | None, together: Sample, **options: Any) -> Judgement:
+    return judge(metric, metric.criterion, alone, together, **options)
+
+
+def both(outcome: str) -> dict[str, str]:
+    return dict.fromkeys(RULES, outcome)
+
+
+# Metrics
+
+
+@given(
+    st.one_of(st.none(), st.floats(0.001, 1).map(MaxDrop), st.floats(-1, 1).map(Floor)),
+    st.one_of(st.none(), st.floats(-1, 1).map(Floor)),
+    st.lists(st.text(min_size=1), unique=True, max_size=3).map(tuple),
+)
+def test_controls_and_claims_survive_json(criterion, claim, controls):
+    controls = controls if claim or isinstance(criterion, Floor) else ()
+    metric = Metric("", "m", criterion, controls=controls, claim=claim)
+    assert metric_from(json.loads(json.dumps(metric.to_dict()))) == metric
+    assert hash(metric) == hash(metric_from(metric.to_dict()))
+
+
+def test_records_from_before_there_were_controls_are_read():
+    old = {"name": "m", "symbol": "φ", "criterion": {"floor": 0.01}, "higher_is_better": True}
+    old |= {"decimals": 2, "title": "", "log10": False}
+    assert metric_from(old) == Metric("m", "φ", Floor(0.01))
+    assert metric_from({**old, "criterion": None}).claimed_at is None
+
+
+@pytest.mark.parametrize(
+    ("build", "complaint"),
+    [
+        (lambda: Metric("m", "φ", MaxDrop(0.3), controls=("c",)), "m: .*need a fixed bound"),
+        (lambda: Metric("m", "φ", None, controls=("c",)), "need a fixed bound"),
+        (lambda: replace(DI, criterion=MaxDrop(2)), "need a fixed bound"),
+        (lambda: Metric("m", "φ", MaxDrop(0.3), claim=MaxDrop(0.3)), "a claim is a fixed bound"),
+        (lambda: Metric("m", "φ", MaxDrop(0.3), claim=Ceiling(0.3)), "should be high"),
+        (lambda: Metric("m", "φ", None, False, claim=Floor(0.3)), "should be low"),
+        (lambda: Metric("m", "φ", None, False, log10=True, claim=Ceiling(1e-3)), "-3 for 1e-3"),
+        (lambda: Metric("m", "φ", Floor(0.3), controls=("c", "m")), "not its own control"),
+        (lambda: metric_from({**RAD.to_dict(), "claim": {"max_drop": 0.3}}), "a claim is a fixed bound"),
+        (lambda: metric_from({**RAD.to_dict(), "controls": 3}), "not a metric"),
+    ],
+)
+def test_controls_and_claims_that_make_no_sense_are_refused(build, complaint):
+    with pytest.raises(UserError, match=complaint):
+        build()
+
+
+def test_where_a_claim_begins():
+    assert (RAD.claimed_at, DI.claimed_at, WM.claimed_at, ACCURACY.claimed_at) == (
+        *(Floor(0.01), Ceiling(-3), Floor(0.47)),
+        None,
+    )
+    assert replace(RAD, claim=Floor(0.05)).claimed_at == Floor(0.05), "a claim may ask more than the criterion"
+    assert RAD.claims(0.01) and RAD.claims(1) and not RAD.claims(0.0099) and not RAD.claims(-1)
+    assert DI.claims(-3) and DI.claims(-math.inf) and not DI.claims(-2.99) and not DI.claims(math.inf)
+    assert Metric("m", "φ", Ceiling(0.3), False).claims(0.1 + 0.2), "rounding"
+    assert not any(metric.claims(value) for metric in (RAD, DI, ACCURACY) for value in (math.nan,))
+    assert not ACCURACY.claims(1.0)
+
+
+@given(st.floats(-10, 10), st.floats(-10, 10))
+def test_claims_are_mirrored(value, bound):
+    high, low = Metric("m", "φ", None, claim=Floor(bound)), Metric("m", "φ", None, False, claim=Ceiling(-bound))
+    assert high.claims(value) == low.claims(-value) == (value >= bound or math.isclose(value, bound))
+
+
+# Rules
+
+
+@given(words, st.booleans(), st.booleans())
+def test_what_is_left_of_a_word(word, fired, alone_misses):
+    left = qualified(word, fired, alone_misses)
+    if combined([word]) == "compatible":
+        assert left == ("not credible" if fired else word)
+    else:
+        assert left == ("ineffective" if alone_misses else word)
+
+
+@given(st.lists(words, max_size=6), st.randoms())
+def test_the_gravest_metric_decides(outcomes, random):
+    gravity = ("conflict", "not credible", "ineffective", "undecided")
+    judged_ones = [outcome for outcome in outcomes if outcome != "reported"]
+    expected = next((outcome for outcome in gravity if outcome in judged_ones), "compatible")
+    assert combined(outcomes) == (expected if judged_ones else "undecided")
+    assert combined(random.sample(outcomes, len(outcomes))) == combined(outcomes)
+
+
+def test_every_outcome_has_a_style_and_a_look_of_its_own():
+    assert set(STYLES) == set(get_args(Outcome)) == {*LOOKS, "clash"} - {""}
+    assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
+
+
+# One metric
+
+
+@given(sample, sample, st.sampled_from((RAD, WM, replace(RAD, higher_is_better=False, criterion=Ceiling(0.1)))))
+@settings(deadline=None, max_examples=150)
+def test_a_control_that_fires_takes_credit_and_nothing_else(alone, together, metric):
+    quiet = judged(metric, alone, together)
+    fired = replace(quiet, fired=("framed",))
+    for rule in RULES:
+        own = quiet.outcome(rule)
+        assert own != "not credible"
+        assert fired.outcome(rule) == ("not credible" if combined([own]) == "compatible" else own)
+
+
+def test_a_claim_that_innocents_meet_too_is_not_credible():
+    judgement = judged(DI, None, Sample((-300.0, -310.0, -290.0)))
+    assert judgement.outcomes == {"paper": "effective", "strict": "compatible"}
+    assert replace(judgement, fired=("framed",)).outcomes == both("not credible")
+    waiting = replace(judged(DI, None, Sample((-300.0, -310.0)), asked=(5, 5)), fired=("framed",))
+    assert waiting.outcomes == both("undecided"), "first the replicates that were asked for"
+
+
+@given(sample, sample, st.floats(-0.9, 0.9), st.sampled_from((0.01, 0.05)), st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_ineffective_needs_significance_alone(alone, together, bound, alpha, high):
+    metric = Metric("m", "φ", Floor(bound) if high else Ceiling(bound), high)
+    judgement, unknown = judged(metric, alone, together, alpha=alpha), judged(metric, None, together, alpha=alpha)
+    test = one_sample(alone, bound)
+    misses = (test.p_less if high else test.p_greater) < alpha
+    for rule in RULES:
+        own = unknown.outcome(rule)
+        lost = misses and combined([own]) != "compatible"
+        assert own != "ineffective"
+        assert judgement.outcome(rule) == ("ineffective" if lost else own)
+
+
+@pytest.mark.parametrize(
+    ("alone", "asked", "outcome"),
+    [
+        ((0.001, 0.002, 0.001), 3, "ineffective"),
+        ((0.001, 0.002, 0.001), 5, "conflict"),  # two are still to be measured
+        ((0.001,), 1, "conflict"),  # no spread to test with
+        ((), 1, "conflict"),
+        ((0.0, 0.0), 2, "ineffective"),  # without spread the means decide
+        ((0.01, 0.01), 2, "conflict"),  # the bound itself is admissible
+        ((0.001, 0.02, 0.0), 3, "conflict"),  # below by the mean, but not significantly
+        ((0.2, 0.21, 0.22), 3, "conflict"),
+    ],
+)
+def test_what_alone_decides_about_a_bound(alone, asked, outcome):
+    broken = judged(RAD, Sample(alone), Sample((0.001, 0.002, 0.001)), asked=(asked, 3))
+    assert broken.outcomes == both(outcome)
+    met = judged(RAD, Sample(alone), Sample((0.3, 0.31, 0.3)), asked=(asked, 3))
+    assert met.outcomes == {"paper": "effective", "strict": "compatible"}
+    waiting = judged(RAD, Sample(alone), Sample((0.001,)), asked=(asked, 3))
+    assert waiting.outcomes == both("undecided")
+
+
+@given(sample, sample, st.sampled_from((MaxDrop(0.3), MaxGrowth(1.5))))
+@settings(deadline=None, max_examples=50)
+def test_what_may_be_lost_relative_to_alone_is_never_ineffective(alone, together, criterion):
+    metric = Metric("m", "φ", criterion, higher_is_better=isinstance(criterion, MaxDrop))
+    judgement = judged(metric, alone, together)
+    assert judgement.alone_inferior is None and "ineffective" not in judgement.outcomes.values()
+
+
+def test_a_mechanism_that_barely_works_is_rarely_called_ineffective():
+    draws = np.random.default_rng(20230207)
+    misses = [
+        judged(RAD, Sample(tuple(draws.normal(0.01, 0.005, 5))), Sample((0.0, 0.001))).outcome("strict")
+        for _ in range(2000)
+    ]
+    assert 0.035 < misses.count("ineffective") / 2000 < 0.065
+    assert misses.count("ineffective") + misses.count("conflict") + misses.count("undecided") == 2000
+
+
+def test_the_lowest_of_several_baselines_pays_for_the_choice():
+    low, high, together = Sample((0.4, 0.41, 0.45)), Sample((0.9, 0.91, 0.92)), Sample((0.2, 0.21, 0.22))
+    one = judge_accuracy({"a": low}, together, Floor(0.5))
+    two = judge_accuracy({"a": low, "b": high}, together, Floor(0.5))
+    assert two.against == "a" and two.alone_inferior == pytest.approx(2 * one.alone_inferior)
+    assert two.outcomes == both("ineffective")
+
+
+def test_a_correction_adds_no_conflict():
+    ineffective = judged(RAD, Sample((0.0, 0.004, 0.005)), Sample((0.0, 0.003, 0.004)))
+    doubted = replace(judged(DI, None, Sample((-300.0, -310.0, -290.0))), fired=("framed",))
+    study = [Verdict("r", (str(i),), (ineffective, doubted)) for i in range(20)]
+    for before, after in zip(study, corrected(study), strict=True):
+        assert [j.outcomes for j in after.judgements] == [both("ineffective"), both("not credible")]
+        assert before.outcomes == after.outcomes == both("not credible") and not after.broken("strict")
+
+
+def test_judgements_are_strictly_valid_json():
+    doubted = replace(judged(DI, Sample((-3.5, -4.0)), Sample((-300.0, -310.0))), fired=("framed", "spare"))
+    data = json.loads(json.dumps(Verdict("r", ("a",), (doubted, judged(RAD, None, Sample())))).to_dict("strict"), allow_nan=False))
+    first, second = data["judgements"]
+    assert first["fired"] == ["framed", "spare"] and 0.5 < first["p_alone_inferior"] <= 1
+    assert first["definition"]["controls"] == ["framed", "spare"] and first["definition"]["claim"] is None
+    assert (data["outcome"], first["outcome"]) == ("not credible", "not credible") and data["broken"] == []
+    assert (second["fired"], second["p_alone_inferior"]) == ([], None)
+
+
+# Reports
+
+Value = Callable[[Cell, str, int], float | None]
+OWN = {"owner": (DI, FRAMED, SPARE), "trace": (RAD,), "other": ()}
+PAIR, TRIPLE = (Named("owner"), Named("other")), (Named("owner"), Named("trace"))
+
+
+def claimed(cell: Cell, metric: str, seed: int) -> float | None:
+    """A claim that no control makes, beside a trace that is lost in company."""
+    if metric == "rad":
+        return (0.2 if len(cell.combination) == 1 else 0.001) + 0.0001 * seed
+    return {"di_p": -300.0, "framed": -0.5, "spare": -0.2, "accuracy": 0.9}[metric] - 0.01 * seed
+
+
+def study(*combinations: tuple[Named, ...], **keys: Any) -> Study:
+    return Study("claims", (Named("digits", (("scale", "smoke"),)),), combinations or (PAIR,), 3, 3, **keys)
+
+
+def results(wanted: Study, value: Value = claimed, own: dict[str, tuple[Metric, ...]] = OWN) -> Results:
+    """A results file as a run writes it; a value of None is left out. Seeds go on beyond those asked for."""
+
+    def trial(cell: Cell, seed: int) -> dict[str, Any]:
+        found = []
+        for of in (None, *cell.combination):
+            measured = {m.name: value(cell, m.name, seed) for m in (own[of.name] if of else (ACCURACY,))}
+            kept = {name: number for name, number in measured.items() if number is not None}
+            found.append({"of": of and of.to_dict(), "values": kept})
+        return {"seed": seed, "trial": "0", "measurements": found}
+
+    def entry(cell: Cell) -> dict[str, Any]:
+        measures = [{"of": of.to_dict(), "metrics": [m.to_dict() for m in own[of.name]]} for of in cell.combination]
+        made = dict.fromkeys(("protected_epochs", "examples", "epochs", "batch_size", "model", "norm", "test_examples"))
+        trials = [trial(cell, seed) for seed in range(9)]
+        return {"key": cell.key, "recipe": made, "clash": None, "facts": {}, "measures": measures, "trials": trials}
+
+    return Results(json.loads(json.dumps({"study": wanted.name, "cells": list(map(entry, wanted.cells()))})))
+
+
+def firing(where: Callable[[Cell, str, int], bool]) -> Value:
+    """A control's value is exactly the criterion, where it is said."""
+    return lambda cell, metric, seed: -3.0 if where(cell, metric, seed) else claimed(cell, metric, seed)
+
+
+@pytest.mark.parametrize(
+    ("where", "fired"),
+    [
+        (lambda cell, metric, seed: False, ()),
+        (lambda cell, metric, seed: metric == "framed" and len(cell.combination) > 1 and seed == 2, ("framed",)),
+        (lambda cell, metric, seed: metric == "spare" and cell.combination == PAIR[:1] and seed == 0, ("spare",)),
+        (lambda cell, metric, seed: metric in CONTROLS, CONTROLS),
+        (lambda cell, metric, seed: metric in CONTROLS and seed > 2, ()),  # nobody asked for these seeds
+        (lambda cell, metric, seed: metric == "framed" and cell.combination == TRIPLE, ()),  # another combination
+    ],
+)
+def test_controls_fire_in_any_replicate_together_or_alone(where, fired):
+    wanted = study(PAIR, TRIPLE)
+    verdict = verdicts(wanted, results(wanted, firing(where)))[0]
+    judgement = next(one for one in verdict.judgements if one.metric.name == "di_p")
+    assert judgement.fired == fired
+    expected = both("not credible") if fired else {"paper": "effective", "strict": "compatible"}
+    assert judgement.outcomes == expected
+    assert verdict.outcomes == both("not credible" if fired else "compatible")
+
+
+def test_controls_are_held_against_the_criterion_of_the_study():
+    strict = study(criteria=(("di_p", Ceiling(-3.5)),))
+    assert verdicts(strict, results(strict, firing(lambda cell, metric, seed: metric == "framed")))[0].outcomes == both(
+        "compatible"
+    )
+    lax = study(criteria=(("di_p", Ceiling(-0.4)),))
+    assert verdicts(lax, results(lax))[0].outcomes == both("not credible")
+    explicit = {**OWN, "owner": (replace(DI, claim=Ceiling(-3)), FRAMED, SPARE)}
+    assert verdicts(lax, results(lax, own=explicit))[0].outcomes == both("compatible"), "a claim of its own stays"
+
+
+def test_a_claim_beside_a_relative_criterion():
+    own = {**OWN, "owner": (replace(WM, name="accuracy"), replace(FRAMED, log10=False))}
+    wanted = study()
+    innocent = results(wanted, lambda cell, metric, seed: 0.46 if metric == "framed" else 0.9, own)
+    assert verdicts(wanted, innocent)[0].outcomes == both("compatible")
+    framed = results(wanted, lambda cell, metric, seed: 0.48 if metric == "framed" else 0.9, own)
+    assert verdicts(wanted, framed)[0].outcomes == both("not credible")
+
+
+def test_a_misspelt_control_does_not_pass_for_one_that_never_fires():
+    wanted = study()
+    own = {**OWN, "owner": (replace(DI, controls=("framde",)), FRAMED, SPARE)}
+    with pytest.raises(UserError, match=r"di_p.*framde.*Did you mean 'framed'"):
+        verdicts(wanted, results(wanted, own=own))
+
+
+def said(wanted: Study, found: Results, rule: Any = "strict") -> str:
+    return " ".join(render(wanted, found, rule).split())
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_the_report_names_the_controls_by_their_symbols(rule):
+    wanted = study()
+    assert "credible" not in said(wanted, results(wanted), rule)
+    one = said(wanted, results(wanted, firing(lambda cell, metric, seed: metric == "spare")), rule)
+    assert "{owner, other}: φ_DI is met, but so is its control non-members: not credible." in one
+    two = said(wanted, results(wanted, firing(lambda cell, metric, seed: metric in CONTROLS)), rule)
+    assert "{owner, other}: φ_DI is met, but so are its controls of another, non-members: not credible." in two
+    assert two.count("not credible") >= 4, "both tables, both rules"
+    content = json.loads(dump(to_json(wanted, results(wanted, firing(lambda *_: True)), rule)))
+    assert content["verdicts"][0]["outcome"] == "conflict", "accuracy of -3 breaks a study, whatever is claimed"
+
+
+def test_a_control_that_has_no_meaning_together_is_named_as_it_is_recorded():
+    def value(cell: Cell, metric: str, seed: int) -> float | None:
+        if metric == "framed":
+            return -9.0 if len(cell.combination) == 1 else None
+        return claimed(cell, metric, seed)
+
+    wanted = study()
+    assert "so is its control framed: not credible" in said(wanted, results(wanted, value))
+
+
+def test_the_report_says_that_there_was_nothing_to_lose():
+    def useless(cell: Cell, metric: str, seed: int) -> float | None:
+        return 0.001 + 0.0001 * seed if metric == "rad" else claimed(cell, metric, seed)
+
+    wanted = study(TRIPLE)
+    assert verdicts(wanted, results(wanted))[0].broken("strict") == ("rad",)
+    assert "nothing to lose" not in said(wanted, results(wanted))
+    (verdict,) = verdicts(wanted, results(wanted, useless))
+    assert verdict.outcomes == both("ineffective") and verdict.broken("strict") == ()
+    text = said(wanted, results(wanted, useless))
+    assert "{owner, trace}: φ_RAD misses its limit already alone: nothing to lose." in text
+    assert "would probably decide" not in text
+
+
+def test_the_figure_shows_both():
+    def value(cell: Cell, metric: str, seed: int) -> float | None:
+        return 0.001 + 0.0001 * seed if metric == "rad" else claimed(cell, metric, seed) if metric != "framed" else -5.0
+
+    wanted = study(TRIPLE)
+    found = results(wanted, value)
+    cell = next(cell for cell in cells_of(wanted, wanted.recipes[0]) if len(cell.combination) > 1)
+    shown = {
+        column.metric.symbol: entry_of(wanted, found, verdicts_of(wanted, found), "strict", cell, column).outcome
+        for column in columns_of(wanted, found)
+    }
+    assert shown == {"φ_ACC": "compatible", "φ_DI": "not credible", "φ_RAD": "ineffective"}
+    assert {"not credible (1)", "ineffective (1)"} <= set(_texts(draw("metrics", wanted, found, "strict", "svg")))
+    plain = _texts(draw("metrics", wanted, results(wanted), "strict", "svg"))
+    assert not [text for text in plain if "credible" in text or "ineffective" in text]
+
+
+def _texts(svg: bytes) -> list[str]:
+    return [line.split(">", 1)[1].split("<")[0] for line in svg.decode().splitlines() if "<text" in line]
