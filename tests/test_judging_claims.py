@@ -23,7 +23,8 @@ from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdict
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.figures import draw
 from guardclash.reporting.metrics_figure import LOOKS
-from guardclash.reporting.text import STYLES, render
+from guardclash.reporting.tables import STYLES
+from guardclash.reporting.text import render
 from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -74,7 +75,7 @@ def test_records_from_before_there_were_controls_are_read():
 @pytest.mark.parametrize(
     ("build", "complaint"),
     [
-        (lambda: Metric("m", "φ", MaxDrop(0.3), controls=("c",)), "m: .*need a fixed bound"),
+        (lambda: Metric("m", "φ", MaxDrop(0.3), controls=("c",)), "need a fixed bound .*in m"),
         (lambda: Metric("m", "φ", None, controls=("c",)), "need a fixed bound"),
         (lambda: replace(DI, criterion=MaxDrop(2)), "need a fixed bound"),
         (lambda: Metric("m", "φ", MaxDrop(0.3), claim=MaxDrop(0.3)), "a claim is a fixed bound"),
@@ -167,7 +168,7 @@ def test_ineffective_needs_significance_alone(alone, together, bound, alpha, hig
     misses = (test.p_less if high else test.p_greater) < alpha
     for rule in RULES:
         own = unknown.outcome(rule)
-        lost = misses and combined([own]) != "compatible"
+        lost = misses and bool(judgement.beyond) and combined([own]) != "compatible"
         assert own != "ineffective"
         assert judgement.outcome(rule) == ("ineffective" if lost else own)
 
@@ -231,7 +232,8 @@ def test_a_correction_adds_no_conflict():
 
 def test_judgements_are_strictly_valid_json():
     doubted = replace(judged(DI, Sample((-3.5, -4.0)), Sample((-300.0, -310.0))), fired=("framed", "spare"))
-    data = json.loads(json.dumps(Verdict("r", ("a",), (doubted, judged(RAD, None, Sample())))).to_dict("strict"), allow_nan=False))
+    verdict = Verdict("r", ("a",), (doubted, judged(RAD, None, Sample((0.2, 0.3)))))
+    data = json.loads(json.dumps(verdict.to_dict("strict"), allow_nan=False))
     first, second = data["judgements"]
     assert first["fired"] == ["framed", "spare"] and 0.5 < first["p_alone_inferior"] <= 1
     assert first["definition"]["controls"] == ["framed", "spare"] and first["definition"]["claim"] is None
@@ -338,13 +340,15 @@ def said(wanted: Study, found: Results, rule: Any = "strict") -> str:
 def test_the_report_names_the_controls_by_their_symbols(rule):
     wanted = study()
     assert "credible" not in said(wanted, results(wanted), rule)
-    one = said(wanted, results(wanted, firing(lambda cell, metric, seed: metric == "spare")), rule)
+    found = results(wanted, firing(lambda cell, metric, seed: metric == "spare"))
+    one = said(wanted, found, rule)
     assert "{owner, other}: φ_DI is met, but so is its control non-members: not credible." in one
     two = said(wanted, results(wanted, firing(lambda cell, metric, seed: metric in CONTROLS)), rule)
     assert "{owner, other}: φ_DI is met, but so are its controls of another, non-members: not credible." in two
     assert two.count("not credible") >= 4, "both tables, both rules"
-    content = json.loads(dump(to_json(wanted, results(wanted, firing(lambda *_: True)), rule)))
-    assert content["verdicts"][0]["outcome"] == "conflict", "accuracy of -3 breaks a study, whatever is claimed"
+    (verdict,) = json.loads(dump(to_json(wanted, found, rule)))["verdicts"]
+    assert verdict["outcome"] == "not credible"
+    assert {one["metric"]: one["fired"] for one in verdict["judgements"] if one["fired"]} == {"di_p": ["spare"]}
 
 
 def test_a_control_that_has_no_meaning_together_is_named_as_it_is_recorded():

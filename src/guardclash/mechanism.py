@@ -11,6 +11,9 @@ from guardclash.judging.criteria import Metric
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict, Stream
 from guardclash.training.trained import Trained
 
+Curve = tuple[tuple[float, float], ...]
+"""Points (x, y), in the order of x."""
+
 
 @dataclass(frozen=True)
 class Mechanism:
@@ -79,8 +82,15 @@ class Mechanism:
     def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
         """The declared metrics on a model that may be stolen: what supports the claim that it comes from the victim.
 
-        Only mechanisms that prove ownership override it; they then measure a model as a suspect of itself. The
-        context is the victim's: its seed's secrets are what the suspect is tested for.
+        Only mechanisms that prove ownership or compare two models override it; the former then measure a model as a
+        suspect of itself. The context is the victim's: its seed's secrets are what the suspect is tested for.
+        """
+        return {}
+
+    def curves(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, Curve]:
+        """What `verify` found as curves by name, for figures, such as a metric over the number of queries.
+
+        They are kept beside the metrics, never judged.
         """
         return {}
 

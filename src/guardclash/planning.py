@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from guardclash.plan.identity import describe, fingerprint
-from guardclash.reporting.text import braces
+from guardclash.reporting.tables import braces
 from guardclash.reporting.trial import tree
 from guardclash.studies.jobs import Site
 from guardclash.studies.progress import duration

@@ -115,7 +115,7 @@ class Judgement:
             return "reported"
         if self.missing or self.beyond is None:
             return "undecided"
-        misses = self.alone_inferior is not None and self.alone_inferior < self.alpha
+        misses = bool(self.beyond) and self.alone_inferior is not None and self.alone_inferior < self.alpha
         return qualified(self._word(check_rule(rule), self.beyond), bool(self.fired), misses)
 
     def _word(self, rule: Rule, beyond: bool) -> str:

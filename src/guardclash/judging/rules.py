@@ -100,8 +100,8 @@ def qualified(outcome: str, fired: bool, alone_misses: bool) -> str:
     Args:
         outcome: What `paper`, `paper_absolute` or `strict` says.
         fired: Whether a control made the metric's claim too, so that meeting the criterion proves nothing.
-        alone_misses: Whether the mechanism alone already misses a fixed bound, so that a combination has nothing
-            to destroy.
+        alone_misses: Whether the mechanism misses a fixed bound already alone, and still does together: there was
+            nothing to destroy.
 
     Returns:
         "not credible" instead of any word that the criterion is met; "ineffective" instead of "conflict" and

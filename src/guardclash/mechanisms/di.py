@@ -65,8 +65,8 @@ class DatasetInference(Mechanism):
     layout: str = "per_image"
     """How distances become rows: "per_image", or "published" as in the official notebook, for replication only."""
     statistic: str = "full"
-    """"full": Welch's test on all scores, a p-value; "harmonic": the harmonic mean over samples of 10, which the tables of
-    Maini et al. print and which is no p-value."""
+    """"full": Welch's test on all scores, a p-value; "harmonic": the harmonic mean over samples of 10, as the tables of
+    Maini et al. print it, which is no p-value."""
     images: int = 500
     """Images of each kind to learn from and again to verify with; at most what the data allow."""
     scale: float | None = None

@@ -13,7 +13,7 @@ from scipy.special import gammaln, logsumexp
 from guardclash.data.catalog import find_dataset
 from guardclash.data.pictures import Picture, grid
 from guardclash.errors import UserError
-from guardclash.judging.criteria import MaxDrop, Metric
+from guardclash.judging.criteria import Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Data, Plan, Stream
 from guardclash.plan.samplers import Shuffled
@@ -106,7 +106,16 @@ class Watermark(Mechanism):
     paper: ClassVar[str] = "Zhang et al. 2018; Adi et al. 2018; Szyller et al. 2021"
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("wm_accuracy", "φ_WM", MaxDrop(0.30), title="accuracy on the trigger set"),
-        Metric("wm_log10_p", "log₁₀ V", None, False, 1, title="watermark verification p-value", log10=True),
+        Metric(
+            "wm_log10_p",
+            "log₁₀ V",
+            None,
+            False,
+            1,
+            title="watermark verification p-value",
+            log10=True,
+            claim=Ceiling(-3),
+        ),
     )
 
     triggers: int = 100

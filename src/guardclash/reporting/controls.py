@@ -59,7 +59,10 @@ class Control:
 
 
 def controls(study: Study, results: Results) -> tuple[Control, ...]:
-    """A control for every metric that was measured both with and without its mechanism, in the order of the cells."""
+    """A control for every metric that was measured both with and without its mechanism, in the order of the cells.
+
+    Left out is a mechanism that changes nothing, such as a test of finished models: its two cells are the same models.
+    """
     return tuple(found for cell in study.cells() for found in _of_cell(study, results, cell))
 
 
@@ -71,7 +74,17 @@ def _of_cell(study: Study, results: Results, cell: Cell) -> Iterator[Control]:
             continue
         for metric in results.metrics(cell, named):
             present, absent = (sample(study, results, where, named, metric) for where in (cell, bare))
-            if present.n and absent.n:
+            if present.n and absent.n and not _same(results, cell, bare, present, absent):
                 labels = tuple(study.label(other) for other in cell.combination)
                 label, recipe = study.label(named), study.recipe_label(cell.recipe)
                 yield Control(recipe, labels, label, metric, present, absent, study.alpha)
+
+
+def _same(results: Results, cell: Cell, bare: Cell, present: Sample, absent: Sample) -> bool:
+    """Whether both are the very same models: a mechanism that only measures or answers makes no other ones.
+
+    One that answers for the model still changes what is measured.
+    """
+    plans = [(results.cell(where) or {}).get("plan") for where in (cell, bare)]
+    same_values = all(one == other for one, other in zip(present.values, absent.values, strict=False))
+    return plans[0] is not None and plans[0] == plans[1] and same_values

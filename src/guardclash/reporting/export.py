@@ -8,6 +8,7 @@ from typing import Any
 
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
+from guardclash.reporting.claims import claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.text import render
 from guardclash.reporting.verdicts import verdicts
@@ -26,6 +27,7 @@ def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
         "environments": results.environments,
         "verdicts": [verdict.to_dict(rule) for verdict in verdicts(study, results)],
         "controls": [control.to_dict() for control in controls(study, results)],
+        "claims": [claim.to_dict() for claim in claims(study, results)],
     }
 
 

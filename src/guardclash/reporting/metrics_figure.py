@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
-from guardclash.reporting.text import braces
+from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 

@@ -1,33 +1,26 @@
-"""The report as text: verdicts, what they rest on, and the mechanisms alone."""
+"""The report as text: verdicts, what they rest on, the mechanisms alone, and claims on suspects."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxGrowth, Metric
+from guardclash.judging.criteria import ACCURACY, Absolute, MaxGrowth
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import RULES, Rule
-from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
+from guardclash.reporting.claims import claims
+from guardclash.reporting.claims_text import claim_notes, claim_tables
 from guardclash.reporting.controls import Control, controls
+from guardclash.reporting.tables import bound, braces, number, p_value, place, styled, summary, titled
 from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
-STYLES = {
-    "compatible": "green",
-    "conflict": "bold red",
-    "not credible": "red",
-    "ineffective": "cyan",
-    "undecided": "yellow",
-    "clash": "magenta",
-}
 WIDTH = 132
 
 
@@ -40,7 +33,7 @@ def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> st
 
 
 def print_report(console: Console, study: Study, results: Results, rule: Rule) -> None:
-    """Prints verdicts, judgements, mechanisms alone and notes."""
+    """Prints verdicts, judgements, mechanisms alone, claims on suspects and notes."""
     found = verdicts(study, results)
     console.print(f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}")
     console.print(_verdict_table(found, rule))
@@ -52,27 +45,29 @@ def print_report(console: Console, study: Study, results: Results, rule: Rule) -
     judged = [control for control in controls(study, results) if control.metric.criterion]
     if judged:
         console.print(_control_table(judged))
+    for table in claim_tables(claims(study, results)):
+        console.print(table)
     for note in notes(study, results, found):
         console.print(escape(note), soft_wrap=False)
 
 
 def _verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
     other = next(name for name in RULES if name != rule)
-    table = _table("Verdicts", "recipe", "combination", f"verdict ({rule})", "broken metric", f"rule {other}")
+    table = titled("Verdicts", "recipe", "combination", f"verdict ({rule})", "broken metric", f"rule {other}")
     for verdict in found:
         symbols = {judgement.metric.name: judgement.metric.symbol for judgement in verdict.judgements}
         broken = ", ".join(symbols[name] for name in verdict.broken(rule)) or verdict.clash or "-"
         label = escape(verdict.recipe), escape(braces(verdict.combination))
-        table.add_row(*label, _styled(verdict.outcome(rule)), escape(broken), verdict.outcome(other))
+        table.add_row(*label, styled(verdict.outcome(rule)), escape(broken), verdict.outcome(other))
     return table
 
 
 def _judgement_table(verdict: Verdict) -> Table:
     columns = "metric", "alone", "together", "difference", "p differ", "p equiv.", "limit", *RULES
-    table = _table(escape(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
+    table = titled(escape(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
     for judgement in verdict.judgements:
         row = [judgement.metric.symbol, *_numbers(judgement)]
-        table.add_row(*map(escape, row), *(_styled(judgement.outcome(rule)) for rule in RULES))
+        table.add_row(*map(escape, row), *(styled(judgement.outcome(rule)) for rule in RULES))
         if judgement.others:
             others = ", ".join(f"{name} {number(judgement.metric, mean)}" for name, mean in judgement.others)
             table.caption = escape(f"{judgement.metric.symbol} alone: {judgement.against}, the lowest; {others}.")
@@ -83,8 +78,8 @@ def _numbers(judgement: Judgement) -> list[str]:
     metric, interval = judgement.metric, judgement.interval
     spread = f" [{number(metric, interval[0])}, {number(metric, interval[1])}]" if interval else ""
     return [
-        _summary(metric, judgement.alone),
-        _summary(metric, judgement.together),
+        summary(metric, judgement.alone),
+        summary(metric, judgement.together),
         number(metric, judgement.difference) + spread,
         p_value(judgement.decisive.difference),
         p_value(judgement.decisive.equivalence),
@@ -93,7 +88,7 @@ def _numbers(judgement: Judgement) -> list[str]:
 
 
 def _alone_table(study: Study, results: Results) -> Table:
-    table = _table(
+    table = titled(
         "Alone (and what the unprotected model scores by chance)",
         "recipe",
         "mechanism",
@@ -107,14 +102,14 @@ def _alone_table(study: Study, results: Results) -> Table:
         table.add_row(
             escape(label),
             "none",
-            _summary(ACCURACY, sample(study, results, unprotected, None, ACCURACY)),
+            summary(ACCURACY, sample(study, results, unprotected, None, ACCURACY)),
             "-",
             "-",
         )
         for named in study.mechanisms():
             cell = Cell(recipe, (named,), study.alone)
             own, by_chance = _own(study, results, cell, named), _own(study, results, unprotected, named)
-            accuracy = _summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
+            accuracy = summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
             table.add_row(*map(escape, (label, study.label(named), accuracy, own, by_chance)))
         table.add_section()
     return table
@@ -122,7 +117,7 @@ def _alone_table(study: Study, results: Results) -> Table:
 
 def _control_table(found: Iterable[Control]) -> Table:
     title = "With and without each mechanism (a score that does not change is no evidence)"
-    table = _table(title, "recipe", "combination", "metric", "with it", "without it", "difference")
+    table = titled(title, "recipe", "combination", "metric", "with it", "without it", "difference")
     for control in found:
         metric, ends = control.metric, control.interval
         spread = f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else ""
@@ -130,8 +125,8 @@ def _control_table(found: Iterable[Control]) -> Table:
             escape(control.recipe),
             escape(braces(control.combination)),
             escape(f"{metric.symbol} of {control.mechanism}"),
-            _summary(metric, control.present),
-            _summary(metric, control.absent),
+            summary(metric, control.present),
+            summary(metric, control.absent),
             escape(number(metric, control.difference) + spread),
         )
     return table
@@ -139,20 +134,21 @@ def _control_table(found: Iterable[Control]) -> Table:
 
 def _own(study: Study, results: Results, cell: Cell, named: Named) -> str:
     found = [(metric, sample(study, results, cell, named, metric)) for metric in results.metrics(cell, named)]
-    return "\n".join(f"{metric.symbol} {_summary(metric, values)}" for metric, values in found if values.n) or "-"
+    return "\n".join(f"{metric.symbol} {summary(metric, values)}" for metric, values in found if values.n) or "-"
 
 
 def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
     """What a reader must know beside the tables: privacy spent, what is missing or failed, seeds that would decide."""
-    lines = [line for cell in study.cells() for line in _cell_notes(study, results, cell)]
+    cells = (*study.cells(), *study.suspect_cells())
+    lines = [line for cell in cells for line in _cell_notes(study, results, cell)]
+    lines += claim_notes(study, results)
     lines += [line for verdict in found for line in _verdict_notes(verdict)]
     lines += [line for recipe in study.recipes for line in _scale_note(study, results, recipe)]
     return list(dict.fromkeys(lines))
 
 
 def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[str]:
-    entry = results.cell(cell)
-    where = f"{study.recipe_label(cell.recipe)} {braces(study.label(named) for named in cell.combination)}"
+    entry, where = results.cell(cell), place(study, cell)
     if entry is None:
         yield f"{where}: not run yet."
         return
@@ -199,51 +195,12 @@ def _scale_note(study: Study, results: Results, recipe: Named) -> Iterator[str]:
         )
 
 
-def braces(labels: Iterable[str]) -> str:
-    """A combination as the paper writes it: {wm, dpsgd}."""
-    return "{" + ", ".join(labels) + "}"
-
-
-def number(metric: Metric, value: float | None) -> str:
-    """A value of a metric at its own number of decimals."""
-    if value is None:
-        return "-"
-    text = f"{value:.{metric.decimals}f}"
-    return text if float(text) else text.lstrip("-")
-
-
-def p_value(value: float | None) -> str:
-    """A p-value to two significant digits."""
-    return "-" if value is None else "<1e-99" if value < 1e-99 else f"{value:.2g}"
-
-
-def _summary(metric: Metric, values: Sample) -> str:
-    if not values.n:
-        return "-"
-    spread = f"±{values.std:.{metric.decimals}f}" if values.n > 1 else ""
-    return f"{number(metric, values.mean)}{spread} (n={values.n})"
-
-
 def _limit(judgement: Judgement) -> str:
     criterion = judgement.metric.criterion
     if criterion is None:
         return "-"
-    if isinstance(criterion, Floor):
-        return f"≥ {criterion.threshold:g}"
-    if isinstance(criterion, Ceiling):
-        return f"≤ {criterion.threshold:g}"
+    if isinstance(criterion, Absolute):
+        return bound(criterion)
     if isinstance(criterion, MaxGrowth):
         return f"× {criterion.factor:g}"
     return f"{'drop' if judgement.metric.higher_is_better else 'rise'} {criterion.threshold:g}"
-
-
-def _styled(outcome: str) -> str:
-    style = STYLES.get(outcome)
-    return f"[{style}]{outcome}[/]" if style else outcome
-
-
-def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(escape(column), overflow="fold")
-    return table

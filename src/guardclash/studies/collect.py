@@ -80,7 +80,12 @@ def _trial(
     environments.setdefault(json.dumps(environment, sort_keys=True), environment)
     error = {"error": failure["error"]} if failure else {}
     measured = [
-        {"of": named and named.to_dict(), "values": found["metrics"], "warnings": found.get("warnings", [])}
+        {
+            "of": named and named.to_dict(),
+            "values": found["metrics"],
+            "warnings": found.get("warnings", []),
+            **({"curves": found["curves"]} if found.get("curves") else {}),
+        }
         for named, measure in entry.measures
         if (found := store.measurement(_probe(entry, trial, measure).key))
     ]

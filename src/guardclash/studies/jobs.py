@@ -23,11 +23,13 @@ from torch import Tensor
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
+from guardclash.mechanism import Curve
 from guardclash.numerics.attacks import has_bfloat16
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
+from guardclash.studies.measures import Verification, serve
 from guardclash.studies.store import SCHEMA, Store, now
-from guardclash.studies.trials import Probe, Trial, serve
+from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
 from guardclash.training.train import EpochLog, Execution, build_network, train
 from guardclash.training.trained import Trained, predictor
@@ -228,12 +230,15 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
     values = {
         metric.name: _kept(metric, metrics[metric.name]) for metric in probe.measure.metrics if metric.name in metrics
     }
+    curves = probe.measure.curves(served, context) if isinstance(probe.measure, Verification) else {}
+    drawn = {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
     content = {
         "schema": SCHEMA,
         "trial": probe.trial.key,
         "measure": describe(probe.measure, full=True),
         "serving": describe(probe.serving, full=True),
         "metrics": values,
+        **({"curves": drawn} if drawn else {}),
         "warnings": list(probe.measure.warnings(metrics)),
         "finished": now(),
     }
@@ -247,6 +252,14 @@ def _kept(metric: Metric, value: float) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{metric.name} is {value}, which is no number")
     return number
+
+
+def _kept_curve(name: str, curve: Curve) -> list[list[float]]:
+    """A curve as records hold it: it is there to be drawn, so six digits of y are enough."""
+    points = [[float(x), float(f"{y:.6g}")] for x, y in curve]
+    if not all(math.isfinite(number) for point in points for number in point):
+        raise ValueError(f"the curve {name} has points that are no numbers")
+    return points
 
 
 @cache

@@ -15,6 +15,8 @@ from guardclash.judging.criteria import Metric, metric_from
 from guardclash.studies.store import read_json
 from guardclash.studies.study import Cell, Named
 
+Curve = tuple[tuple[float, float], ...]
+"""Points (x, y)."""
 CELL = {"key", "recipe", "clash", "facts", "measures", "trials"}
 """What every cell of a results file has."""
 
@@ -43,13 +45,21 @@ class Results:
 
     def by_seed(self, cell: Cell, of: Named | None, metric: str, seeds: range) -> Iterator[tuple[int, float]]:
         """Seed and value, as `values`."""
+        for seed, measurement in self._measurements(cell, of, seeds):
+            if metric in measurement["values"]:
+                yield seed, measurement["values"][metric]
+
+    def curves(self, cell: Cell, of: Named, name: str, seeds: range) -> tuple[Curve, ...]:
+        """A curve in the order of its seeds, as far as it is there; arguments as `values`."""
+        found = (measurement.get("curves", {}) for _, measurement in self._measurements(cell, of, seeds))
+        return tuple(tuple((x, y) for x, y in curves[name]) for curves in found if name in curves)
+
+    def _measurements(self, cell: Cell, of: Named | None, seeds: range) -> Iterator[tuple[int, Mapping[str, Any]]]:
         entry = self.cell(cell)
         wanted = None if of is None else _plain(of)
         for trial in entry["trials"] if entry else ():
             if trial["seed"] in seeds:
-                for measurement in trial["measurements"]:
-                    if measurement["of"] == wanted and metric in measurement["values"]:
-                        yield trial["seed"], measurement["values"][metric]
+                yield from ((trial["seed"], one) for one in trial["measurements"] if one["of"] == wanted)
 
     def without(self, cell: Cell, of: Named, metric: str, seeds: range) -> bool:
         """Whether a mechanism was measured here on every seed and left this metric out: it has no meaning here."""

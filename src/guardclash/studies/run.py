@@ -12,9 +12,10 @@ from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
 from guardclash.studies.collect import keep_results
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
+from guardclash.studies.measures import Measure
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Measure, Probe, Trial, compose_study, depth, needed_trials
+from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_trials
 from guardclash.training.stopwatch import estimate_seconds
 
 KEEP_RESULTS_EVERY_S = 10.0

@@ -5,94 +5,24 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
 from guardclash.compose import Clash, compose
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint, parts
-from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
-from guardclash.plan.sources import Split
+from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.registry import find_mechanism
+from guardclash.studies.measures import Measure, TestAccuracy, Verification
 from guardclash.studies.recipes import Recipe, recipe
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.suspects import SUSPECTS, Suspect
-from guardclash.training.trained import Trained, accuracy
 
 T = TypeVar("T")
-
-
-class Measure(Protocol):
-    """What a probe asks of a trained model: a mechanism, or the accuracy that every model has."""
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What it measures."""
-
-    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
-        """Other trainings that it reads."""
-
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """Metrics by name."""
-
-    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """What these values warn of."""
-
-
-@dataclass(frozen=True)
-class TestAccuracy:
-    """phi_ACC on the test set (equation 1)."""
-
-    __test__: ClassVar[bool] = False  # not a test, whatever pytest thinks of the name
-    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
-
-    test: Split
-
-    def needs(self, plan: Plan) -> tuple[Plan, ...]:
-        """Nothing."""
-        return ()
-
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """The accuracy, in [0, 1]."""
-        x, y = context.data(self.test)
-        return {ACCURACY.name: accuracy(trained.predict, x, y)}
-
-    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
-
-
-@dataclass(frozen=True)
-class Verification:
-    """What a mechanism's owner finds out about a suspect."""
-
-    mechanism: Mechanism
-    victim: Plan
-    serving: tuple[Mechanism, ...] = ()
-    """The mechanisms through which the victim answers."""
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """The mechanism's own."""
-        return self.mechanism.metrics
-
-    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
-        """The victim, and what the mechanism needs to measure it."""
-        return (self.victim, *self.mechanism.needs(self.victim))
-
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """The mechanism's metrics on the suspect."""
-        victim = serve(context.trained(self.victim), self.serving, context)
-        return self.mechanism.verify(trained, victim, context)
-
-    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """The mechanism's own."""
-        return self.mechanism.warnings(metrics)
 
 
 @dataclass(frozen=True)
@@ -225,7 +155,12 @@ def _composed(plan: Plan, own: tuple[Mechanism, ...]) -> tuple[Plan | None, str 
 
 
 def _check_criteria(study: Study, composed: Iterable[ComposedCell]) -> None:
-    metrics = {metric.name: metric for entry in composed for _, measure in entry.measures for metric in measure.metrics}
+    measures = [measure for entry in composed for _, measure in entry.measures]
+    metrics = {metric.name: metric for measure in measures for metric in measure.metrics}
+    for metric in metrics.values():
+        for control in metric.controls:
+            if control not in metrics:
+                raise UserError(f"the control {control!r} is not measured", where=f"metric {metric.name}")
     for name, criterion in study.criteria:
         if name not in metrics:
             raise UserError(f"no metric {name!r} is measured", where="criteria", mend=suggestion(name, metrics))
@@ -287,14 +222,6 @@ def build_suspect(named: Named) -> Suspect:
             "unknown kind of suspect", where="suspects", got=named.name, mend=suggestion(named.name, SUSPECTS)
         )
     return _checked(SUSPECTS[named.name], dict(named.options), named.name)
-
-
-def serve(trained: Trained, mechanisms: tuple[Mechanism, ...], context: Context) -> Trained:
-    """The model as deployed: its answers pass through the mechanisms, the first one nearest to the network."""
-    predict: Predict = trained.predict
-    for mechanism in mechanisms:
-        predict = mechanism.serve(predict, trained, context)
-    return replace(trained, predict=predict, serving=mechanisms)
 
 
 def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:

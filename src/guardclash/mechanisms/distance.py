@@ -1,0 +1,139 @@
+"""Model distance: how close the answers of two models are, on images of four kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import Metric
+from guardclash.mechanism import Curve, Mechanism
+from guardclash.plan.plan import Context, Plan
+from guardclash.plan.sources import Drawn, Split
+from guardclash.suspects import disjoint
+from guardclash.training.trained import Trained
+
+CLOSENESS = {"cosine": "cosine similarity", "one_minus_l1": "1 − L₁", "one_minus_l2": "1 − L₂"}
+"""Ways to compare two answers, in the order of `closeness`; the talk plots 1 - L_p "to be visually consistent"."""
+IMAGES = {
+    "members": "images the owner trained on",
+    "others": "images the owner does not have",
+    "test": "test images",
+    "random": "random noise",
+}
+POINTS = 25
+"""Of a curve, before those that fall on the same number of images are merged."""
+
+
+def closeness(one: Tensor, other: Tensor) -> Tensor:
+    """How close two models' answers are, image by image.
+
+    Args:
+        one: Logits of a model, [N, classes].
+        other: Those of another for the same images, [N, classes].
+
+    Returns:
+        Of their probabilities, [3, N]: cosine similarity in [0, 1], 1 - L1 in [-1, 1], 1 - L2 in [1 - sqrt(2), 1].
+    """
+    p, q = (functional.softmax(logits.double(), 1) for logits in (one, other))
+    cosine = functional.cosine_similarity(p, q, dim=1)
+    return torch.stack([cosine, 1 - (p - q).norm(p=1, dim=1), 1 - (p - q).norm(p=2, dim=1)])
+
+
+def cumulative(values: Tensor) -> Curve:
+    """The mean of the first n of some values, for numbers n from 1 to all of them at equal ratios.
+
+    Example:
+        >>> cumulative(torch.tensor([1.0, 0.0]))
+        ((1.0, 1.0), (2.0, 0.5))
+    """
+    means = values.double().cumsum(0) / torch.arange(1, len(values) + 1)
+    numbers = np.unique(np.geomspace(1, len(values), POINTS).round().astype(int)).tolist()
+    return tuple((float(number), means[number - 1].item()) for number in numbers)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Two models on given images: what is kept of a comparison."""
+
+    suspect: Plan
+    suspect_serving: tuple[Any, ...]
+    victim: Plan
+    victim_serving: tuple[Any, ...]
+    images: tuple[tuple[str, Drawn], ...]
+    noise: int
+    """Number of random images."""
+
+
+@dataclass(frozen=True)
+class ModelDistance(Mechanism):
+    """Model distance: are the answers of a stolen model closer to the owner's than those of an innocent one?
+
+    It changes no training. On training images of the owner, images that the owner does not have, test images and
+    uniform noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1 and 1 - mean
+    L2 distance. Fingerprinting by dataset is feasible only if these tell models of the same data from models of other
+    data of the same distribution. Nothing is claimed and nothing judged: values on suspects are reported, with their
+    running means over the number of images as curves. A model's distance to itself says nothing, so none is measured.
+    """
+
+    name: ClassVar[str] = "distance"
+    concern: ClassVar[str] = "model fingerprinting"
+    paper: ClassVar[str] = "Szyller and Asokan, talk on conflicts between protections"
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(
+        Metric(f"{how}_{images}", f"{words}, {images}", None, decimals=3, title=f"{words} on {where}")
+        for how, words in CLOSENESS.items()
+        for images, where in IMAGES.items()
+    )
+
+    images: int = 1000
+    """Of each kind at most; drawn anew for every seed."""
+    others: Split | None = None
+    """Images that the owner does not have; None: as many as the owner's that follow them. From Python only."""
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise UserError("a comparison needs images", where="distance.images", got=self.images, allowed=">= 1")
+
+    def bind(self, unprotected: Plan) -> ModelDistance:
+        """With images that the owner does not have."""
+        return replace(self, others=self.others or disjoint(unprotected.task.source))
+
+    def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
+        """The means over all images; nothing if the models answer different questions."""
+        return {name: curve[-1][1] for name, curve in self.curves(suspect, victim, context).items()}
+
+    def curves(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, Curve]:
+        """The means over the first images, by metric."""
+        if _question(suspect.plan) != _question(victim.plan):
+            return {}
+        drawn = tuple(self._drawn(victim.plan))
+        identity = Compared(suspect.plan, suspect.serving, victim.plan, victim.serving, drawn, self.images)
+
+        def compare() -> dict[str, Tensor]:
+            inputs = {name: context.data(images).x for name, images in drawn}
+            rng = context.rng("distance", "random")
+            inputs["random"] = torch.rand((self.images, *victim.plan.model.shape), generator=rng)
+            return {name: closeness(suspect.predict(x), victim.predict(x)) for name, x in inputs.items()}
+
+        found = context.kept(identity, compare)  # so that metrics and curves ask the models once
+        return {
+            f"{how}_{name}": cumulative(row) for name in IMAGES for how, row in zip(CLOSENESS, found[name], strict=True)
+        }
+
+    def _drawn(self, plan: Plan) -> Iterator[tuple[str, Drawn]]:
+        """The images of every kind but noise."""
+        others = self.others or disjoint(plan.task.source)
+        sources = {"members": plan.task.source, "others": others, "test": Split(plan.dataset or "", "test")}
+        for name, source in sources.items():
+            yield name, Drawn(source, min(self.images, source.size), f"distance/{name}")
+
+
+def _question(plan: Plan) -> tuple[tuple[int, int, int], int]:
+    """What goes in and how many classes there are to tell apart."""
+    return plan.model.shape, plan.model.classes

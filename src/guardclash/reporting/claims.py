@@ -1,0 +1,191 @@
+"""Whether ownership claims stand: on the owner's model, on stolen ones and on innocent ones, beside their controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from guardclash.judging.criteria import ACCURACY, Absolute, Metric, criterion_dict
+from guardclash.judging.stats import Sample
+from guardclash.reporting.verdicts import sample
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+Outcome = Literal[
+    "detected",
+    "missed",
+    "mixed",
+    "cleared",
+    "false claim",
+    "not credible",
+    "undecided",
+    "not measured",
+    "clash",
+]
+"""Of a claim; see `Claim.outcome`."""
+ITSELF = "itself"
+"""How a combination's own model is called among its suspects."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A metric by seed, and where it reaches the bound of a claim."""
+
+    metric: Metric
+    seeds: tuple[int, ...]
+    """Those that are measured."""
+    sample: Sample
+    """In the order of the seeds."""
+    claimed: tuple[int, ...]
+    """The seeds in which the value makes the claim."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strictly valid JSON."""
+        return {
+            "metric": self.metric.name,
+            "symbol": self.metric.symbol,
+            "seeds": list(self.seeds),
+            "values": list(self.sample.values),
+            "claimed": list(self.claimed),
+        }
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one mechanism of a combination says of one model: does it come from the combination's?"""
+
+    recipe: str
+    combination: tuple[str, ...]
+    """Labels of the mechanisms of the owner's model, `mechanism` among them."""
+    suspect: str
+    """The suspect's label, or `ITSELF`."""
+    stolen: bool
+    """Whether the claim would be true."""
+    mechanism: str
+    finding: Finding
+    controls: tuple[Finding, ...]
+    """The same test where it must not make a claim, under the same seeds."""
+    accuracy: Sample
+    """Of the suspect, on the task."""
+    asked: int
+    """Seeds that the study asks for."""
+    clash: str | None = None
+    """Why the suspect cannot be built."""
+
+    @property
+    def discredited(self) -> tuple[int, ...]:
+        """The seeds in which a claim is made, and a control makes it as well."""
+        fired = {seed for control in self.controls for seed in control.claimed}
+        return tuple(seed for seed in self.finding.claimed if seed in fired)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What the claim is worth.
+
+        Returns:
+            Of a stolen model: "detected" if it is claimed under every seed, "missed" under none, "mixed" under some,
+            and "not credible" if a control fires under the seed of a claim. Of an innocent one: "false claim" if it is
+            claimed under any seed, "cleared" under none. What missing seeds can still change is "undecided".
+        """
+        if self.clash is not None:
+            return "clash"
+        if self.discredited or (self.finding.claimed and not self.stolen):
+            return "not credible" if self.stolen else "false claim"
+        measured, claimed = len(self.finding.seeds), len(self.finding.claimed)
+        if measured < self.asked:
+            return "undecided" if measured else "not measured"
+        if not self.stolen:
+            return "cleared"
+        return "missed" if not claimed else "detected" if claimed == measured else "mixed"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Strictly valid JSON."""
+        bound = self.finding.metric.claimed_at
+        return {
+            "recipe": self.recipe,
+            "combination": list(self.combination),
+            "suspect": self.suspect,
+            "stolen": self.stolen,
+            "mechanism": self.mechanism,
+            **self.finding.to_dict(),
+            "claimed_at": bound and criterion_dict(bound),
+            "asked": self.asked,
+            "controls": [control.to_dict() for control in self.controls],
+            "accuracy": list(self.accuracy.values),
+            "outcome": self.outcome,
+            "clash": self.clash,
+        }
+
+
+def claims(study: Study, results: Results) -> tuple[Claim, ...]:
+    """For every combination that is asked for and can be built, and every metric in it that makes claims, a row each.
+
+    First the combination's own model, then its suspects, as far as the results know them. Without suspects, only
+    metrics with controls have a row: there is nobody else to accuse.
+    """
+    return tuple(
+        claim
+        for victim in victims(study)
+        for named in victim.combination
+        for metric in claiming(study, results, victim, named)
+        for cell in (victim, *suspects_of(study, victim))
+        if results.cell(cell) is not None
+        for claim in (_claim(study, results, cell, named, metric),)
+    )
+
+
+def victims(study: Study) -> Iterator[Cell]:
+    """The combinations that are asked for, on each recipe."""
+    return (cell for cell in study.cells() if cell.combination in study.combinations)
+
+
+def suspects_of(study: Study, victim: Cell) -> tuple[Cell, ...]:
+    """The suspects of a combination."""
+    models = (victim.recipe, victim.combination)
+    return tuple(cell for cell in study.suspect_cells() if (cell.recipe, cell.combination) == models)
+
+
+def claiming(study: Study, results: Results, victim: Cell, named: Named) -> tuple[Metric, ...]:
+    """A mechanism's metrics that claim models, each with the fixed bound that the study may have set.
+
+    A fixed bound alone makes no proof of ownership: it must be measured on suspects, or have controls.
+    """
+    known = results.cell(victim)
+    if known is None or known["clash"]:
+        return ()
+    suspected = any(results.metrics(cell, named) for cell in suspects_of(study, victim))
+    found = (_as_judged(study, metric) for metric in results.metrics(victim, named))
+    return tuple(metric for metric in found if metric.claimed_at and (suspected or metric.controls))
+
+
+def _as_judged(study: Study, metric: Metric) -> Metric:
+    criterion = dict(study.criteria).get(metric.name)
+    return replace(metric, criterion=criterion) if isinstance(criterion, Absolute) else metric
+
+
+def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Metric) -> Claim:
+    entry = results.cell(cell) or {}
+    declared = {other.name: other for other in results.metrics(cell, named)}
+    controls = (
+        _finding(study, results, cell, named, declared[name], metric) for name in metric.controls if name in declared
+    )
+    return Claim(
+        recipe=study.recipe_label(cell.recipe),
+        combination=tuple(study.label(other) for other in cell.combination),
+        suspect=study.suspect_label(cell.suspect) if cell.suspect else ITSELF,
+        stolen=bool(entry.get("stolen", True)),
+        mechanism=study.label(named),
+        finding=_finding(study, results, cell, named, metric, metric),
+        controls=tuple(control for control in controls if control.seeds),
+        accuracy=sample(study, results, cell, None, next(iter(results.metrics(cell, None)), ACCURACY)),
+        asked=cell.replicates,
+        clash=entry.get("clash"),
+    )
+
+
+def _finding(study: Study, results: Results, cell: Cell, named: Named, metric: Metric, claim: Metric) -> Finding:
+    """A metric, held against the bound of another one's claim."""
+    found = dict(results.by_seed(cell, named, metric.name, study.seeds(cell)))
+    claimed = tuple(seed for seed, value in found.items() if claim.claims(value))
+    return Finding(metric, tuple(found), metric.sample(found.values()), claimed)

@@ -1,0 +1,81 @@
+"""Ownership claims as tables, and what must be said beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+from rich.markup import escape
+from rich.table import Table
+
+from guardclash.judging.criteria import ACCURACY
+from guardclash.reporting.claims import ITSELF, Claim, Finding, claiming, suspects_of, victims
+from guardclash.reporting.tables import bound, braces, number, place, styled, summary, titled
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Study
+
+
+def claim_tables(found: Iterable[Claim]) -> Iterator[Table]:
+    """A table for each combination on each recipe: its own model, the controls, its suspects."""
+    for (recipe, combination), group in groupby(found, lambda claim: (claim.recipe, claim.combination)):
+        yield _table(f"Ownership claims: {recipe} {braces(combination)}", group)
+
+
+def _table(title: str, found: Iterable[Claim]) -> Table:
+    columns = "suspect", "stolen", "metric", "value", "claim at", "claims", ACCURACY.symbol, "outcome"
+    table = titled(escape(title), *columns)
+    for _, rows in groupby(found, lambda claim: (claim.mechanism, claim.finding.metric.name)):
+        shown: set[tuple[str, int, str]] = set()
+        for claim in rows:
+            _add_claim(table, claim)
+            for control in claim.controls:
+                _add_control(table, control, shown)
+        table.add_section()
+    return table
+
+
+def _add_claim(table: Table, claim: Claim) -> None:
+    metric = claim.finding.metric
+    stolen = "-" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
+    limit = bound(metric.claimed_at) if metric.claimed_at else "-"
+    value, counted = summary(metric, claim.finding.sample), _counted(claim.finding)
+    accuracy = summary(ACCURACY, claim.accuracy)
+    row = claim.suspect, stolen, metric.symbol, value, limit, counted, accuracy
+    table.add_row(*map(escape, row), styled(claim.outcome))
+
+
+def _add_control(table: Table, control: Finding, shown: set[tuple[str, int, str]]) -> None:
+    """One that says something new: a victim's controls are the same for all of its suspects."""
+    values = zip(control.seeds, control.sample.values, strict=True)
+    numbers = {(control.metric.name, seed, number(control.metric, value)) for seed, value in values}
+    if numbers <= shown:
+        return
+    shown |= numbers
+    label = f"control: {control.metric.symbol}"
+    row = label, "no", "", summary(control.metric, control.sample), "", _counted(control), ""
+    table.add_row(*map(escape, row), styled("fires" if control.claimed else "silent"))
+
+
+def _counted(finding: Finding) -> str:
+    return f"{len(finding.claimed)} of {len(finding.seeds)}" if finding.seeds else "-"
+
+
+def claim_notes(study: Study, results: Results) -> list[str]:
+    """Which mechanisms are measured on suspects without ever claiming one, and which suspects cannot be built."""
+    return [line for victim in victims(study) for line in _victim_notes(study, results, victim)]
+
+
+def _victim_notes(study: Study, results: Results, victim: Cell) -> Iterator[str]:
+    known = results.cell(victim)
+    if known is None or known["clash"]:
+        return
+    suspects = suspects_of(study, victim)
+    for named in victim.combination:
+        measured = any(results.metrics(cell, named) for cell in suspects)
+        if measured and not claiming(study, results, victim, named):
+            silent = f"no metric of {study.label(named)} has a value from which on it claims a model"
+            yield f"{place(study, victim)}: {silent}, so it is not among the ownership claims."
+    for cell in suspects:
+        entry = results.cell(cell)
+        if entry and entry["clash"]:
+            yield f"{place(study, cell)} cannot be built: {entry['clash']}."

@@ -1,0 +1,84 @@
+"""What the tables of the text report share: places, numbers, limits and outcomes as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from guardclash.judging.criteria import Absolute, Floor, Metric
+from guardclash.judging.stats import Sample
+from guardclash.studies.study import Cell, Study
+
+STYLES = {
+    "compatible": "green",
+    "conflict": "bold red",
+    "not credible": "red",
+    "ineffective": "cyan",
+    "undecided": "yellow",
+    "clash": "magenta",
+}
+"""Of verdicts and judgements."""
+CLAIM_STYLES = {
+    "detected": "green",
+    "cleared": "green",
+    "missed": "bold red",
+    "false claim": "bold red",
+    "mixed": "yellow",
+    "fires": "red",
+}
+"""Of ownership claims and their controls; what verdicts know as well looks the same."""
+
+
+def braces(labels: Iterable[str]) -> str:
+    """A combination as the paper writes it: {wm, dpsgd}."""
+    return "{" + ", ".join(labels) + "}"
+
+
+def place(study: Study, cell: Cell) -> str:
+    """Recipe and combination, and which suspect of it."""
+    combination = braces(study.label(named) for named in cell.combination)
+    suspect = f"{study.suspect_label(cell.suspect)} of " if cell.suspect else ""
+    return f"{study.recipe_label(cell.recipe)} {suspect}{combination}"
+
+
+def number(metric: Metric, value: float | None) -> str:
+    """A value of a metric at its own number of decimals."""
+    if value is None:
+        return "-"
+    text = f"{value:.{metric.decimals}f}"
+    return text if float(text) else text.lstrip("-")
+
+
+def p_value(value: float | None) -> str:
+    """A p-value to two significant digits."""
+    return "-" if value is None else "<1e-99" if value < 1e-99 else f"{value:.2g}"
+
+
+def summary(metric: Metric, values: Sample) -> str:
+    """Mean, standard deviation and count."""
+    if not values.n:
+        return "-"
+    spread = f"±{values.std:.{metric.decimals}f}" if values.n > 1 else ""
+    return f"{number(metric, values.mean)}{spread} (n={values.n})"
+
+
+def bound(criterion: Absolute) -> str:
+    """A fixed bound, and on which side of it values are wanted."""
+    return f"{'≥' if isinstance(criterion, Floor) else '≤'} {criterion.threshold:g}"
+
+
+def styled(outcome: str) -> str:
+    """An outcome in its colour."""
+    style = (STYLES | CLAIM_STYLES).get(outcome)
+    return f"[{style}]{outcome}[/]" if style else outcome
+
+
+def titled(title: str, *columns: str) -> Table:
+    """An empty table; the title is markup, columns are plain text."""
+    made = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(escape(column), overflow="fold")
+    return made
