@@ -81,7 +81,8 @@ def _shared(study: Study, composed: tuple[ComposedCell, ...]) -> Iterator[str]:
             by_plan.setdefault(fingerprint(entry.plan), []).append(_name(study, entry))
     for names in by_plan.values():
         if len(names) > 1:
-            yield escape(f"One training serves {' and '.join(names)}.")
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            yield escape(f"One training serves {' and '.join(names[:3])}{more}.")
 
 
 def _name(study: Study, entry: ComposedCell) -> str:
