@@ -20,7 +20,7 @@ from guardclash.studies.store import Store
 from guardclash.training.context import RunContext
 from guardclash.training.trained import Trained, predictor
 
-SMALL = {"images": 40, "walks": 4, "precision": "float32"}
+SMALL = {"images": 25, "walks": 3, "precision": "float32"}
 CONTROLS = ("di_framed", "di_unrelated", "di_non_members")
 
 

@@ -8,7 +8,7 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from guardclash.judging.criteria import Absolute, Floor, Metric
+from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
 from guardclash.studies.study import Cell, Study
 
@@ -68,6 +68,18 @@ def summary(metric: Metric, values: Sample) -> str:
 def bound(criterion: Absolute) -> str:
     """A fixed bound, and on which side of it values are wanted."""
     return f"{'≥' if isinstance(criterion, Floor) else '≤'} {criterion.threshold:g}"
+
+
+def limit(metric: Metric) -> str:
+    """What a metric's criterion demands."""
+    criterion = metric.criterion
+    if criterion is None:
+        return "-"
+    if isinstance(criterion, Absolute):
+        return bound(criterion)
+    if isinstance(criterion, MaxGrowth):
+        return f"× {criterion.factor:g}"
+    return f"{'drop' if metric.higher_is_better else 'rise'} {criterion.threshold:g}"
 
 
 def styled(outcome: str) -> str:

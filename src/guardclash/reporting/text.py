@@ -9,14 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from guardclash.judging.criteria import ACCURACY, Absolute, MaxGrowth
+from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import RULES, Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_notes, claim_tables
 from guardclash.reporting.controls import Control, controls
-from guardclash.reporting.tables import bound, braces, number, p_value, place, styled, summary, titled
+from guardclash.reporting.tables import braces, limit, number, p_value, place, styled, summary, titled
 from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -36,22 +36,32 @@ def print_report(console: Console, study: Study, results: Results, rule: Rule) -
     """Prints verdicts, judgements, mechanisms alone, claims on suspects and notes."""
     found = verdicts(study, results)
     console.print(f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}")
-    console.print(_verdict_table(found, rule))
-    for verdict in found:
-        if verdict.judgements:
-            console.print(_judgement_table(verdict))
-            console.print()
-    console.print(_alone_table(study, results))
-    judged = [control for control in controls(study, results) if control.metric.criterion]
-    if judged:
-        console.print(_control_table(judged))
-    for table in claim_tables(claims(study, results)):
+    console.print(verdict_table(found, rule))
+    for table in judgement_tables(found):
+        console.print(table)
+        console.print()
+    for table in other_tables(study, results):
         console.print(table)
     for note in notes(study, results, found):
         console.print(escape(note), soft_wrap=False)
 
 
-def _verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
+def other_tables(study: Study, results: Results) -> Iterator[Table]:
+    """What verdicts rest on: the mechanisms alone, each metric with and without its mechanism, claims on suspects."""
+    yield _alone_table(study, results)
+    judged = [control for control in controls(study, results) if control.metric.criterion]
+    if judged:
+        yield _control_table(judged)
+    yield from claim_tables(claims(study, results))
+
+
+def judgement_tables(found: Iterable[Verdict]) -> Iterator[Table]:
+    """A table for every combination that can be built: its metrics, alone and together."""
+    return (_judgement_table(verdict) for verdict in found if verdict.judgements)
+
+
+def verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
+    """A row for every combination: its verdict and what broke, or why it cannot be built."""
     other = next(name for name in RULES if name != rule)
     table = titled("Verdicts", "recipe", "combination", f"verdict ({rule})", "broken metric", f"rule {other}")
     for verdict in found:
@@ -83,7 +93,7 @@ def _numbers(judgement: Judgement) -> list[str]:
         number(metric, judgement.difference) + spread,
         p_value(judgement.decisive.difference),
         p_value(judgement.decisive.equivalence),
-        _limit(judgement),
+        limit(judgement.metric),
     ]
 
 
@@ -143,7 +153,8 @@ def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]
     lines = [line for cell in cells for line in _cell_notes(study, results, cell)]
     lines += claim_notes(study, results)
     lines += [line for verdict in found for line in _verdict_notes(verdict)]
-    lines += [line for recipe in study.recipes for line in _scale_note(study, results, recipe)]
+    scales = ((study.recipe_label(recipe), scale_of(study, results, recipe)) for recipe in study.recipes)
+    lines += [f"Scale of {label}: {scale}." for label, scale in scales if scale]
     return list(dict.fromkeys(lines))
 
 
@@ -183,24 +194,13 @@ def _fired(judgement: Judgement, verdict: Verdict) -> str:
     return f"{'are its controls' if len(fired) > 1 else 'is its control'} {', '.join(fired)}"
 
 
-def _scale_note(study: Study, results: Results, recipe: Named) -> Iterator[str]:
+def scale_of(study: Study, results: Results, recipe: Named) -> str | None:
+    """How large a recipe's trainings are; None while the results know nothing of it."""
     entry = results.cell(Cell(recipe, (), study.alone))
-    if entry:
-        made = entry["recipe"]
-        protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
-        examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
-        yield (
-            f"Scale of {study.recipe_label(recipe)}: {examples}, batch {made['batch_size']}, "
-            f"{made['model']} with {made['norm']} norm; {made['test_examples'] or 'all'} test examples."
-        )
-
-
-def _limit(judgement: Judgement) -> str:
-    criterion = judgement.metric.criterion
-    if criterion is None:
-        return "-"
-    if isinstance(criterion, Absolute):
-        return bound(criterion)
-    if isinstance(criterion, MaxGrowth):
-        return f"× {criterion.factor:g}"
-    return f"{'drop' if judgement.metric.higher_is_better else 'rise'} {criterion.threshold:g}"
+    if entry is None:
+        return None
+    made = entry["recipe"]
+    protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
+    examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
+    trained = f"batch {made['batch_size']}, {made['model']} with {made['norm']} norm"
+    return f"{examples}, {trained}; {made['test_examples'] or 'all'} test examples"

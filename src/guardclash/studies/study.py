@@ -98,6 +98,8 @@ class Study:
     """Overrides by name of metric."""
     plugins: tuple[Path, ...] = ()
     """Single-file mechanisms, absolute."""
+    readings: tuple[tuple[str, tuple[tuple[str, Options], ...]], ...] = ()
+    """By name: options by mechanism that a recipe with this `reading` lays under those of its combinations."""
 
     def cells(self) -> tuple[Cell, ...]:
         """All that is trained: per recipe the unprotected model, each mechanism alone, each combination; once each."""
@@ -137,6 +139,12 @@ class Study:
             named for other in self.combinations for named in other if without(other, named) == cell.combination
         ]
         return tuple(dict.fromkeys((*cell.combination, *controls)))
+
+    def read(self, mechanism: Named, recipe: Named) -> Named:
+        """A mechanism with the options of the recipe's reading under its own."""
+        reading = dict(recipe.options).get("reading", "")
+        under = dict(dict(self.readings).get(reading, ())).get(mechanism.name, ())
+        return Named(mechanism.name, tuple(sorted({**dict(under), **dict(mechanism.options)}.items())))
 
     def label(self, mechanism: Named) -> str:
         """A mechanism's name, with those options by which the study tells its variants apart."""

@@ -6,7 +6,7 @@ import itertools
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -31,10 +31,13 @@ class _Mechanism(BaseModel):
     sweep: dict[str, list[Any]] = {}
 
 
+Scale = Literal["paper", "reduced", "smoke"]
+
+
 class _Recipe(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     dataset: str
-    scale: Literal["paper", "reduced", "smoke"] = "reduced"
+    scale: Scale = "reduced"
 
 
 class _Suspect(BaseModel):
@@ -48,7 +51,16 @@ class _Combination(_Strict):
     mechanisms: list[str | _Mechanism] = Field(min_length=1)
 
 
+class _Scales(_Strict):
+    paper: dict[str, dict[str, Any]] = {}
+    reduced: dict[str, dict[str, Any]] = {}
+    smoke: dict[str, dict[str, Any]] = {}
+
+
 class _File(_Strict):
+    extends: str | None = None
+    scales: _Scales = Field(default_factory=lambda: _Scales())
+    readings: dict[str, dict[str, dict[str, Any]]] = {}
     name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
     plugins: list[str] = []
     rule: Literal["paper", "strict"] = "strict"
@@ -62,18 +74,47 @@ class _File(_Strict):
     suspects: list[_Suspect] = []
 
 
-def read_study(path: str | Path) -> Study:
+def read_study(path: str | Path, scale: str | None = None) -> Study:
     """Reads a study file.
 
     Args:
-        path: A TOML file; plugins are relative to it.
+        path: A TOML file; plugins and the file that it extends are relative to it.
+        scale: Of all its recipes, instead of their own; the study is then called after it, such as "table4-paper".
 
     Raises:
         UserError: If the file is missing, is not TOML, or has an unknown key or a wrong value; the message says where.
     """
     path = Path(path)
+    table = _with_extended(path)
+    return study_from(table, where=str(path), folder=path.parent, name=path.stem, scale=scale)
+
+
+def _with_extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """A file's table over that of the file which it extends; lists are taken whole from one of them."""
+    table = _table(path)
+    base = table.get("extends")
+    if not isinstance(base, str):
+        return table  # what is wrong with it is said with all other mistakes
+    other = (path.parent / base).resolve()
+    if other in seen:
+        raise UserError("a study file extends itself", where=path, got=base)
+    return _over(_with_extended(other, (*seen, path.resolve())), table)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    both = {
+        name: _over(below[name], above[name]) for name in below.keys() & above.keys() if _tables(below, above, name)
+    }
+    return {**below, **above, **both}
+
+
+def _tables(below: Mapping[str, Any], above: Mapping[str, Any], name: str) -> bool:
+    return isinstance(below[name], dict) and isinstance(above[name], dict)
+
+
+def _table(path: Path) -> dict[str, Any]:
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, IsADirectoryError) as error:
         raise UserError(
             "no such study file",
@@ -84,11 +125,15 @@ def read_study(path: str | Path) -> Study:
         raise UserError(f"not a TOML file: {error}", where=path) from error
     except OSError as error:
         raise UserError(f"the study file cannot be read: {error.strerror}", where=path) from error
-    return study_from(table, where=str(path), folder=path.parent, name=path.stem)
 
 
 def study_from(
-    table: Mapping[str, Any], *, where: str = "study", folder: Path | None = None, name: str = "study"
+    table: Mapping[str, Any],
+    *,
+    where: str = "study",
+    folder: Path | None = None,
+    name: str = "study",
+    scale: str | None = None,
 ) -> Study:
     """A study from a table of the same form as the file.
 
@@ -99,23 +144,13 @@ def study_from(
         file = _File.model_validate(dict(table))
     except ValidationError as error:
         raise _explain(error, where) from None
-    recipes = tuple(
-        Named(
-            recipe.dataset,
-            _options({"scale": recipe.scale, **(recipe.model_extra or {})}, f"{where}: {recipe.dataset}"),
-        )
-        for recipe in file.recipes
-    )
-    combinations = [combo for entry in file.combinations for combo in _expand(entry.mechanisms, where)]
-    for combination in combinations:
-        names = [mechanism.name for mechanism in combination]
-        twice = next((name for name in names if names.count(name) > 1), None)
-        if twice:
-            raise UserError(f"{twice!r} stands twice in one combination", where=where, got=names)
+    called = file.name or name
     return Study(
-        name=file.name or name,
-        recipes=recipes,
-        combinations=tuple(dict.fromkeys(combinations)),
+        name=f"{called}-{scale}" if scale else called,
+        recipes=tuple(
+            dict.fromkeys(named for recipe in file.recipes for named in _recipes(recipe, file, where, scale))
+        ),
+        combinations=_combinations(file, where),
         alone=file.replicates.alone,
         together=file.replicates.together,
         suspects=tuple(dict.fromkeys(suspect for entry in file.suspects for suspect in _suspects(entry, where))),
@@ -129,7 +164,43 @@ def study_from(
             for metric, criterion in file.criteria.items()
         ),
         plugins=tuple(((folder or Path()) / plugin).resolve() for plugin in file.plugins),
+        readings=tuple(
+            (
+                reading,
+                tuple((of, _options(options, f"{where}: readings.{reading}.{of}")) for of, options in under.items()),
+            )
+            for reading, under in file.readings.items()
+        ),
     )
+
+
+def _recipes(recipe: _Recipe, file: _File, where: str, scale: str | None) -> Iterator[Named]:
+    """A recipe under each of the study's readings; what the recipe itself says counts before scale and reading."""
+    own = recipe.model_extra or {}
+    chosen = scale or recipe.scale
+    if scale and scale not in get_args(Scale):
+        raise UserError("unknown scale", where="scale", got=scale, allowed=", ".join(get_args(Scale)))
+    for reading in [own["reading"]] if "reading" in own else file.readings or [""]:
+        if reading and reading not in file.readings:
+            mend = suggestion(str(reading), file.readings)
+            raise UserError("unknown reading", where=f"{where}: {recipe.dataset}", got=reading, mend=mend)
+        under = file.readings[reading].get("recipe", {}) if reading else {}
+        of_scale = getattr(file.scales, chosen).get(recipe.dataset, {})
+        named = {"reading": reading} if reading else {}
+        yield Named(
+            recipe.dataset,
+            _options({**of_scale, **under, **own, **named, "scale": chosen}, f"{where}: {recipe.dataset}"),
+        )
+
+
+def _combinations(file: _File, where: str) -> tuple[tuple[Named, ...], ...]:
+    found = [combination for entry in file.combinations for combination in _expand(entry.mechanisms, where)]
+    for combination in found:
+        names = [mechanism.name for mechanism in combination]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"{twice!r} stands twice in one combination", where=where, got=names)
+    return tuple(dict.fromkeys(found))
 
 
 def _expand(mechanisms: list[str | _Mechanism], where: str) -> Iterator[tuple[Named, ...]]:

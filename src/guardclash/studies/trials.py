@@ -95,6 +95,10 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
     Raises:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
     """
+    for _, under in study.readings:
+        for name, _ in under:
+            if name != "recipe":
+                find_mechanism(name, study.plugins)  # a misspelt one would be without effect
     composed = [_protected(study, cell) for cell in study.cells()]
     composed += [_suspected(study, cell) for cell in study.suspect_cells()]
     _check_criteria(study, composed)
@@ -103,10 +107,12 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
 
 def _protected(study: Study, cell: Cell) -> ComposedCell:
     base = build_recipe(cell.recipe)
-    combination = _bound(cell.combination, base, study)
+    combination = _bound(cell.combination, cell.recipe, base, study)
     measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
     measuring = study.measured_in(cell)
-    measures += [pair for pair in zip(measuring, _bound(measuring, base, study), strict=True) if pair[1].metrics]
+    measures += [
+        pair for pair in zip(measuring, _bound(measuring, cell.recipe, base, study), strict=True) if pair[1].metrics
+    ]
     asked = cell.combination in study.combinations
     plan, clash = _compose(base, combination, partial=not asked)
     if plan and asked:
@@ -119,7 +125,7 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
     base, asked = build_recipe(cell.recipe), cell.suspect
     if asked is None:
         raise ValueError("not a suspect's cell")
-    combination, own = _bound(cell.combination, base, study), _bound(asked.mechanisms, base, study)
+    combination, own = (_bound(names, cell.recipe, base, study) for names in (cell.combination, asked.mechanisms))
     owners = [pair for pair in zip(cell.combination, combination, strict=True) if proves_ownership(pair[1])]
     if not owners:
         names = [named.name for named in cell.combination]
@@ -143,8 +149,9 @@ def proves_ownership(mechanism: Mechanism) -> bool:
     return type(mechanism).verify is not Mechanism.verify
 
 
-def _bound(names: Iterable[Named], base: Recipe, study: Study) -> tuple[Mechanism, ...]:
-    return tuple(build_mechanism(named, study).bind(base.plan()) for named in names)
+def _bound(names: Iterable[Named], recipe: Named, base: Recipe, study: Study) -> tuple[Mechanism, ...]:
+    """Mechanisms with their options in the recipe's reading, for the recipe's task."""
+    return tuple(build_mechanism(study.read(named, recipe), study).bind(base.plan()) for named in names)
 
 
 def _composed(plan: Plan, own: tuple[Mechanism, ...]) -> tuple[Plan | None, str | None]:
@@ -197,6 +204,7 @@ def build_recipe(named: Named) -> Recipe:
         UserError: If a data set, a field or a value is not allowed.
     """
     options = dict(named.options)
+    options.pop("reading", None)  # of mechanisms
     standard = recipe(named.name, options.pop("scale"))
     known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
     return _checked(Recipe, options, f"recipe {named.name}", known)

@@ -1,0 +1,37 @@
+"""What a half-finished study still lacks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from guardclash.reporting.tables import place
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Study
+
+
+def missing(study: Study, results: Results) -> tuple[str, ...]:
+    """A line for every cell and suspect that lacks seeds, such as "mnist/reduced {wm}: 3 of 5 seeds".
+
+    A seed is there once everything is measured on it. What cannot be built lacks nothing.
+    """
+    return tuple(line for cell in (*study.cells(), *study.suspect_cells()) for line in _missing(study, results, cell))
+
+
+def _missing(study: Study, results: Results, cell: Cell) -> Iterator[str]:
+    entry, seeds = results.cell(cell), study.seeds(cell)
+    if entry and entry["clash"]:
+        return
+    wanted = [measure["of"] for measure in entry["measures"]] if entry else []
+    measured = [
+        trial["seed"]
+        for trial in (entry["trials"] if entry else ())
+        if trial["seed"] in seeds and all(of in [one["of"] for one in trial["measurements"]] for of in wanted)
+    ]
+    if len(measured) < len(seeds):
+        yield f"{place(study, cell)}: {len(measured)} of {len(seeds)} seeds"
+
+
+def unfinished(study: Study, results: Results) -> str | None:
+    """In one sentence, how much is missing; None if nothing is."""
+    lacking, cells = len(missing(study, results)), len(study.cells()) + len(study.suspect_cells())
+    return f"{lacking} of {cells} cells still lack seeds" if lacking else None

@@ -1,0 +1,149 @@
+"""The measured values as one tidy table, a row per value: as CSV, as Parquet and as a pandas DataFrame."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guardclash.errors import UserError
+from guardclash.reporting.tables import braces
+from guardclash.studies.results import Results, read_results
+from guardclash.studies.study import Cell, Study
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+TEXT, WHOLE, FLAG, NUMBER = "text", "whole number", "flag", "number"
+RECIPE = {
+    "dataset": TEXT,
+    "scale": TEXT,
+    "examples": WHOLE,
+    "test_examples": WHOLE,
+    "epochs": WHOLE,
+    "protected_epochs": WHOLE,
+    "model": TEXT,
+    "norm": TEXT,
+    "batch_size": WHOLE,
+    "optimizer": TEXT,
+    "learning_rate": NUMBER,
+    "augmentation": TEXT,
+}
+"""Fields of a recipe that are columns; of `examples`, nothing means all of the split."""
+COLUMNS = {
+    "study": TEXT,
+    "recipe": TEXT,
+    **RECIPE,
+    "combination": TEXT,
+    "options": TEXT,
+    "suspect": TEXT,
+    "stolen": FLAG,
+    "mechanism": TEXT,
+    "metric": TEXT,
+    "symbol": TEXT,
+    "seed": WHOLE,
+    "value": NUMBER,
+    "trial": TEXT,
+    "plan": TEXT,
+    "warnings": TEXT,
+}
+"""Columns and their types, in order; docs/studies.md says what they hold. Each may hold nothing."""
+PANDAS = {TEXT: "string", WHOLE: "Int64", FLAG: "boolean", NUMBER: "float64"}
+MEND = "Install it: pip install {0}, or guardclash with its extra: guardclash[tables]."
+
+
+def rows(study: Study, results: Results) -> Iterator[dict[str, Any]]:
+    """A row for every value that was measured of what the study asks for, in its order; keys are `COLUMNS`."""
+    for cell in (*study.cells(), *study.suspect_cells()):
+        entry = results.cell(cell)
+        if entry:
+            yield from _cell_rows(study, cell, entry)
+
+
+def _cell_rows(study: Study, cell: Cell, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    labels = {_canonical(named.to_dict()): study.label(named) for named in study.mechanisms()}
+    measured = ((_canonical(measure["of"]), metric) for measure in entry["measures"] for metric in measure["metrics"])
+    symbols = {(of, metric["name"]): metric["symbol"] for of, metric in measured}
+    about = {
+        "study": study.name,
+        "recipe": study.recipe_label(cell.recipe),
+        **{field: entry["recipe"].get(field) for field in RECIPE},
+        "combination": braces(map(study.label, cell.combination)),
+        "options": json.dumps(entry["combination"], ensure_ascii=False),
+        "suspect": study.suspect_label(cell.suspect) if cell.suspect else None,
+        "stolen": entry.get("stolen"),
+        "plan": entry["plan"],
+    }
+    for trial in entry["trials"]:
+        for measurement in trial["measurements"] if trial["seed"] in study.seeds(cell) else ():
+            of = measurement["of"]
+            for metric, value in measurement["values"].items():
+                found = {
+                    **about,
+                    "mechanism": of and labels.get(_canonical(of), of["name"]),
+                    "metric": metric,
+                    "symbol": symbols.get((_canonical(of), metric), metric),
+                    "seed": trial["seed"],
+                    "value": float(value),
+                    "trial": trial["trial"],
+                    "warnings": "; ".join(measurement.get("warnings", ())) or None,
+                }
+                yield {column: found[column] for column in COLUMNS}
+
+
+def _canonical(data: Any) -> str:
+    return json.dumps(data, sort_keys=True)
+
+
+def to_csv(study: Study, results: Results) -> str:
+    """The table as CSV after RFC 4180; numbers are read back as they were, an empty field is nothing."""
+    content = io.StringIO(newline="")
+    writer = csv.writer(content, lineterminator="\r\n")
+    writer.writerow(COLUMNS)
+    for row in rows(study, results):
+        writer.writerow(str(value).lower() if isinstance(value, bool) else value for value in row.values())
+    return content.getvalue()
+
+
+def to_parquet(study: Study, results: Results) -> bytes:
+    """The table as a Parquet file, with types.
+
+    Raises:
+        UserError: pyarrow is not installed.
+    """
+    try:
+        import pyarrow
+        from pyarrow import parquet
+    except ImportError as error:
+        raise UserError("Parquet needs pyarrow, which is not installed", mend=MEND.format("pyarrow")) from error
+    types = {TEXT: pyarrow.string(), WHOLE: pyarrow.int64(), FLAG: pyarrow.bool_(), NUMBER: pyarrow.float64()}
+    schema = pyarrow.schema([(column, types[kind]) for column, kind in COLUMNS.items()])
+    content = pyarrow.BufferOutputStream()
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows(study, results)), schema), content)
+    return bytes(content.getvalue())
+
+
+def frame(study: Study, results: Results | str | Path = "runs") -> DataFrame:
+    """The table as a pandas DataFrame, with types; what is not there is missing, never 0 or "".
+
+    Args:
+        study: What was asked.
+        results: What is measured so far, or the store's folder to read it from.
+
+    Raises:
+        UserError: pandas is not installed, or there are no results.
+
+    Example:
+        >>> frame(read_study("studies/digits.toml")).groupby(["combination", "symbol"])["value"].mean()
+    """
+    try:
+        from pandas import DataFrame
+    except ImportError as error:
+        raise UserError("a DataFrame needs pandas, which is not installed", mend=MEND.format("pandas")) from error
+    if not isinstance(results, Results):
+        results = read_results(Path(results) / "studies" / f"{study.name}.json")
+    types = {column: PANDAS[kind] for column, kind in COLUMNS.items()}
+    return DataFrame(list(rows(study, results)), columns=list(COLUMNS)).astype(types)
