@@ -166,9 +166,17 @@ def test_impossible_fingerprints_are_refused(options, named):
         DatasetInference(**options)
 
 
-def test_a_fingerprint_needs_images_and_an_innocent_model_its_own(context):
+def test_a_fingerprint_needs_images(context):
     tiny = recipe("digits", "smoke", examples=15).plan()
     with pytest.raises(UserError, match="too few images for a fingerprint"):
         DatasetInference().measure(context(0).trained(tiny), context(0))
-    with pytest.raises(UserError, match="too few train images of digits are left"):
-        DatasetInference().bind(recipe("digits", "reduced").plan())
+
+
+def test_an_innocent_model_needs_images_of_its_own(context):
+    """All images are the owner's: the other controls run, and the reader is warned."""
+    whole = recipe("digits", "reduced", epochs=1).plan()
+    bound = DatasetInference(**SMALL, scale=8).bind(whole)
+    assert bound.framed is None and bound.needs(whole) == (bound.unrelated,)
+    found = bound.measure(context(0).trained(whole), context(0))
+    assert "di_framed" not in found and {"di_unrelated", "di_non_members"} <= found.keys()
+    assert any("false accusations" in warning for warning in bound.warnings(found))

@@ -178,10 +178,9 @@ def disjoint(source: Source) -> Split:
     Raises:
         UserError: If fewer than half as many are left.
     """
-    own = _split(source)
-    whole = find_dataset(own.dataset).size(own.split)
-    size = min(own.size, whole - own.end)
-    if size < own.size / 2:
+    own, left = _split(source), images_left(source)
+    if left < own.size / 2:
+        whole = find_dataset(own.dataset).size(own.split)
         raise UserError(
             f"too few {own.split} images of {own.dataset} are left for another party",
             where="examples",
@@ -189,7 +188,13 @@ def disjoint(source: Source) -> Split:
             allowed=f"at most {2 * whole // 3}",
             mend="Let the recipe use fewer, such as half of them.",
         )
-    return replace(own, start=own.end, limit=size)
+    return replace(own, start=own.end, limit=min(own.size, left))
+
+
+def images_left(source: Source) -> int:
+    """How many images of its data set come after a source's own."""
+    own = _split(source)
+    return find_dataset(own.dataset).size(own.split) - own.end
 
 
 def other_images(unprotected: Plan) -> Split:

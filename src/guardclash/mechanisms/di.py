@@ -16,7 +16,7 @@ from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
 from guardclash.numerics.walks import BlindWalk, MinGD
 from guardclash.plan.plan import Context, Plan
 from guardclash.plan.sources import Split
-from guardclash.suspects import Independent, Unrelated
+from guardclash.suspects import Independent, Unrelated, images_left
 from guardclash.training.trained import Trained
 
 CLAIM = Ceiling(-3)
@@ -105,14 +105,15 @@ class DatasetInference(Mechanism):
         return walk if self.steps is None else replace(walk, steps=self.steps)
 
     def bind(self, unprotected: Plan) -> DatasetInference:
-        """With the innocent models of this task."""
-        framed = self.framed or Independent().plan(unprotected, unprotected)
+        """With the innocent models of this task; one that no images are left for is done without, and warned of."""
+        enough = images_left(unprotected.task.source) >= unprotected.task.source.size / 2
+        framed = self.framed or (Independent().plan(unprotected, unprotected) if enough else None)
         other = unprotected.dataset and find_dataset(unprotected.dataset).out_of_distribution
         unrelated = self.unrelated or (Unrelated().plan(unprotected, unprotected) if other else None)
         return replace(self, framed=framed, unrelated=unrelated)
 
     def _bound(self, plan: Plan) -> DatasetInference:
-        return self if self.framed else self.bind(replace(plan, streams=(plan.task,), party=""))
+        return self if self.framed or self.unrelated else self.bind(replace(plan, streams=(plan.task,), party=""))
 
     def needs(self, plan: Plan) -> tuple[Plan, ...]:
         """The innocent models."""
@@ -132,11 +133,12 @@ class DatasetInference(Mechanism):
         found = p(suspect)
         values = {
             "di_log10_p": bound._log10_p(found),
-            "di_framed": bound._log10_p(p(context.trained(bound.framed))),
             "di_non_members": bound._log10_p(exam.fingerprint(spare, others)(victim)),
             "di_difference": found.difference,
             "di_censored": exam.censored(suspect, (members, others)),
         }
+        if bound.framed:
+            values["di_framed"] = bound._log10_p(p(context.trained(bound.framed)))
         if bound.unrelated and bound._comparable(bound.unrelated, victim.plan):
             values["di_unrelated"] = bound._log10_p(p(context.trained(bound.unrelated)))
         if isinstance(exam.walk, BlindWalk):
@@ -182,5 +184,7 @@ class DatasetInference(Mechanism):
         if main.claims(metrics["di_log10_p"]) and fired:
             accused = ", ".join(f"{metric.symbol} {metrics[metric.name]:.1f}" for metric in fired)
             yield f"{main.symbol} {metrics['di_log10_p']:.1f} is not credible, for the controls fire too: {accused}"
+        if "di_framed" not in metrics:
+            yield "no images were left for an independent model, so nobody looked for false accusations of one"
         if metrics["di_censored"] > CENSORED:
             yield f"{metrics['di_censored']:.0%} of the walks in a norm ended without a change of label"

@@ -75,6 +75,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Note:
+    """What is known of a disagreement with published numbers."""
+
+    mechanisms: frozenset[str]
+    metric: str
+    text: str
+
+    def about(self, cell: Cell, metric: str) -> bool:
+        """Whether it speaks about a metric of a cell."""
+        return metric == self.metric and self.mechanisms == {named.name for named in cell.combination}
+
+
+@dataclass(frozen=True)
 class Study:
     """A frozen study; see docs/studies.md for the file format."""
 
@@ -100,6 +113,9 @@ class Study:
     """Single-file mechanisms, absolute."""
     readings: tuple[tuple[str, tuple[tuple[str, Options], ...]], ...] = ()
     """By name: options by mechanism that a recipe with this `reading` lays under those of its combinations."""
+    reference: Path | None = None
+    """A file of published numbers, absolute."""
+    notes: tuple[Note, ...] = ()
 
     def cells(self) -> tuple[Cell, ...]:
         """All that is trained: per recipe the unprotected model, each mechanism alone, each combination; once each."""

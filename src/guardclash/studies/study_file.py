@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
-from guardclash.studies.study import Named, Options, Study, Suspected
+from guardclash.studies.study import Named, Note, Options, Study, Suspected
 
 
 class _Strict(BaseModel):
@@ -51,6 +51,12 @@ class _Combination(_Strict):
     mechanisms: list[str | _Mechanism] = Field(min_length=1)
 
 
+class _Note(_Strict):
+    mechanisms: list[str]
+    metric: str
+    text: str
+
+
 class _Scales(_Strict):
     paper: dict[str, dict[str, Any]] = {}
     reduced: dict[str, dict[str, Any]] = {}
@@ -72,6 +78,8 @@ class _File(_Strict):
     recipes: list[_Recipe] = Field(min_length=1)
     combinations: list[_Combination] = Field(min_length=1)
     suspects: list[_Suspect] = []
+    reference: str | None = None
+    notes: list[_Note] = []
 
 
 def read_study(path: str | Path, scale: str | None = None) -> Study:
@@ -171,6 +179,8 @@ def study_from(
             )
             for reading, under in file.readings.items()
         ),
+        reference=((folder or Path()) / file.reference).resolve() if file.reference else None,
+        notes=tuple(Note(frozenset(note.mechanisms), note.metric, note.text) for note in file.notes),
     )
 
 

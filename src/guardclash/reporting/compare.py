@@ -1,0 +1,164 @@
+"""A study beside published numbers: every cell that both have, and whether the conclusions agree. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from rich.markup import escape
+from rich.table import Table
+
+from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.judging.rules import Rule
+from guardclash.judging.stats import Sample
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.reference import Published
+from guardclash.reporting.tables import number, styled, summary, titled
+from guardclash.reporting.verdicts import sample, verdicts
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+Agreement = Literal["agrees", "disagrees", "open", "missing", ""]
+GOOD = {"compatible", "no difference", "equivalent", "improved", "effective"}
+
+
+@dataclass(frozen=True)
+class Ours:
+    """What a study has for a published number, on one of its recipes."""
+
+    recipe: str
+    cell: Cell
+    metric: Metric
+    sample: Sample
+    outcome: str | None
+    """Of the metric in the combination; None where nothing is judged (alone, suspects)."""
+
+    def agreement(self, published: Published) -> Agreement:
+        """Whether the conclusions agree: "open" if ours is neither a conflict nor that there is none."""
+        if not self.sample.n:
+            return "missing"
+        if published.conflict is None or self.outcome is None:
+            return ""
+        if self.outcome == "conflict" or self.outcome in GOOD:
+            return "agrees" if (self.outcome == "conflict") == published.conflict else "disagrees"
+        return "open"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A published number and ours, on each recipe of its data set (scales, readings)."""
+
+    published: Published
+    combination: tuple[str, ...]
+    suspect: str
+    ours: tuple[Ours, ...]
+
+
+def compare(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> tuple[Row, ...]:
+    """A row for every published number that a cell of the study fits, whether it is measured yet or not."""
+    judged = {(verdict.recipe, verdict.combination): verdict for verdict in verdicts(study, results)}
+    return tuple(row for published in reference for row in _rows(published, study, results, judged, rule))
+
+
+def _rows(
+    published: Published, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule
+) -> Iterator[Row]:
+    """One for each variant of the combination that fits."""
+    found: dict[tuple[tuple[Named, ...], Any], list[Cell]] = {}
+    for cell in (*study.cells(), *study.suspect_cells()):
+        if published.fits(cell):
+            found.setdefault((cell.combination, cell.suspect), []).append(cell)
+    for (combination, suspect), cells in found.items():
+        labels = tuple(study.label(named) for named in combination)
+        suspected = study.suspect_label(suspect) if suspect else ""
+        ours = tuple(_ours(published.metric, cell, study, results, judged, rule) for cell in cells)
+        yield Row(published, labels, suspected, ours)
+
+
+def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule) -> Ours:
+    recipe, labels = study.recipe_label(cell.recipe), tuple(study.label(named) for named in cell.combination)
+    of, metric = _metric(name, cell, results)
+    verdict = None if cell.suspect else judged.get((recipe, labels))
+    outcomes = [j.outcome(rule) for j in verdict.judgements if j.metric.name == name] if verdict else []
+    if verdict and verdict.clash:
+        outcomes = ["clash"]
+    return Ours(recipe, cell, metric, sample(study, results, cell, of, metric), next(iter(outcomes), None))
+
+
+def _metric(name: str, cell: Cell, results: Results) -> tuple[Named | None, Metric]:
+    """A metric by name, and whose it is."""
+    for of in (None, *cell.combination):
+        for metric in results.metrics(cell, of):
+            if metric.name == name:
+                return of, metric
+    return None, Metric(name, ACCURACY.symbol if name == ACCURACY.name else name, None)
+
+
+def counts(rows: Iterable[Row]) -> dict[str, dict[Agreement, int]]:
+    """How many conclusions agree, by recipe."""
+    counted: dict[str, dict[Agreement, int]] = {}
+    for row in rows:
+        for ours in row.ours:
+            if row.published.conflict is not None:
+                found = counted.setdefault(ours.recipe, {})
+                agreement = ours.agreement(row.published)
+                found[agreement] = found.get(agreement, 0) + 1
+    return counted
+
+
+def compare_tables(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> Iterator[Any]:
+    """The comparison for the terminal: a table for each data set, agreements counted, disagreements explained."""
+    rows = compare(study, results, reference, rule)
+    for dataset in dict.fromkeys(row.published.dataset for row in rows):
+        yield _table([row for row in rows if row.published.dataset == dataset], dataset)
+    for recipe, counted in counts(rows).items():
+        words = ", ".join(
+            f"{counted[word]} {word}" for word in ("agrees", "disagrees", "open", "missing") if word in counted
+        )
+        yield escape(f"{recipe}: of {sum(counted.values())} conclusions {words}.")
+    yield from map(escape, _disagreements(study, rows))
+
+
+def _table(rows: list[Row], dataset: str) -> Table:
+    recipes = list(dict.fromkeys(ours.recipe for row in rows for ours in row.ours))
+    columns = [column for recipe in recipes for column in (recipe, "says", "agrees")]
+    table = titled(
+        f"{dataset}: published, and measured here", "models", "metric", "table", "published", "says", *columns
+    )
+    for row in rows:
+        by_recipe = {ours.recipe: ours for ours in row.ours}
+        metric = next((ours.metric for ours in row.ours if ours.sample.n), row.ours[0].metric)
+        label = f"{row.suspect} of " * bool(row.suspect) + "{" + ", ".join(row.combination) + "}"
+        cells = [cell for recipe in recipes for cell in _cells(by_recipe.get(recipe), row.published)]
+        said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
+        table.add_row(
+            escape(label), escape(metric.symbol), row.published.table, _printed(metric, row.published), said, *cells
+        )
+    return table
+
+
+def _cells(ours: Ours | None, published: Published) -> tuple[str, str, str]:
+    if ours is None or not ours.sample.n:
+        return "missing", "-", "-"
+    return summary(ours.metric, ours.sample), styled(ours.outcome or "-"), ours.agreement(published) or "-"
+
+
+def _printed(metric: Metric, published: Published) -> str:
+    if published.mean is None:
+        return f"< {published.below:g}" if published.below is not None else "-"
+    spread = f"±{published.std:.{metric.decimals}f}" if published.std is not None else ""
+    return number(metric, published.mean) + spread + (f" (n={published.n})" if published.n else "")
+
+
+def _disagreements(study: Study, rows: Iterable[Row]) -> Iterator[str]:
+    for row in rows:
+        for ours in row.ours:
+            if ours.agreement(row.published) in ("disagrees", "open"):
+                known = [note.text for note in study.notes if note.about(ours.cell, row.published.metric)]
+                said = "a conflict" if row.published.conflict else "no conflict"
+                labels = "{" + ", ".join(row.combination) + "}"
+                yield (
+                    f"{ours.recipe} {labels} {ours.metric.symbol}: published (table {row.published.table}): {said}; "
+                    f"here: {ours.outcome}. {' '.join(known) or 'No note explains it yet.'}"
+                )

@@ -1,0 +1,84 @@
+"""Numbers that somebody published, to stand beside ours: read from a JSON file that a study names. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from guardclash.errors import UserError
+from guardclash.studies.study import Cell, Named
+
+
+class Published(BaseModel):
+    """One published number."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    table: str
+    """Where it is printed."""
+    dataset: str
+    combination: dict[str, dict[str, Any]]
+    """Mechanisms with those options by which the publication tells their variants apart."""
+    suspect: dict[str, Any] | None = None
+    """Kind and options of the suspect whose number it is; None: of the combination's own model."""
+    metric: str
+    mean: float | None = None
+    std: float | None = None
+    below: float | None = None
+    """Printed as a bound instead of a mean."""
+    n: int | None = None
+    """Replicates."""
+    conflict: bool | None = None
+    """What the publication concludes from it; None: nothing."""
+    note: str = ""
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether a cell of a study measures the same: the same mechanisms, in the published variant."""
+        return (
+            cell.recipe.name == self.dataset
+            and len(cell.combination) == len(self.combination)
+            and all(_fits(self.combination.get(named.name), named) for named in cell.combination)
+            and (self.suspect is None) == (cell.suspect is None)
+            and (cell.suspect is None or _suspected(self.suspect or {}, cell.suspect.kind))
+        )
+
+
+VARIANTS = ("on", "placement")
+"""Options that make a variant of their own; a number for none of them is not one for a relaxed deployment."""
+
+
+def _fits(published: dict[str, Any] | None, named: Named) -> bool:
+    if published is None:
+        return False
+    options = _plain(named)
+    asked = {name: value for name, value in options.items() if name in {*VARIANTS, *published}}
+    return asked == published
+
+
+def _suspected(published: dict[str, Any], kind: Named) -> bool:
+    return published == {"kind": kind.name, **_plain(kind)}
+
+
+def _plain(named: Named) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in named.options}
+
+
+def read_reference(path: Path) -> tuple[Published, ...]:
+    """Reads published numbers.
+
+    Raises:
+        UserError: If the file is missing or is not a list of such numbers; the message says where.
+    """
+    try:
+        return TypeAdapter(tuple[Published, ...]).validate_python(json.loads(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise UserError(f"the published numbers cannot be read: {error.strerror}", where=path) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
+        raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=where, got=first["input"]) from None
+    except ValueError as error:
+        raise UserError(f"not a JSON file: {error}", where=path) from error

@@ -1,0 +1,177 @@
+"""Published numbers beside ours: which cells fit, what agrees, what is missing."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from guardclash.errors import UserError
+from guardclash.reporting.compare import compare, compare_tables, counts
+from guardclash.reporting.reference import Published, read_reference
+from guardclash.studies.results import Results
+from guardclash.studies.study import Study
+from guardclash.studies.study_file import read_study, study_from
+
+PAPER = Path(__file__).parents[1] / "studies" / "paper"
+WM = {"name": "wm_accuracy", "symbol": "φ_WM", "criterion": {"max_drop": 0.3}}
+ACC = {"name": "accuracy", "symbol": "φ_ACC", "criterion": {"max_drop": 0.1}}
+
+
+def published(metric: str = "wm_accuracy", conflict: bool | None = True, **keys: Any) -> Published:
+    given = {
+        "table": "4",
+        "dataset": "digits",
+        "combination": {"wm": {}, "dpsgd": {}},
+        "mean": 0.36,
+        "std": 0.06,
+        "n": 10,
+    }
+    return Published(metric=metric, conflict=conflict, **{**given, **keys})
+
+
+def study(*combinations: list[Any], **keys: Any) -> Study:
+    wanted = [{"mechanisms": mechanisms} for mechanisms in combinations or (["wm", "dpsgd"],)]
+    table = {
+        "recipes": [{"dataset": "digits", "scale": "smoke"}],
+        "combinations": wanted,
+        "replicates": {"alone": 3, "together": 3},
+        **keys,
+    }
+    return study_from(table)
+
+
+def results(asked: Study, values: dict[str, list[float]]) -> Results:
+    """Made up: φ_WM by the names of the combination, such as "wm+dpsgd"; accuracy 0.9 everywhere."""
+    cells = []
+    for cell in asked.cells():
+        found = values.get("+".join(named.name for named in cell.combination))
+        owner = next((named for named in cell.combination if named.name == "wm"), None)
+        of = owner and {
+            key: list(value) if isinstance(value, tuple) else value for key, value in owner.to_dict().items()
+        }
+        trials = [
+            {
+                "seed": seed,
+                "trial": f"{cell.key}-{seed}",
+                "seconds": 1.0,
+                "measurements": [
+                    {"of": None, "values": {"accuracy": 0.9}, "warnings": []},
+                    *([{"of": of, "values": {"wm_accuracy": value}, "warnings": []}] if of else []),
+                ],
+            }
+            for seed, value in enumerate(found or [])
+        ]
+        measures = [{"of": None, "metrics": [ACC]}, *([{"of": of, "metrics": [WM]}] if of else [])]
+        cells.append(
+            {
+                "key": cell.key,
+                "recipe": {},
+                "clash": None,
+                "facts": {},
+                "plan": cell.key,
+                "measures": measures,
+                "trials": trials,
+            }
+        )
+    return Results({"study": asked.name, "cells": cells})
+
+
+LOST = {"wm": [0.97, 0.98, 0.96], "dpsgd": [0, 0, 0], "wm+dpsgd": [0.36, 0.35, 0.37]}
+KEPT = {**LOST, "wm+dpsgd": [0.96, 0.95, 0.97]}
+UNSURE = {**LOST, "wm+dpsgd": [0.96, 0.5, 0.7]}
+
+
+@pytest.mark.parametrize(
+    ("values", "conflict", "agreement"),
+    [
+        (LOST, True, "agrees"),
+        (LOST, False, "disagrees"),
+        (KEPT, False, "agrees"),
+        (KEPT, True, "disagrees"),
+        (UNSURE, True, "open"),
+        (LOST, None, ""),
+        ({}, True, "missing"),
+        ({"wm": LOST["wm"]}, True, "missing"),
+    ],
+)
+def test_conclusions_are_compared(values, conflict, agreement):
+    asked = study()
+    (row,) = compare(asked, results(asked, values), [published(conflict=conflict)], "strict")
+    (ours,) = row.ours
+    assert ours.agreement(row.published) == agreement
+    assert counts([row]) == ({} if conflict is None else {"digits/smoke": {agreement: 1}})
+
+
+def test_only_the_published_variant_fits():
+    asked = study(["wm", "dpsgd"], ["wm", {"name": "dpsgd", "on": ["task"], "epsilon": 3}])
+    joint, relaxed = published(), published(combination={"wm": {}, "dpsgd": {"on": ["task"]}})
+    for number, labels in ((joint, ("wm", "dpsgd")), (relaxed, ("wm", "dpsgd(epsilon=3, on=task)"))):
+        (row,) = compare(asked, results(asked, {}), [number], "strict")
+        assert row.combination == labels
+    assert compare(asked, results(asked, {}), [published(dataset="mnist")], "strict") == ()
+    assert compare(asked, results(asked, {}), [published(combination={"wm": {}, "advtr": {}})], "strict") == ()
+
+
+def test_alone_and_suspects_are_found():
+    asked = study(["wm"], suspects=[{"kind": "independent", "sweep": {"images": ["train", "test"]}}])
+    alone = published(combination={"wm": {}}, conflict=None)
+    framed = published(combination={"wm": {}}, conflict=None, suspect={"kind": "independent", "images": "test"})
+    rows = compare(asked, results(asked, {}), [alone, framed], "strict")
+    assert [row.suspect for row in rows] == ["", "independent(images=test)"]
+
+
+def test_the_tables_say_what_is_missing_and_what_is_known():
+    asked = study(notes=[{"mechanisms": ["dpsgd", "wm"], "metric": "wm_accuracy", "text": "It is the noise."}])
+    console = Console(width=200, record=True, file=io.StringIO())
+    for part in compare_tables(
+        asked, results(asked, LOST), [published(conflict=False), published("accuracy", False)], "strict"
+    ):
+        console.print(part)
+    text = console.export_text()
+    assert "0.36±0.06 (n=10)" in text and "0.36±0.01 (n=3)" in text
+    assert "of 2 conclusions 1 agrees, 1 disagrees" in text
+    assert "published (table 4): no conflict; here: conflict. It is the noise." in " ".join(text.split())
+    for part in compare_tables(asked, results(asked, {}), [published()], "strict"):
+        console.print(part)
+    assert "missing" in console.export_text()
+
+
+def test_the_papers_numbers_are_read():
+    reference = read_reference(PAPER / "paper.json")
+    assert {number.table for number in reference} == {"2", "4", "5", "6", "7", "8", "10"}
+    assert {number.dataset for number in reference} == {"mnist", "fmnist", "cifar10"}
+    (found,) = [n for n in reference if n.table == "4" and n.dataset == "mnist" and n.metric == "wm_accuracy"]
+    assert (found.mean, found.std, found.n, found.conflict) == (0.36, 0.06, 10, True)
+
+
+@pytest.mark.parametrize("path", sorted(PAPER.glob("[!c]*.toml")), ids=lambda path: path.stem)
+def test_every_paper_study_stands_beside_numbers_in_both_readings(path):
+    asked = read_study(path)
+    assert asked.reference == PAPER / "paper.json"
+    assert {dict(recipe.options)["reading"] for recipe in asked.recipes} == {"published", "sound"}
+    rows = compare(asked, Results({"study": asked.name, "cells": []}), read_reference(asked.reference), "paper")
+    assert rows
+    assert all(len(row.ours) >= 2 for row in rows), "in both readings"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("[{]", "not a JSON file"),
+        ('[{"table": "4"}]', "dataset"),
+        ('[{"table": "4", "dataset": "mnist", "combination": {}, "metric": "a", "mena": 3}]', "mena"),
+    ],
+)
+def test_damaged_numbers_are_told(tmp_path, content, said):
+    path = tmp_path / "numbers.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=said):
+        read_reference(path)
+    with pytest.raises(UserError, match="cannot be read"):
+        read_reference(tmp_path / "none.json")
+    assert json.loads((PAPER / "paper.json").read_text())
