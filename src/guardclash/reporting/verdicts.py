@@ -11,13 +11,55 @@ from guardclash.judging.judgement import Judgement, judge
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Cell, Named, Study, without
 
 
 def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
     """A verdict for every combination of two or more mechanisms that a study asks for, in its order."""
-    asked = [cell for cell in study.cells() if len(cell.combination) > 1 and cell.combination in study.combinations]
-    return corrected([_verdict(study, results, cell) for cell in asked], study.correction)
+    return corrected([verdict_so_far(study, results, cell)[0] for cell in judged_cells(study)], study.correction)
+
+
+def judged_cells(study: Study) -> tuple[Cell, ...]:
+    """The combinations that get a verdict, on each recipe."""
+    return tuple(cell for cell in study.cells() if len(cell.combination) > 1 and cell.combination in study.combinations)
+
+
+def verdict_so_far(study: Study, results: Results, cell: Cell) -> tuple[Verdict, int]:
+    """The verdict on a combination, and the replicates that it rests on or waits for.
+
+    Where seeds are added step by step, it is that of the first look that decides, and no later seed changes it.
+    """
+    for stage in study.stages():
+        found = _verdict(stage, results, replace(cell, replicates=stage.together))
+        if found.missing or found.outcome(study.rule) != "undecided":
+            break
+    return found, stage.together
+
+
+def wanted(study: Study, results: Results) -> dict[str, int]:
+    """Replicates that each cell needs now, by its key: all of them, unless seeds are added step by step.
+
+    Then as many as the combinations that it serves need for their verdicts: its own, those it is a part of alone, and
+    those it is the control for. Suspects follow their victims.
+    """
+    if study.start is None:
+        return {cell.key: cell.replicates for cell in (*study.cells(), *study.suspect_cells())}
+    needed = {cell.key: study.start for cell in study.cells()}
+    for cell in judged_cells(study):
+        _, replicates = verdict_so_far(study, results, cell)
+        for served in _serving(cell):
+            if served.key in needed:
+                needed[served.key] = max(needed[served.key], replicates)
+    for suspect in study.suspect_cells():
+        needed[suspect.key] = min(suspect.replicates, needed[replace(suspect, suspect=None).key])
+    return needed
+
+
+def _serving(cell: Cell) -> tuple[Cell, ...]:
+    """The cells that a verdict, and what is said beside it, rest on."""
+    parts = [(named,) for named in cell.combination]
+    controls = [without(cell.combination, named) for named in cell.combination]
+    return tuple(replace(cell, combination=combination) for combination in (cell.combination, (), *parts, *controls))
 
 
 def _verdict(study: Study, results: Results, cell: Cell) -> Verdict:

@@ -7,7 +7,8 @@ at once.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,6 +104,9 @@ class Study:
     """Models that may be stolen from each of the combinations; each is tested for every claim of ownership there."""
     suspected: int | None = None
     """Replicates of each suspect; None: as many as of its victim."""
+    start: int | None = None
+    """Replicates to begin with, where seeds are added only as long as a verdict is undecided, up to `together`; None:
+    all replicates are asked for from the beginning."""
     first_seed: int = 0
     rule: Literal["paper", "strict"] = "strict"
     alpha: float = 0.05
@@ -138,6 +142,21 @@ class Study:
             if victim.combination in self.combinations
             for suspect in self.suspects
         )
+
+    def stages(self) -> tuple[Study, ...]:
+        """The study at each of its looks at the results, with fixed replicates; itself if it has only one.
+
+        Looks come at about 1.5 times the replicates of the one before. Each tests at an equal share of alpha, so that
+        the chance of a wrong verdict at any of them stays below alpha whatever their dependence (Bonferroni; a group
+        sequential rule with equal spending). Pocock's boundary, which presumes normal statistics, would exceed alpha at
+        so few replicates (docs/design/judging.md).
+        """
+        if self.start is None:
+            return (self,)
+        looks = [self.start]
+        while looks[-1] < self.together:
+            looks.append(min(self.together, math.ceil(1.5 * looks[-1])))
+        return tuple(replace(self, alone=n, together=n, start=None, alpha=self.alpha / len(looks)) for n in looks)
 
     def seeds(self, cell: Cell) -> range:
         """The seeds of a cell's replicates: consecutive, so that alone and together share the first ones."""

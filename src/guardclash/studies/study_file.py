@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -12,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
+from guardclash.studies.extended_toml import read_table
 from guardclash.studies.study import Named, Note, Options, Study, Suspected
 
 
@@ -23,6 +23,8 @@ class _Replicates(_Strict):
     alone: int = Field(5, ge=1)
     together: int = Field(10, ge=1)
     suspects: int | None = Field(None, ge=1)
+    start: int | None = Field(None, ge=2)
+    most: int | None = Field(None, ge=2)
 
 
 class _Mechanism(BaseModel):
@@ -73,7 +75,7 @@ class _File(_Strict):
     alpha: float = Field(0.05, gt=0, lt=0.5)
     correction: Literal["none", "holm"] = "none"
     first_seed: int = Field(0, ge=0)
-    replicates: _Replicates = Field(default_factory=lambda: _Replicates(alone=5, together=10, suspects=None))
+    replicates: _Replicates = Field(default_factory=lambda: _Replicates.model_validate({}))
     criteria: dict[str, dict[str, Any]] = {}
     recipes: list[_Recipe] = Field(min_length=1)
     combinations: list[_Combination] = Field(min_length=1)
@@ -93,46 +95,8 @@ def read_study(path: str | Path, scale: str | None = None) -> Study:
         UserError: If the file is missing, is not TOML, or has an unknown key or a wrong value; the message says where.
     """
     path = Path(path)
-    table = _with_extended(path)
+    table = read_table(path)
     return study_from(table, where=str(path), folder=path.parent, name=path.stem, scale=scale)
-
-
-def _with_extended(path: Path, seen: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """A file's table over that of the file which it extends; lists are taken whole from one of them."""
-    table = _table(path)
-    base = table.get("extends")
-    if not isinstance(base, str):
-        return table  # what is wrong with it is said with all other mistakes
-    other = (path.parent / base).resolve()
-    if other in seen:
-        raise UserError("a study file extends itself", where=path, got=base)
-    return _over(_with_extended(other, (*seen, path.resolve())), table)
-
-
-def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    both = {
-        name: _over(below[name], above[name]) for name in below.keys() & above.keys() if _tables(below, above, name)
-    }
-    return {**below, **above, **both}
-
-
-def _tables(below: Mapping[str, Any], above: Mapping[str, Any], name: str) -> bool:
-    return isinstance(below[name], dict) and isinstance(above[name], dict)
-
-
-def _table(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, IsADirectoryError) as error:
-        raise UserError(
-            "no such study file",
-            got=str(path),
-            mend="Give the path of a TOML file, such as studies/digits.toml.",
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"not a TOML file: {error}", where=path) from error
-    except OSError as error:
-        raise UserError(f"the study file cannot be read: {error.strerror}", where=path) from error
 
 
 def study_from(
@@ -152,6 +116,7 @@ def study_from(
         file = _File.model_validate(dict(table))
     except ValidationError as error:
         raise _explain(error, where) from None
+    _check_replicates(file, where)
     called = file.name or name
     return Study(
         name=f"{called}-{scale}" if scale else called,
@@ -159,8 +124,9 @@ def study_from(
             dict.fromkeys(named for recipe in file.recipes for named in _recipes(recipe, file, where, scale))
         ),
         combinations=_combinations(file, where),
-        alone=file.replicates.alone,
-        together=file.replicates.together,
+        alone=file.replicates.most or file.replicates.alone,
+        together=file.replicates.most or file.replicates.together,
+        start=file.replicates.start,
         suspects=tuple(dict.fromkeys(suspect for entry in file.suspects for suspect in _suspects(entry, where))),
         suspected=file.replicates.suspects,
         first_seed=file.first_seed,
@@ -201,6 +167,23 @@ def _recipes(recipe: _Recipe, file: _File, where: str, scale: str | None) -> Ite
             recipe.dataset,
             _options({**of_scale, **under, **own, **named, "scale": chosen}, f"{where}: {recipe.dataset}"),
         )
+
+
+def _check_replicates(file: _File, where: str) -> None:
+    """Seeds that are added need both ends, and tests that no later seed changes."""
+    asked = file.replicates
+    start, most = asked.start, asked.most
+    if start is None and most is None:
+        return
+    place = f"{where}: replicates"
+    if start is None or most is None or start > most or {"alone", "together"} & asked.model_fields_set:
+        allowed = "{ start = 3, most = 10 }, or { alone = 5, together = 10 }"
+        raise UserError(
+            "not such a number of replicates", where=place, got=asked.model_dump(exclude_none=True), allowed=allowed
+        )
+    if file.correction != "none":
+        mend = "Leave out the correction, or ask for fixed replicates."
+        raise UserError("a correction over the study needs all its replicates at once", where=place, mend=mend)
 
 
 def _combinations(file: _File, where: str) -> tuple[tuple[Named, ...], ...]:

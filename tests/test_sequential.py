@@ -1,0 +1,169 @@
+"""Seeds that are added while a verdict is undecided: the looks, the verdict at each, and the errors over all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from guardclash.errors import UserError
+from guardclash.reporting.verdicts import judged_cells, verdict_so_far, verdicts, wanted
+from guardclash.studies.results import Results
+from guardclash.studies.study import Study
+from guardclash.studies.study_file import study_from
+
+METRIC = {"name": "wm_accuracy", "symbol": "φ_WM", "criterion": {"max_drop": 0.3}}
+
+
+def study(start: int = 3, most: int = 10, *combinations: list[str], **keys: Any) -> Study:
+    return study_from(
+        {
+            "recipes": [{"dataset": "digits", "scale": "smoke"}],
+            "combinations": [{"mechanisms": names} for names in combinations or (["wm", "dpsgd"],)],
+            "replicates": {"start": start, "most": most},
+            **keys,
+        }
+    )
+
+
+def results(asked: Study, values: dict[str, list[float]]) -> Results:
+    """φ_WM by the names of a combination, in the order of the seeds; accuracy is 0.9 there."""
+    cells = []
+    for cell in asked.cells():
+        found = values.get("+".join(named.name for named in cell.combination), [])
+        of = {"name": "wm"} if any(named.name == "wm" for named in cell.combination) else None
+        trials = [
+            {
+                "seed": seed,
+                "measurements": [
+                    {"of": None, "values": {"accuracy": 0.9}},
+                    *([{"of": of, "values": {"wm_accuracy": value}}] if of else []),
+                ],
+            }
+            for seed, value in enumerate(found)
+        ]
+        accuracy = {"name": "accuracy", "symbol": "φ_ACC", "criterion": {"max_drop": 0.1}}
+        measures = [{"of": None, "metrics": [accuracy]}, *([{"of": of, "metrics": [METRIC]}] if of else [])]
+        cells.append({"key": cell.key, "clash": None, "measures": measures, "trials": trials, "plan": cell.key})
+    return Results({"study": asked.name, "cells": cells})
+
+
+def needed(asked: Study, values: dict[str, list[float]]) -> dict[str, int]:
+    keys = {cell.key: "+".join(named.name for named in cell.combination) for cell in asked.cells()}
+    return {keys[key]: count for key, count in wanted(asked, results(asked, values)).items()}
+
+
+NOISY = [0.9, 0.4, 0.7, 0.5, 0.8, 0.6, 0.7, 0.5, 0.9, 0.6]
+GOOD = [0.97, 0.96, 0.98, 0.97, 0.96, 0.98, 0.97, 0.96, 0.98, 0.97]
+
+
+@given(st.integers(2, 20), st.integers(0, 40))
+def test_looks_rise_to_the_most_and_share_alpha(start, more):
+    stages = study(start, start + more).stages()
+    looks = [stage.together for stage in stages]
+    assert looks[0] == start and looks[-1] == start + more
+    assert looks == sorted(set(looks))
+    assert sum(stage.alpha for stage in stages) == pytest.approx(0.05)
+    assert all(stage.alone == stage.together and stage.start is None for stage in stages)
+
+
+def test_fixed_replicates_are_one_look():
+    fixed = study_from({"recipes": [{"dataset": "digits"}], "combinations": [{"mechanisms": ["wm"]}]})
+    assert fixed.stages() == (fixed,)
+    assert set(wanted(fixed, Results({"study": "", "cells": []})).values()) == {5}
+
+
+def test_a_clear_case_stops_at_the_first_look():
+    asked = study()
+    few = {name: GOOD[:3] for name in ("", "wm", "dpsgd", "wm+dpsgd")}
+    assert set(needed(asked, few).values()) == {3}
+    (verdict,) = verdicts(asked, results(asked, few))
+    assert verdict.outcome("strict") == "compatible"
+
+
+def test_an_undecided_case_asks_for_more_until_there_are_no_more():
+    asked = study()
+    assert [stage.together for stage in asked.stages()] == [3, 5, 8, 10]
+    for have, want in ((0, 3), (2, 3), (3, 5), (5, 8), (7, 8), (8, 10), (10, 10)):
+        found = {"": GOOD[:have], "wm": GOOD[:have], "dpsgd": GOOD[:have], "wm+dpsgd": NOISY[:have]}
+        assert needed(asked, found)["wm+dpsgd"] == want, have
+        assert needed(asked, found)["wm"] == want, "alone is drawn as often as together"
+        (verdict,) = verdicts(asked, results(asked, found))
+        assert verdict.outcome("strict") == "undecided"
+
+
+def test_seeds_are_added_only_where_a_verdict_needs_them():
+    asked = study(3, 10, ["wm", "dpsgd"], ["wm", "advtr"])
+    found = {name: GOOD[:3] for name in ("", "wm", "dpsgd", "advtr", "wm+advtr")} | {"wm+dpsgd": NOISY[:3]}
+    assert needed(asked, found) == {"": 5, "wm": 5, "dpsgd": 5, "wm+dpsgd": 5, "advtr": 3, "wm+advtr": 3}
+
+
+def test_later_seeds_do_not_change_a_verdict():
+    asked = study()
+    found = {"": GOOD, "wm": GOOD, "dpsgd": GOOD, "wm+dpsgd": [*GOOD[:3], 0.1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1]}
+    (cell,) = judged_cells(asked)
+    verdict, replicates = verdict_so_far(asked, results(asked, found), cell)
+    assert (verdict.outcome("strict"), replicates) == ("compatible", 3)
+
+
+@pytest.mark.parametrize(
+    ("replicates", "keys"),
+    [
+        ({"start": 3}, {}),
+        ({"most": 3}, {}),
+        ({"start": 5, "most": 3}, {}),
+        ({"start": 1, "most": 3}, {}),
+        ({"start": 3, "most": 10, "alone": 5}, {}),
+        ({"start": 3, "most": 10}, {"correction": "holm"}),
+    ],
+)
+def test_impossible_replicates_are_refused(replicates, keys):
+    with pytest.raises(UserError, match="replicates"):
+        study(3, 10, replicates=replicates, **keys)
+
+
+# The errors: at the limit itself, "compatible" and "conflict" are both wrong
+
+
+def wrong(looks: list[int], level: float, spread: float, runs: int, seed: int) -> float:
+    """How often Welch's one-sided test of a drop of exactly the limit says "beyond it" at any look."""
+    rng = np.random.default_rng(seed)
+    alone, together = rng.standard_normal((runs, looks[-1])), spread * rng.standard_normal((runs, looks[-1]))
+    said = np.zeros(runs, bool)
+    for n in looks:
+        said |= (
+            stats.ttest_ind(alone[:, :n], together[:, :n], axis=1, equal_var=False, alternative="less").pvalue < level
+        )
+    return float(said.mean())
+
+
+@pytest.mark.parametrize("spread", [0.2, 1.0, 3.0])
+@pytest.mark.parametrize(("start", "most"), [(3, 10), (2, 12), (5, 20)])
+def test_wrong_verdicts_stay_below_alpha_over_all_looks(start, most, spread):
+    stages = study(start, most).stages()
+    rate = wrong([stage.together for stage in stages], stages[0].alpha, spread, 20_000, seed=start)
+    assert 0.01 < rate < 0.05 + 0.003, "0.003: two standard errors of the simulation"
+
+
+def test_unspent_looks_would_err_more_often():
+    """Why alpha is shared: the same tests, each at the whole of it."""
+    looks = [stage.together for stage in study().stages()]
+    assert wrong(looks, 0.05, 1.0, 20_000, seed=0) > 0.09
+
+
+@given(st.floats(0.5, 0.9), st.floats(0.01, 0.2), st.integers(0, 10**6))
+@settings(deadline=None, max_examples=25)
+def test_the_verdict_is_that_of_its_own_look(mean, spread, seed):
+    """What the report says at a look is what a study with so many fixed replicates, and its share of alpha, says."""
+    asked = study()
+    values = np.random.default_rng(seed).normal(mean, spread, 10).tolist()
+    found = results(asked, {"": GOOD, "wm": GOOD, "dpsgd": GOOD, "wm+dpsgd": values})
+    (cell,) = judged_cells(asked)
+    verdict, replicates = verdict_so_far(asked, found, cell)
+    (stage,) = [stage for stage in asked.stages() if stage.together == replicates]
+    (fixed,) = verdicts(stage, found)
+    assert fixed == verdict
