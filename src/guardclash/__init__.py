@@ -18,6 +18,7 @@ _MODULES = {
     "guardclash.plan.identity": ("describe", "fingerprint"),
     "guardclash.plan.plan": ("Plan", "Stream"),
     "guardclash.registry": ("find_mechanism", "find_mechanisms"),
+    "guardclash.reporting.rows": ("frame",),
     "guardclash.reporting.verdicts": ("verdicts",),
     "guardclash.studies.engines": ("Inline", "processes"),
     "guardclash.studies.jobs": ("Site",),

@@ -18,6 +18,7 @@ from rich.console import Console
 from guardclash.cli_data import DataPath, data, out
 from guardclash.errors import UserError
 from guardclash.reporting.figures import FIGURES
+from guardclash.reporting.forms import FORMS, form_asked
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -37,13 +38,6 @@ class RuleName(StrEnum):
 
     paper = "paper"
     strict = "strict"
-
-
-class Format(StrEnum):
-    """Forms of a report."""
-
-    text = "text"
-    json = "json"
 
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/digits.toml.")]
@@ -137,24 +131,30 @@ def report(
     store: StorePath = RUNS,
     results: ResultsPath = None,
     rule: Rule = None,
-    format: Annotated[Format, typer.Option("--format", help="text or json.")] = Format.text,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help=f"{', '.join(FORMS)}; by default what the file's suffix says, else text."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
     ] = None,
 ) -> None:
-    """Verdicts of what is measured so far; works on a half-finished study."""
-    from guardclash.reporting.export import dump, to_json
-    from guardclash.reporting.text import render
+    """What is measured so far, in the form that is asked for; works on a half-finished study."""
+    from guardclash.reporting.missing import unfinished
 
+    chosen = form_asked(form, output)
     wanted = read_study(study)
     found = _results(wanted, store, results)
-    chosen = _rule(rule, wanted)
-    if format is Format.json:
-        _emit(dump(to_json(wanted, found, chosen)), output)
-    elif output:
-        _emit(render(wanted, found, chosen), output)
-    else:
+    if chosen == "text" and output is None:
         _print_report(wanted, found, rule)
+        return
+    content = FORMS[chosen](wanted, found, _rule(rule, wanted))
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        _write(content, output, "report")
+    if lacking := unfinished(wanted, found):
+        _say(f"note: {lacking}")
 
 
 @app.command()
@@ -238,13 +238,6 @@ def _print_report(study: Study, results: Any, rule: RuleName | None) -> None:
     from guardclash.reporting.text import print_report
 
     print_report(out, study, results, _rule(rule, study))
-
-
-def _emit(text: str, output: Path | None) -> None:
-    if output is None:
-        sys.stdout.write(text)
-    else:
-        _write(text.encode(), output, "report")
 
 
 def _write(content: bytes, output: Path, what: str) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from guardclash.reporting.tables import place
+from guardclash.reporting.verdicts import wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
 
@@ -12,20 +14,23 @@ from guardclash.studies.study import Cell, Study
 def missing(study: Study, results: Results) -> tuple[str, ...]:
     """A line for every cell and suspect that lacks seeds, such as "mnist/reduced {wm}: 3 of 5 seeds".
 
-    A seed is there once everything is measured on it. What cannot be built lacks nothing.
+    A seed is there once everything is measured on it. What cannot be built lacks nothing, and neither does what is
+    decided before all seeds that it may have are spent.
     """
-    return tuple(line for cell in (*study.cells(), *study.suspect_cells()) for line in _missing(study, results, cell))
+    needed = wanted(study, results)
+    cells = (replace(cell, replicates=needed[cell.key]) for cell in (*study.cells(), *study.suspect_cells()))
+    return tuple(line for cell in cells for line in _missing(study, results, cell))
 
 
 def _missing(study: Study, results: Results, cell: Cell) -> Iterator[str]:
     entry, seeds = results.cell(cell), study.seeds(cell)
     if entry and entry["clash"]:
         return
-    wanted = [measure["of"] for measure in entry["measures"]] if entry else []
+    owners = [measure["of"] for measure in entry["measures"]] if entry else []
     measured = [
         trial["seed"]
         for trial in (entry["trials"] if entry else ())
-        if trial["seed"] in seeds and all(of in [one["of"] for one in trial["measurements"]] for of in wanted)
+        if trial["seed"] in seeds and all(of in [one["of"] for one in trial["measurements"]] for of in owners)
     ]
     if len(measured) < len(seeds):
         yield f"{place(study, cell)}: {len(measured)} of {len(seeds)} seeds"

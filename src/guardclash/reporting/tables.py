@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
 
 from rich import box
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
@@ -94,3 +97,32 @@ def titled(title: str, *columns: str) -> Table:
     for column in columns:
         made.add_column(escape(column), overflow="fold")
     return made
+
+
+@dataclass(frozen=True)
+class Plain:
+    """What a table says, for forms other than the terminal's."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    """A cell may have several lines, and parts with a style."""
+    ends: tuple[bool, ...]
+    """Whether a section ends after a row."""
+    caption: str
+
+
+def plain(table: Table) -> Plain:
+    """The texts of a table of the text report."""
+    cells = [[_text(cell) for cell in column.cells] for column in table.columns]
+    return Plain(
+        title=_text(table.title).plain,
+        columns=tuple(_text(column.header).plain for column in table.columns),
+        rows=tuple(zip(*cells, strict=True)),
+        ends=tuple(row.end_section for row in table.rows),
+        caption=_text(table.caption).plain,
+    )
+
+
+def _text(markup: Any) -> Text:
+    return Text.from_markup(markup or "", emoji=False)

@@ -1,0 +1,98 @@
+"""The forms of a report by name, and which one a file's name asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from guardclash.errors import UserError, suggestion
+from guardclash.judging.rules import Rule
+from guardclash.studies.results import Results
+from guardclash.studies.study import Study
+
+Form = Callable[[Study, Results, Rule], bytes]
+"""From what was asked, what is measured so far and the rule that decides, to the content of a file."""
+
+
+def _text(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.text import render
+
+    return render(study, results, rule).encode()
+
+
+def _json(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.export import dump, to_json
+
+    return dump(to_json(study, results, rule)).encode()
+
+
+def _html(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.page import render_html
+
+    return render_html(study, results, rule).encode()
+
+
+def _tex(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.latex import render_latex
+
+    return render_latex(study, results, rule).encode()
+
+
+def _markdown(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.markdown import render_markdown
+
+    return render_markdown(study, results, rule).encode()
+
+
+def _csv(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.rows import to_csv
+
+    return to_csv(study, results).encode()
+
+
+def _parquet(study: Study, results: Results, rule: Rule) -> bytes:
+    from guardclash.reporting.rows import to_parquet
+
+    return to_parquet(study, results)
+
+
+FORMS: dict[str, Form] = {
+    "text": _text,
+    "json": _json,
+    "html": _html,
+    "tex": _tex,
+    "md": _markdown,
+    "csv": _csv,
+    "parquet": _parquet,
+}
+"""By the name that the command line knows."""
+SUFFIXES = {f".{name}": name for name in FORMS if name != "text"} | {
+    ".htm": "html",
+    ".markdown": "md",
+    ".pq": "parquet",
+}
+"""Of files, in lower case. Any other suffix says nothing."""
+BINARY = {"parquet"}
+"""Not for a terminal."""
+
+
+def form_asked(name: str | None, output: Path | None) -> str:
+    """The form that a report is asked for: by name, else by the suffix of its file, else text.
+
+    Args:
+        name: A key of `FORMS`.
+        output: The file that is to be written; None: the terminal.
+
+    Raises:
+        UserError: There is no such form, name and suffix contradict each other, or it is not for a terminal.
+    """
+    if name is not None and name not in FORMS:
+        raise UserError("no such form of a report", where="--format", got=name, mend=suggestion(name, FORMS))
+    meant = SUFFIXES.get(output.suffix.lower()) if output else None
+    if name and meant and name != meant:
+        mend = "Leave --format away, or give the file another suffix."
+        raise UserError(f"the file's name says {meant}, --format says {name}", where=output, mend=mend)
+    form = name or meant or "text"
+    if form in BINARY and output is None:
+        raise UserError(f"{form} is not for a terminal", where="--format", mend=f"Name a file: -o FILE.{form}")
+    return form

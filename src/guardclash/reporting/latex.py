@@ -1,0 +1,121 @@
+"""The report as a LaTeX document: combinations in the paper's layout, then what they rest on; for papers to copy from.
+
+It compiles as it is with any engine, and needs booktabs and xcolor only (the document itself also geometry).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from rich.text import Text
+
+from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.judging.rules import Rule
+from guardclash.reporting.claims import claims
+from guardclash.reporting.claims_text import claim_tables
+from guardclash.reporting.latex_layout import heading, paged, row
+from guardclash.reporting.latex_tables import FRACTION, combination_tables, criterion_of, measured, scales
+from guardclash.reporting.latex_text import comment, escaped, prose
+from guardclash.reporting.missing import missing, unfinished
+from guardclash.reporting.tables import Plain, plain
+from guardclash.reporting.text import notes
+from guardclash.reporting.verdicts import sample, verdicts, wanted
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+HEAD = """Tables of the study {name}, of records written {written}.
+Made by: guardclash report STUDY --format tex --rule {rule} -o FILE.tex
+Needs the packages booktabs and xcolor; this document by itself also geometry.
+For a paper: copy what stands between the two lines of = into its preamble, and any table environment.
+"""
+PREAMBLE = r"""\documentclass[a4paper]{article}
+\usepackage[margin=2cm]{geometry}
+% ======================================================================
+\usepackage{booktabs}
+\usepackage{xcolor}
+\definecolor{gcgreen}{HTML}{1B7837}
+\definecolor{gcred}{HTML}{C4161C}
+\providecommand{\gcKept}[1]{\textcolor{gcgreen}{\underline{#1}}}
+\providecommand{\gcConflict}[1]{\textcolor{gcred}{#1}}
+\providecommand{\gcUndecided}[1]{#1\rlap{\textsuperscript{?}}}
+\providecommand{\gcNotCredible}[1]{#1\rlap{\textsuperscript{$\ddagger$}}}
+\providecommand{\gcIneffective}[1]{#1\rlap{\textsuperscript{$\dagger$}}}
+\providecommand{\gcSeeds}[1]{\textsuperscript{#1}}
+% ======================================================================
+\makeatletter\setlength{\@fptop}{0pt}\makeatother
+\begin{document}
+"""
+END = "\\end{document}\n"
+LONG = 36
+"""Letters of a label beyond which it is broken."""
+
+
+def render_latex(study: Study, results: Results, rule: Rule) -> str:
+    """A document with all tables; what is missing is said at its beginning, in the tables and in comments."""
+    found, lacking = verdicts(study, results), missing(study, results)
+    head = HEAD.format(name=study.name, written=results.content.get("written", "-"), rule=rule)
+    unready = rf"\noindent\textbf{{Not finished}}: {unfinished(study, results)}." + "\n"
+    parts = [
+        comment("\n".join([head, *(f"Missing: {line}" for line in lacking)])) + PREAMBLE,
+        *([unready] if lacking else []),
+        *combination_tables(study, results, rule),
+        *alone_tables(study, results),
+        *(table for shown in claim_tables(claims(study, results)) for table in _claims(plain(shown))),
+        comment("\n".join(["Notes:", *notes(study, results, found)])) + END,
+    ]
+    return "\n".join(parts)
+
+
+def alone_tables(study: Study, results: Results) -> Iterator[str]:
+    """The unprotected model and every mechanism alone, with its judged metrics and what they are by chance."""
+    seeds = f"{study.start} to {study.alone}" if study.start else study.alone
+    parts = [
+        rf"Each mechanism alone: mean $\pm$ standard deviation over {seeds} seeds, from seed {study.first_seed}.",
+        "Unprotected: the same measured without it.",
+        *([FRACTION] if missing(study, results) else []),
+        *scales(study, results, study.recipes),
+    ]
+    needed = wanted(study, results)
+    head = [row(["Mechanism", prose(ACCURACY.symbol), "Metric", "Alone", "Unprotected"])]
+    groups = [
+        [heading(5, escaped(study.recipe_label(recipe))), *_alone(study, results, recipe, needed)]
+        for recipe in study.recipes
+    ]
+    return paged(" ".join(parts), "lrlrr", head, groups)
+
+
+def _alone(study: Study, results: Results, recipe: Named, needed: Mapping[str, int]) -> Iterator[str]:
+    unprotected = Cell(recipe, (), study.alone)
+
+    def value(cell: Cell, of: Named | None, metric: Metric) -> str:
+        return measured(metric, sample(study, results, cell, of, metric), needed[cell.key])
+
+    yield row(["none", value(unprotected, None, ACCURACY), "", "", ""])
+    for named in study.mechanisms():
+        cell = Cell(recipe, (named,), study.alone)
+        judged = [metric for metric in results.metrics(cell, named) if criterion_of(study, metric)]
+        own = [
+            [prose(metric.symbol), value(cell, named, metric), value(unprotected, named, metric)] for metric in judged
+        ]
+        for position, fields in enumerate(own or [["", "", ""]]):
+            label = ["", ""] if position else [escaped(study.label(named)), value(cell, None, ACCURACY)]
+            yield row([*label, *fields])
+
+
+def _claims(shown: Plain) -> Iterator[str]:
+    """A table of claims of the text report; labels that are long are broken."""
+    longest = max((len(cells[0].plain) for cells in shown.rows), default=0)
+    alignment = ("p{5cm}" if longest > LONG else "l") + "l" * (len(shown.columns) - 1)
+    groups: list[list[str]] = [[]]
+    for cells, ends in zip(shown.rows, shown.ends, strict=True):
+        groups[-1].append(row(map(_styled, cells)))
+        groups += [[]] if ends else []
+    caption = f"{escaped(shown.title)}. Claims: under how many of the seeds the value reaches the bound."
+    return paged(caption, alignment, [row(map(prose, shown.columns))], filter(None, groups))
+
+
+def _styled(cell: Text) -> str:
+    """A cell in the colour that it has in the terminal, if that is good or bad news."""
+    styles = " ".join(str(span.style) for span in cell.spans)
+    command = r"\gcConflict" if "red" in styles else r"\gcKept" if "green" in styles else ""
+    return f"{command}{{{prose(cell.plain)}}}" if command else prose(cell.plain)

@@ -1,0 +1,197 @@
+"""Tables of combinations in the layout of the paper's Tables 4 and 5: each mechanism alone, then all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from guardclash.judging.criteria import ACCURACY, Criterion, Metric
+from guardclash.judging.rules import Rule
+from guardclash.judging.stats import Sample
+from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, entry_of, verdicts_of
+from guardclash.reporting.latex_layout import heading, paged, row, spanning
+from guardclash.reporting.latex_text import escaped, number, prose
+from guardclash.reporting.tables import braces, limit
+from guardclash.reporting.tables import number as decimals
+from guardclash.reporting.text import scale_of
+from guardclash.reporting.verdicts import alone, judged_cells, wanted
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+MARKS = {
+    "compatible": (r"\gcKept", r"\gcKept{Green underlined}: no conflict"),
+    "conflict": (r"\gcConflict", r"\gcConflict{red}: conflict"),
+    "undecided": (r"\gcUndecided", r"\textsuperscript{?}: undecided"),
+    "not credible": (r"\gcNotCredible", r"\textsuperscript{$\ddagger$}: not credible, a control makes the same claim"),
+    "ineffective": (r"\gcIneffective", r"\textsuperscript{$\dagger$}: ineffective already alone"),
+}
+"""By outcome: the command around a value, and what the caption says of it."""
+FRACTION = "A fraction: so many of the seeds are there; until all are, nothing is decided."
+NOTHING = "--: not measured."
+LETTERS, VALUE = 108, 11.5
+"""How many letters fit beside each other on a page, and how many a value takes."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Columns that belong together: one mechanism alone, or all together."""
+
+    heading: str
+    columns: tuple[Column, ...]
+    position: int | None
+    """Of the mechanism in the combination; None: together."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """The combinations of the same mechanisms, whatever their options: a table of their own."""
+
+    study: Study
+    results: Results
+    rule: Rule
+    found: Verdicts
+    needed: Mapping[str, int]
+    """Seeds that a cell needs now, by its key."""
+    cells: tuple[Cell, ...]
+
+    def entry(self, cell: Cell, block: Block, column: Column) -> Entry:
+        """What stands in a field."""
+        if block.position is not None:
+            cell = alone(cell, cell.combination[block.position], self.study)
+        entry = entry_of(self.study, self.results, self.found, self.rule, cell, column)
+        return replace(entry, asked=self.needed[cell.key] if entry.asked else 0)
+
+    def label(self, cell: Cell) -> str:
+        """Of a row; with the number of seeds, where it is not the same for all."""
+        label = self.study.recipe_label(cell.recipe)
+        if self.study.start is None:
+            return label
+        seeds = self.results.values(cell, None, ACCURACY.name, self.study.seeds(cell))
+        return f"{label} (n={len(seeds)})"
+
+
+def combination_tables(study: Study, results: Results, rule: Rule) -> Iterator[str]:
+    """A table environment for every set of mechanisms that a study combines, in its order."""
+    cells, columns = judged_cells(study), columns_of(study, results)
+    found, needed = verdicts_of(study, results), wanted(study, results)
+    for names in dict.fromkeys(map(_names, cells)):
+        group = Group(study, results, rule, found, needed, tuple(cell for cell in cells if _names(cell) == names))
+        blocks = [Block(name, _of(columns, (name,)), position) for position, name in enumerate(names)]
+        blocks.append(Block(" + ".join(names), _of(columns, names), None))
+        longest = max(len(group.label(cell)) for cell in group.cells)
+        for side_by_side in _packed(blocks, int((LETTERS - longest) / VALUE)):
+            yield from _tables(group, names, side_by_side)
+
+
+def _names(cell: Cell) -> tuple[str, ...]:
+    return tuple(named.name for named in cell.combination)
+
+
+def _of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Column, ...]:
+    return tuple(column for column in columns if column.of is None or column.of in names)
+
+
+def _packed(blocks: Sequence[Block], width: int) -> list[list[Block]]:
+    """Blocks in tables of at most so many columns of values, unless a single block has more."""
+    tables: list[list[Block]] = [[]]
+    for block in blocks:
+        if tables[-1] and sum(len(other.columns) for other in (*tables[-1], block)) > width:
+            tables.append([])
+        tables[-1].append(block)
+    return tables
+
+
+def _tables(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[str]:
+    starts = [2 + sum(len(before.columns) for before in blocks[:i]) for i in range(len(blocks))]
+    ends = [start + len(block.columns) - 1 for start, block in zip(starts, blocks, strict=True)]
+    heads = [spanning(len(block.columns), "c", escaped(block.heading)) for block in blocks]
+    arms = [spanning(len(block.columns), "c", "together" if block.position is None else "alone") for block in blocks]
+    symbols = [prose(column.metric.symbol) for block in blocks for column in block.columns]
+    rules = "".join(rf"\cmidrule(lr){{{start}-{end}}}" for start, end in zip(starts, ends, strict=True))
+    head = [row(["Data set", *heads]), row(["", *arms]), rules, row(["", *symbols])]
+    lines = _rows(group, blocks, 1 + len(symbols))
+    return paged(_caption(group, names, blocks), "l" + "r" * len(symbols), head, lines)
+
+
+def _rows(group: Group, blocks: Sequence[Block], width: int) -> Iterator[list[str]]:
+    """Rows by data set; where a study varies the options, a heading for each variant."""
+    variants = dict.fromkeys(cell.combination for cell in group.cells)
+    for variant in variants:
+        label = escaped(braces(map(group.study.label, variant)))
+        yield [
+            *([heading(width, label)] if len(variants) > 1 else []),
+            *(
+                row([escaped(group.label(cell)), *_fields(group, cell, blocks)])
+                for cell in group.cells
+                if cell.combination == variant
+            ),
+        ]
+
+
+def _fields(group: Group, cell: Cell, blocks: Sequence[Block]) -> Iterator[str]:
+    for block in blocks:
+        entries = [(column, group.entry(cell, block, column)) for column in block.columns]
+        if all(entry.clash for _, entry in entries):
+            yield spanning(len(entries), "c", r"\emph{clash}")
+        else:
+            yield from (_field(column, entry) for column, entry in entries)
+
+
+def _field(column: Column, entry: Entry) -> str:
+    """A value with its mark."""
+    value = measured(column.metric, next(iter(entry.samples), Sample()), entry.asked)
+    judged = entry.outcome and entry.there and entry.there >= entry.asked
+    return f"{MARKS[entry.outcome][0]}{{{value}}}" if judged else value
+
+
+def measured(metric: Metric, sample: Sample, asked: int) -> str:
+    """Mean and standard deviation; with how many seeds they rest on, as long as some are missing."""
+    if not sample.n:
+        return "--"
+    std = f"{sample.std:.{metric.decimals}f}" if sample.n > 1 else ""
+    value = number(decimals(metric, sample.mean), std)
+    return rf"{value}\gcSeeds{{{sample.n}/{asked}}}" if sample.n < asked else value
+
+
+def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> str:
+    study, columns = group.study, dict.fromkeys(column for block in blocks for column in block.columns)
+    entries = [group.entry(cell, block, column) for cell in group.cells for block in blocks for column in block.columns]
+    outcomes = {entry.outcome for entry in entries if entry.there == entry.asked}
+    meanings = "; ".join(meaning for outcome, (_, meaning) in MARKS.items() if outcome in outcomes)
+    limits = ", ".join(_limit(study, column.metric) for column in columns)
+    parts = [
+        rf"\textbf{{{escaped(braces(names))}}}.",
+        rf"Mean $\pm$ standard deviation over {_seeds(study)}, from seed {study.first_seed}.",
+        f"{meanings}." if meanings else "",
+        rf"Limits: {limits}; rule {group.rule}, $\alpha$ = {study.alpha:g}, correction {study.correction}.",
+        FRACTION if any(0 < entry.there < entry.asked for entry in entries) else "",
+        NOTHING if any(not entry.there and not entry.clash for entry in entries) else "",
+        r"\emph{clash}: cannot be built together." if any(entry.clash for entry in entries) else "",
+        *scales(group.study, group.results, dict.fromkeys(cell.recipe for cell in group.cells)),
+    ]
+    return " ".join(filter(None, parts))
+
+
+def _seeds(study: Study) -> str:
+    if study.start is None:
+        return f"{study.alone} seeds alone, {study.together} together"
+    return f"{study.start} to {study.together} seeds, added while a verdict is undecided (n: together)"
+
+
+def criterion_of(study: Study, metric: Metric) -> Criterion | None:
+    """What the study demands of a metric, else what the metric itself does."""
+    return dict(study.criteria).get(metric.name, metric.criterion)
+
+
+def _limit(study: Study, metric: Metric) -> str:
+    return f"{prose(metric.symbol)} {prose(limit(replace(metric, criterion=criterion_of(study, metric))))}"
+
+
+def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator[str]:
+    """What rows were trained at, said once for all that share it."""
+    shared: dict[str | None, list[str]] = {}
+    for recipe in recipes:
+        shared.setdefault(scale_of(study, results, recipe), []).append(study.recipe_label(recipe))
+    for scale, labels in shared.items():
+        if scale:
+            yield f"Scale of {escaped(', '.join(labels))}: {escaped(scale)}."

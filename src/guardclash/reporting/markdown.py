@@ -1,0 +1,58 @@
+"""The report as GitHub Markdown, to be pasted into an issue: the tables of the text report, and its notes."""
+
+from __future__ import annotations
+
+import re
+
+from rich.table import Table
+from rich.text import Text
+
+from guardclash.judging.rules import Rule
+from guardclash.reporting.missing import unfinished
+from guardclash.reporting.tables import plain
+from guardclash.reporting.text import judgement_tables, notes, other_tables, verdict_table
+from guardclash.reporting.verdicts import verdicts
+from guardclash.studies.results import Results
+from guardclash.studies.study import Study
+
+SPECIAL = re.compile(r"[\\`*|~$#]|(?<![^\W_])_|_(?![^\W_])|](?=[(\[:])|\A\[|\A[-+=](?=\s)|(?<=\A\d)[.)]")
+"""What Markdown would read as its own: letters anywhere, underscores but those inside a word, brackets of links, and
+what makes a list at the start of a line."""
+HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+"""Of "@", so that nobody is called who happens to be called like a mechanism."""
+
+
+def render_markdown(study: Study, results: Results, rule: Rule) -> str:
+    """The whole report; an outcome that is bad news is bold."""
+    found, lacking = verdicts(study, results), unfinished(study, results)
+    parts = [
+        f"# {escaped(study.name)}",
+        f"Rule {rule}, α = {study.alpha:g}, correction {study.correction}.",
+        *([f"> **Note:** {lacking}; what can still change is undecided."] if lacking else []),
+        *_section(verdict_table(found, rule)),
+        *(part for table in judgement_tables(found) for part in _section(table)),
+        *(part for table in other_tables(study, results) for part in _section(table)),
+        "## Notes",
+        "\n".join(f"- {escaped(note)}" for note in notes(study, results, found)),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def escaped(text: str) -> str:
+    """Any text on one line, such that Markdown shows it as it is."""
+    line = " ".join(text.split())
+    return "".join(HTML.get(letter, letter) for letter in SPECIAL.sub(r"\\\g<0>", line))
+
+
+def _section(table: Table) -> list[str]:
+    """Heading, table, and what stands below it."""
+    shown = plain(table)
+    head = [list(map(escaped, shown.columns)), ["---"] * len(shown.columns)]
+    rows = [[_cell(cell) for cell in row] for row in shown.rows]
+    lines = "\n".join(f"| {' | '.join(row)} |" for row in (*head, *rows))
+    return [f"## {escaped(shown.title)}", lines, *([escaped(shown.caption)] if shown.caption else [])]
+
+
+def _cell(cell: Text) -> str:
+    text = "<br>".join(map(escaped, cell.plain.splitlines()))
+    return f"**{text}**" if text and any("bold" in str(span.style) for span in cell.spans) else text

@@ -1,0 +1,213 @@
+"""The report as one HTML page: self-contained, readable without a network, by keyboard and by screen reader.
+
+Python prepares frozen values, the templates in `page_parts` lay them out; docs/design/reports.md says why.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from guardclash.judging.criteria import ACCURACY
+from guardclash.judging.rules import RULES, Rule
+from guardclash.reporting.claims import claims
+from guardclash.reporting.controls import controls
+from guardclash.reporting.page_parts.charts import plain
+from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
+from guardclash.reporting.page_parts.details import Detail, Found, asked, detail
+from guardclash.reporting.page_parts.matrix import Matrix, matrix
+from guardclash.reporting.page_parts.records import (
+    Progress,
+    RawRow,
+    Table,
+    environment_table,
+    progress,
+    raw_values,
+    recipe_table,
+)
+from guardclash.reporting.page_parts.study_text import study_text
+from guardclash.reporting.page_parts.sweeps import Sweep, sweeps
+from guardclash.reporting.page_parts.words import (
+    MEANINGS,
+    RULES_IN_WORDS,
+    SCALES,
+    broken,
+    listed,
+    look,
+    plural,
+    shown,
+    slug,
+    symbol,
+    unique,
+)
+from guardclash.reporting.tables import summary
+from guardclash.reporting.text import notes
+from guardclash.reporting.verdicts import sample, verdicts
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Study
+
+SECTIONS = ("matrix", "details", "sweeps", "alone", "claims", "notes", "scale", "machines", "repeat", "values")
+"""Addresses of the parts of a page; no combination gets one of them."""
+
+
+@dataclass(frozen=True)
+class AloneRow:
+    """A metric of a mechanism alone, and what the unprotected model scores."""
+
+    recipe: str
+    mechanism: str
+    metric: str
+    alone: str
+    unprotected: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the templates lay out."""
+
+    study: Study
+    rule: Rule
+    other_rule: str
+    head: tuple[tuple[str, str], ...]
+    progress: Progress
+    counts: tuple[tuple[str, int], ...]
+    """Verdicts by outcome."""
+    key: tuple[tuple[str, str], ...]
+    """What the words mean that the verdicts use."""
+    matrix: Matrix | None
+    pairs: tuple[Detail, ...]
+    larger: tuple[Detail, ...]
+    """Combinations of three mechanisms or more."""
+    singles: tuple[Detail, ...]
+    sweeps: tuple[Sweep, ...]
+    alone: tuple[AloneRow, ...]
+    claims: ClaimOverview
+    notes: tuple[str, ...]
+    recipes: Table
+    machines: Table
+    study_text: str
+    commits: str
+    seeds: tuple[int, ...]
+    values: tuple[RawRow, ...]
+
+
+def render_html(study: Study, results: Results, rule: Rule) -> str:
+    """The whole report as the text of one HTML file; the same records give the same text.
+
+    Args:
+        study: What was asked.
+        results: What is measured so far.
+        rule: Which rule decides; the other one is shown beside it.
+    """
+    environment = Environment(
+        loader=PackageLoader("guardclash.reporting", "page_parts"),
+        autoescape=True,
+        finalize=shown,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"look": look, "symbol": symbol, "broken": broken, "place": plain}
+    environment.filters["plural"] = plural
+    texts = {"style": _text("page.css"), "figure_style": _text("figure.css"), "script": _text("page.js")}
+    given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
+    hashes = {name: _hash(text) for name, text in texts.items()}
+    return environment.get_template("page.html").render(
+        page=_page(study, results, rule), rules=RULES, hashes=hashes, **given
+    )
+
+
+@cache
+def _text(name: str) -> str:
+    return files("guardclash.reporting").joinpath("page_parts", name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    """By which the page allows its own script and styles and no others."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _page(study: Study, results: Results, rule: Rule) -> Page:
+    found = Found(
+        study,
+        results,
+        rule,
+        verdicts(study, results),
+        controls(study, results),
+        claims(study, results),
+        sweeps(study, results),
+    )
+    cells = asked(study)
+    reserved = (*SECTIONS, *(sweep.id for sweep in found.sweeps))
+    ids = unique((slug(" ".join((found.labels(cell)[0], *found.labels(cell)[1]))) for cell in cells), reserved)
+    details = {cell: detail(found, cell, id) for cell, id in zip(cells, ids, strict=True)}
+    pairs = matrix(study, {(one.recipe, cell.combination): one for cell, one in details.items()})
+    counts = _counts(verdict.outcome(rule) for verdict in found.verdicts)
+    words = {word for word, _ in counts} | ({"not asked"} if pairs and pairs.gaps else set())
+    seeds, values = raw_values(study, results)
+    return Page(
+        study=study,
+        rule=rule,
+        other_rule=next(other for other in RULES if other != rule),
+        head=_head(study, results, rule),
+        progress=progress(study, results),
+        counts=counts,
+        key=tuple((word, meaning) for word, meaning in MEANINGS.items() if word in words),
+        matrix=pairs,
+        pairs=tuple(one for cell, one in details.items() if len(cell.combination) == 2),
+        larger=tuple(one for cell, one in details.items() if len(cell.combination) > 2),
+        singles=tuple(one for cell, one in details.items() if len(cell.combination) == 1),
+        sweeps=found.sweeps,
+        alone=_alone(study, results),
+        claims=overview(table for one in details.values() for table in one.claims),
+        notes=tuple(notes(study, results, found.verdicts)),
+        recipes=recipe_table(study, results),
+        machines=environment_table(results),
+        study_text=study_text(study),
+        commits=listed(sorted({str(one["commit"]) for one in results.environments if one.get("commit")})),
+        seeds=seeds,
+        values=values,
+    )
+
+
+def _head(study: Study, results: Results, rule: Rule) -> tuple[tuple[str, str], ...]:
+    """What a reader must know before the first verdict."""
+    scales = dict.fromkeys(str(dict(recipe.options)["scale"]) for recipe in study.recipes)
+    counts = [f"{study.alone} alone", f"{study.together} together"]
+    counts += [f"{study.suspected or study.together} of each suspect"] if study.suspects else []
+    return (
+        ("Rule", f"{RULES_IN_WORDS[rule]}{'' if rule == study.rule else f' (the study itself asks for {study.rule})'}"),
+        ("Level of the tests", f"α = {study.alpha:g}, correction for their number: {study.correction}"),
+        ("Seeds", f"{listed(counts)}, from {study.first_seed} on"),
+        ("Recipes", listed(map(study.recipe_label, study.recipes))),
+        ("Scale", "; ".join(SCALES.get(scale, scale) for scale in scales)),
+        ("Records of", str(results.content.get("written") or "unknown time").replace("T", " ").replace("Z", " UTC")),
+    )
+
+
+def _counts(outcomes: Iterable[str]) -> tuple[tuple[str, int], ...]:
+    counted = Counter(outcomes)
+    return tuple((word, counted[word]) for word in MEANINGS if counted[word])
+
+
+def _alone(study: Study, results: Results) -> tuple[AloneRow, ...]:
+    """The unprotected model and every mechanism deployed by itself, on each recipe."""
+    rows = []
+    for recipe in study.recipes:
+        label, bare = study.recipe_label(recipe), Cell(recipe, (), study.alone)
+        for owners in ((), *((named,) for named in study.mechanisms())):
+            cell, mechanism = Cell(recipe, owners, study.alone), study.label(owners[0]) if owners else "none"
+            for of in (None, *owners):
+                for metric in results.metrics(cell, of) or ((ACCURACY,) if of is None else ()):
+                    values = (summary(metric, sample(study, results, where, of, metric)) for where in (cell, bare))
+                    rows.append(AloneRow(label, mechanism, metric.symbol, *values))
+    return tuple(rows)

@@ -1,0 +1,107 @@
+"""What is said of a combination in words: why its verdict is what it is, warnings, facts, times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.rules import Rule
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.page_parts.words import duration, listed, plural, prose, symbol
+from guardclash.reporting.tables import limit, number
+
+
+def alone_sentence(entry: Mapping[str, Any]) -> tuple[Markup, ...]:
+    """Of a mechanism deployed alone."""
+    if entry.get("clash"):
+        return (prose("It cannot be built: {}.", entry["clash"]),)
+    return (prose("Deployed alone, beside the unprotected model: there is nothing to be in conflict with."),)
+
+
+def verdict_sentences(verdict: Verdict, rule: Rule) -> Iterator[Markup]:
+    """What decides, metric by metric."""
+    if verdict.clash:
+        yield prose("The mechanisms cannot be built together: {}.", verdict.clash)
+        return
+    judged = [one for one in verdict.judgements if one.metric.criterion is not None]
+    symbols = {one.metric.name: one.metric.symbol for one in verdict.judgements}
+    if verdict.outcome(rule) == "compatible":
+        yield prose("{} stay within their limits.", listed(symbol(one.metric.symbol) for one in judged))
+    for one in judged:
+        yield from _sentence(one, one.outcome(rule), symbols)
+
+
+def _sentence(one: Judgement, outcome: str, symbols: Mapping[str, str]) -> Iterator[Markup]:
+    own, demand, lost = symbol(one.metric.symbol), limit(one.metric), _lost(one)
+    if outcome == "conflict":
+        yield prose("{} breaks its limit ({}): {}.", own, demand, lost)
+    elif outcome == "not credible":
+        fired = listed(symbol(symbols.get(name, name)) for name in one.fired)
+        are = "are its controls" if len(one.fired) > 1 else "is its control"
+        yield prose("{} is met, but so {} {}.", own, are, fired)
+    elif outcome == "ineffective":
+        yield prose("{} misses its limit ({}) already alone: there was nothing to lose.", own, demand)
+    elif outcome == "undecided" and not one.missing:
+        needed = "; {} replicates in each arm would probably decide" if one.replicates_needed else ""
+        yield prose("{} is undecided (limit: {}): {}" + needed + ".", own, demand, lost, one.replicates_needed)
+
+
+def _lost(one: Judgement) -> str:
+    return f"{number(one.metric, one.alone.mean)} alone, {number(one.metric, one.together.mean)} together"
+
+
+def facts_of(entry: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """Mechanism, what it says of the plan, and its value."""
+    return tuple(
+        (name, fact, str(value)) for name, facts in entry.get("facts", {}).items() for fact, value in facts.items()
+    )
+
+
+def warnings_of(entry: Mapping[str, Any], seeds: range) -> Iterator[tuple[str, str]]:
+    """Each warning once, failed trainings among them, and under which seeds."""
+    found: dict[str, list[int]] = {}
+    for trial in entry.get("trials", ()):
+        if trial["seed"] in seeds:
+            for text in _said(trial):
+                found.setdefault(text, []).append(trial["seed"])
+    for text, where in found.items():
+        unique = list(dict.fromkeys(where))
+        yield text, "every seed" if len(unique) == len(seeds) > 1 else seed_names(unique)
+
+
+def _said(trial: Mapping[str, Any]) -> Iterator[str]:
+    if trial.get("error"):
+        yield f"failed: {last_line(trial['error'])}"
+    for measurement in trial["measurements"]:
+        yield from measurement.get("warnings", ())
+
+
+def last_line(error: str) -> str:
+    """Of a traceback: what went wrong."""
+    return (error.strip().splitlines() or [""])[-1]
+
+
+def seed_names(seeds: Sequence[int]) -> str:
+    """Seeds in a sentence, consecutive ones by the first and the last.
+
+    Example:
+        >>> seed_names([0, 1, 2]), seed_names([1, 4])
+        ('seeds 0 to 2', 'seeds 1 and 4')
+    """
+    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[0] + len(seeds))):
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    return f"{'seeds' if len(seeds) > 1 else 'seed'} {listed(map(str, seeds))}"
+
+
+def effort_of(entry: Mapping[str, Any], seeds: range) -> str:
+    """How many trainings there are, of which seeds, and how long they took."""
+    trained = [trial for trial in entry.get("trials", ()) if trial["seed"] in seeds and "seconds" in trial]
+    if not trained:
+        return ""
+    times = [trial["seconds"] for trial in trained]
+    mean, total = sum(times) / len(trained), sum(times)
+    which = seed_names([trial["seed"] for trial in trained])
+    return f"{plural(len(trained), 'training')} ({which}): {duration(mean)} each on average, {duration(total)} in all."

@@ -1,0 +1,182 @@
+"""Charts as shapes with places: Python computes, the template draws, and nothing else is needed to show them.
+
+Lengths are in units of the drawing, about a pixel each; y grows downwards.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+WIDTH, LEFT, RIGHT = 380, 84, 14
+"""Of a chart, of the room for names at its left, and of what stays free at its right."""
+TOP = 18
+"""What stays free above."""
+LINE = 13
+"""Height of a line of text beside a chart that stands alone."""
+LETTERS = 54
+"""So many fit into such a line."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line."""
+
+    kind: ClassVar[str] = "line"
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+    look: str
+
+
+@dataclass(frozen=True)
+class Box:
+    """A filled rectangle."""
+
+    kind: ClassVar[str] = "box"
+    x: float
+    y: float
+    width: float
+    height: float
+    look: str
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One replicate; `title` is what a pointer over it shows."""
+
+    kind: ClassVar[str] = "dot"
+    x: float
+    y: float
+    title: str
+    look: str
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A marker or a line through points, as SVG writes paths."""
+
+    kind: ClassVar[str] = "path"
+    path: str
+    look: str
+
+
+@dataclass(frozen=True)
+class Label:
+    """A text; `anchor` is "start", "middle" or "end"."""
+
+    kind: ClassVar[str] = "text"
+    x: float
+    y: float
+    text: str
+    anchor: str
+    look: str
+
+
+Shape = Line | Box | Dot | Outline | Label
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing, and what it must say of itself where it stands alone."""
+
+    name: str
+    """Of the file when it is downloaded, without suffix."""
+    height: float
+    shapes: tuple[Shape, ...]
+    head: tuple[str, ...]
+    """Lines above the drawing when it stands alone."""
+    notes: tuple[str, ...]
+    """Lines below, likewise."""
+    title: str
+    """What it shows, for those who do not see it."""
+    width: float = WIDTH
+
+    @property
+    def view(self) -> str:
+        """The part that a page shows, as an SVG viewBox."""
+        return f"0 0 {plain(self.width)} {plain(self.height)}"
+
+    @property
+    def full(self) -> str:
+        """With the lines above and below."""
+        above, below = LINE * (len(self.head) + 0.5), LINE * (len(self.notes) + 0.5)
+        return f"0 {plain(-above)} {plain(self.width)} {plain(self.height + above + below)}"
+
+    @property
+    def lines(self) -> Iterator[Label]:
+        """What stands outside of the part that a page shows."""
+        for number, text in enumerate(reversed(self.head)):
+            yield Label(6, -LINE * (number + 0.4), text, "start", "head")
+        for number, text in enumerate(self.notes, 1):
+            yield Label(6, self.height + LINE * (number - 0.2), text, "start", "note")
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places: linear, or by logarithms."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+
+    def place(self, value: float) -> float:
+        """Where a value is drawn; what lies beyond an end, at that end."""
+        step: Callable[[float], float] = math.log10 if self.log else float
+        share = (step(min(max(value, self.low), self.high)) - step(self.low)) / (step(self.high) - step(self.low))
+        return self.start + share * (self.end - self.start)
+
+    def shows(self, value: float) -> bool:
+        """Whether a value lies between the ends."""
+        return self.low <= value <= self.high
+
+
+def plain(number: float) -> str:
+    """A place as short as it can be told apart.
+
+    Example:
+        >>> plain(12.0), plain(3.14159), plain(-0.01)
+        ('12', '3.1', '0')
+    """
+    text = f"{number:.1f}".removesuffix(".0")
+    return "0" if text == "-0" else text
+
+
+def ticks(low: float, high: float, most: int = 5) -> tuple[tuple[float, str], ...]:
+    """Round numbers between two ends, with their texts: at most `most`, at steps of 1, 2 or 5 times a power of ten.
+
+    Example:
+        >>> [text for _, text in ticks(0.31, 1.02)]
+        ['0.4', '0.6', '0.8', '1.0']
+    """
+    power = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(power * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (power * factor) <= most - 0.5)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return tuple((n * step, f"{n * step:.{decimals}f}") for n in range(first, last + 1))
+
+
+def ends(values: Iterable[float], reaching: Iterable[float] = ()) -> tuple[float, float]:
+    """The ends of an axis: all values, and what else is drawn as far as a third of what they span beyond them."""
+    numbers = sorted(values)
+    size = max(abs(numbers[0]), abs(numbers[-1]))
+    span = numbers[-1] - numbers[0] if numbers[-1] - numbers[0] > 1e-9 * size else size or 1.0
+    low, high = numbers[0] - span / 3, numbers[-1] + span / 3
+    inside = [*numbers, *(min(max(value, low), high) for value in reaching)]
+    return min(inside) - 0.06 * span, max(inside) + 0.06 * span
+
+
+def short(text: str, letters: int) -> str:
+    """A text that fits, with an ellipsis for what is left out."""
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
+def wrapped(*texts: str) -> tuple[str, ...]:
+    """Texts in lines that fit below or above a chart."""
+    return tuple(line for text in texts for line in textwrap.wrap(text, LETTERS))

@@ -1,0 +1,107 @@
+"""Ownership claims as tables of a page: one for each combination, and an overview of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from guardclash.judging.criteria import ACCURACY
+from guardclash.reporting.claims import ITSELF, Claim, Finding
+from guardclash.reporting.tables import bound, braces, number, summary
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A suspect, or a control, held against the bound of a claim."""
+
+    suspect: str
+    stolen: str
+    value: str
+    counted: str
+    """Under how many seeds it is claimed."""
+    accuracy: str
+    outcome: str
+    control: bool = False
+
+
+@dataclass(frozen=True)
+class ClaimTable:
+    """What one metric of a combination claims."""
+
+    recipe: str
+    combination: str
+    symbol: str
+    mechanism: str
+    bound: str
+    rows: tuple[ClaimRow, ...]
+
+
+@dataclass(frozen=True)
+class ClaimOverview:
+    """A row for every metric of every combination, a column for every suspect."""
+
+    suspects: tuple[tuple[str, str], ...]
+    """Label, and whether it is stolen."""
+    rows: tuple[tuple[ClaimTable, tuple[str, ...]], ...]
+    """With the outcome for each suspect; "not asked" where there is none."""
+
+
+def claim_tables(found: Iterable[Claim]) -> tuple[ClaimTable, ...]:
+    """One for every metric of a combination that claims models."""
+    groups = groupby(found, lambda claim: (claim.recipe, claim.combination, claim.mechanism, claim.finding.metric.name))
+    return tuple(_table(list(group)) for _, group in groups)
+
+
+def _table(group: Sequence[Claim]) -> ClaimTable:
+    first, metric = group[0], group[0].finding.metric
+    rows: list[ClaimRow] = []
+    known: set[tuple[str, int, str]] = set()
+    for claim in group:
+        rows.append(_row(claim))
+        for control in claim.controls:
+            values = zip(control.seeds, control.sample.values, strict=True)
+            numbers = {(control.metric.name, seed, number(control.metric, value)) for seed, value in values}
+            if not numbers <= known:  # a victim's controls are the same for all of its suspects
+                rows.append(_control(control))
+            known |= numbers
+    limit = bound(metric.claimed_at) if metric.claimed_at else "-"
+    return ClaimTable(first.recipe, braces(first.combination), metric.symbol, first.mechanism, limit, tuple(rows))
+
+
+def _row(claim: Claim) -> ClaimRow:
+    return ClaimRow(
+        claim.suspect,
+        _stolen(claim),
+        summary(claim.finding.metric, claim.finding.sample),
+        _counted(claim.finding),
+        summary(ACCURACY, claim.accuracy),
+        claim.outcome,
+    )
+
+
+def _control(control: Finding) -> ClaimRow:
+    word = "fires" if control.claimed else "silent"
+    value = summary(control.metric, control.sample)
+    return ClaimRow(f"control: {control.metric.symbol}", "no", value, _counted(control), "", word, control=True)
+
+
+def _stolen(claim: Claim) -> str:
+    return "the owner's own" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
+
+
+def _counted(finding: Finding) -> str:
+    return f"{len(finding.claimed)} of {len(finding.seeds)}" if finding.seeds else "-"
+
+
+def overview(tables: Iterable[ClaimTable]) -> ClaimOverview:
+    """What every claim says of every suspect."""
+    every = list(tables)
+    suspects = tuple(
+        dict.fromkeys((row.suspect, row.stolen) for table in every for row in table.rows if not row.control)
+    )
+    rows = []
+    for table in every:
+        outcomes = {row.suspect: row.outcome for row in table.rows if not row.control}
+        rows.append((table, tuple(outcomes.get(suspect, "not asked") for suspect, _ in suspects)))
+    return ClaimOverview(suspects, tuple(rows))

@@ -1,0 +1,212 @@
+"""Everything about one combination on one recipe, prepared for its section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from guardclash.judging.criteria import Metric
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.rules import RULES, Rule
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.claims import Claim, victims
+from guardclash.reporting.controls import Control
+from guardclash.reporting.page_parts.accounts import (
+    alone_sentence,
+    effort_of,
+    facts_of,
+    verdict_sentences,
+    warnings_of,
+)
+from guardclash.reporting.page_parts.claim_tables import ClaimTable, claim_tables
+from guardclash.reporting.page_parts.metric_charts import MetricChart, judged_charts, single_chart
+from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
+from guardclash.reporting.page_parts.sweeps import Sweep
+from guardclash.reporting.tables import braces, limit, number, p_value, summary
+from guardclash.reporting.verdicts import sample
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """A metric of a combination: a row of its table."""
+
+    symbol: str
+    title: str
+    alone: str
+    together: str
+    difference: str
+    limit: str
+    tests: tuple[tuple[str, str], ...]
+    """p-values that the rules look at, in the order of `TESTS`, and each before a correction where that differs."""
+    outcomes: tuple[str, ...]
+    """In the order of `RULES`."""
+    needed: int | None
+    """Replicates in each arm that would probably decide where the strict rule cannot."""
+
+
+TESTS = ("difference", "equivalence", "noninferior", "inferior")
+"""Fields of `PValues`, in the order of the columns."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric with a mechanism and without it."""
+
+    metric: str
+    mechanism: str
+    title: str
+    present: str
+    absent: str
+    difference: str
+
+
+@dataclass(frozen=True)
+class Detail:
+    """A section of the page."""
+
+    id: str
+    recipe: str
+    combination: str
+    outcome: str
+    """Of the combination under the page's rule; "no verdict" of a mechanism deployed alone."""
+    other: str
+    """Under the other rule; empty without a verdict."""
+    broken: tuple[str, ...]
+    """Symbols of the metrics in conflict."""
+    sentences: tuple[Markup, ...]
+    missing: tuple[str, ...]
+    charts: tuple[MetricChart, ...]
+    """Of judged metrics."""
+    reported: tuple[MetricChart, ...]
+    statistics: tuple[Statistic, ...]
+    comparisons: tuple[Comparison, ...]
+    claims: tuple[ClaimTable, ...]
+    facts: tuple[tuple[str, str, str], ...]
+    """Mechanism, what is said of it, and its value."""
+    warnings: tuple[tuple[str, str], ...]
+    """What is warned of, and under which seeds."""
+    effort: str
+    """Seeds and times."""
+    plan: PlanTree | None
+    sweeps: tuple[Sweep, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was computed of a study once, to be looked up for each section."""
+
+    study: Study
+    results: Results
+    rule: Rule
+    verdicts: tuple[Verdict, ...]
+    controls: tuple[Control, ...]
+    claims: tuple[Claim, ...]
+    sweeps: tuple[Sweep, ...]
+
+    def labels(self, cell: Cell) -> tuple[str, tuple[str, ...]]:
+        """Of a cell's recipe and combination."""
+        return self.study.recipe_label(cell.recipe), tuple(map(self.study.label, cell.combination))
+
+
+def asked(study: Study) -> tuple[Cell, ...]:
+    """The combinations that a study asks for on each recipe, those of two or more mechanisms first."""
+    return tuple(sorted(victims(study), key=lambda cell: len(cell.combination) == 1))
+
+
+def detail(found: Found, cell: Cell, id: str) -> Detail:
+    """All that is known of a combination."""
+    study, results, place = found.study, found.results, found.labels(cell)
+    verdict = next((one for one in found.verdicts if (one.recipe, one.combination) == place), None)
+    verdict = verdict if len(cell.combination) > 1 else None
+    entry = results.cell(cell) or {}
+    bare = Cell(cell.recipe, (), study.alone)
+    charts = judged_charts(study, results, cell, verdict, found.rule) if verdict else _single(found, cell)
+    judged = [chart for chart in charts if chart.outcome != "reported"]
+    return Detail(
+        id=id,
+        recipe=place[0],
+        combination=braces(place[1]),
+        outcome=verdict.outcome(found.rule) if verdict else "clash" if entry.get("clash") else "no verdict",
+        other=next(verdict.outcome(rule) for rule in RULES if rule != found.rule) if verdict else "",
+        broken=_symbols(verdict, found.rule) if verdict else (),
+        sentences=tuple(verdict_sentences(verdict, found.rule)) if verdict else alone_sentence(entry),
+        missing=verdict.missing if verdict else (),
+        charts=tuple(judged),
+        reported=tuple(chart for chart in charts if chart not in judged),
+        statistics=tuple(_statistic(one) for one in verdict.judgements) if verdict else (),
+        comparisons=tuple(_comparison(one) for one in _compared(found, cell)),
+        claims=claim_tables(one for one in found.claims if (one.recipe, one.combination) == place),
+        facts=facts_of(entry),
+        warnings=tuple(warnings_of(entry, study.seeds(cell))),
+        effort=effort_of(entry, study.seeds(cell)),
+        plan=plan_tree(entry, results.cell(bare)),
+        sweeps=tuple(sweep for sweep in found.sweeps if cell.key in sweep.members),
+    )
+
+
+def _symbols(verdict: Verdict, rule: Rule) -> tuple[str, ...]:
+    return tuple(one.metric.symbol for one in verdict.judgements if one.outcome(rule) == "conflict")
+
+
+def _statistic(one: Judgement) -> Statistic:
+    metric = one.metric
+    pairs = ((getattr(one.decisive, test), getattr(one.raw, test)) for test in TESTS)
+    tests = tuple((p_value(p), p_value(raw) if p != raw else "") for p, raw in pairs)
+    others = "".join(f"; {name} {number(metric, mean)}" for name, mean in one.others)
+    title = f"{metric.title}; alone: {one.against}, the lowest{others}" if others else metric.title
+    return Statistic(
+        metric.symbol,
+        title,
+        summary(metric, one.alone),
+        summary(metric, one.together),
+        _spread(one.metric, one.difference, one.interval),
+        limit(metric),
+        tests,
+        tuple(one.outcome(rule) for rule in RULES),
+        one.replicates_needed if one.outcome("strict") == "undecided" else None,
+    )
+
+
+def _spread(metric: Metric, value: float | None, ends: tuple[float, float] | None) -> str:
+    return number(metric, value) + (f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else "")
+
+
+def _compared(found: Found, cell: Cell) -> Iterator[Control]:
+    """Each metric with and without its mechanism; of a mechanism alone all that is measured, accuracy first."""
+    place = found.labels(cell)
+    if len(cell.combination) == 1:
+        return (one for _, one in _measured_alone(found, cell) if one.present.n)
+    return (one for one in found.controls if (one.recipe, one.combination) == place)
+
+
+def _measured_alone(found: Found, cell: Cell) -> Iterator[tuple[Named | None, Control]]:
+    """Every metric of a mechanism deployed alone, and of the unprotected model."""
+    study, results, place = found.study, found.results, found.labels(cell)
+    bare, criteria = Cell(cell.recipe, (), study.alone), dict(study.criteria)
+    for of in (None, *cell.combination):
+        for declared in results.metrics(cell, of):
+            metric = replace(declared, criterion=criteria.get(declared.name, declared.criterion))
+            present, absent = (sample(study, results, where, of, metric) for where in (cell, bare))
+            yield of, Control(*place, study.label(of) if of else "", metric, present, absent, study.alpha)
+
+
+def _comparison(one: Control) -> Comparison:
+    metric = one.metric
+    whose = one.mechanism or "the test images"
+    difference = _spread(metric, one.difference, one.interval)
+    return Comparison(
+        metric.symbol, whose, metric.title, summary(metric, one.present), summary(metric, one.absent), difference
+    )
+
+
+def _single(found: Found, cell: Cell) -> tuple[MetricChart, ...]:
+    drawn = []
+    for of, control in _measured_alone(found, cell):
+        chart = single_chart(found.study, found.results, cell, of, control)
+        if chart:
+            drawn.append(replace(chart, outcome="" if control.metric.criterion else "reported"))
+    return tuple(drawn)

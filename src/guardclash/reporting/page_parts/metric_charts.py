@@ -1,0 +1,136 @@
+"""Each metric of a combination as a chart: alone and together by seed, the difference, the limit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from guardclash.judging.criteria import Absolute, Metric
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.rules import Rule
+from guardclash.judging.stats import Sample
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.controls import Control
+from guardclash.reporting.page_parts.charts import Chart, wrapped
+from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
+from guardclash.reporting.page_parts.words import look, slug
+from guardclash.reporting.tables import braces, limit, number, summary
+from guardclash.reporting.verdicts import alone
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+
+@dataclass(frozen=True)
+class MetricChart:
+    """A metric's chart with its caption."""
+
+    symbol: str
+    title: str
+    """What the metric is, in words."""
+    outcome: str
+    """Of the metric in this combination, under the page's rule."""
+    against: str
+    """Whose own values stand beside those of the combination."""
+    chart: Chart
+
+
+def judged_charts(study: Study, results: Results, cell: Cell, verdict: Verdict, rule: Rule) -> tuple[MetricChart, ...]:
+    """A chart for every metric of a combination that has a value."""
+    by_label = {study.label(named): named for named in cell.combination}
+    found = []
+    for position, judgement in enumerate(verdict.judgements):
+        against = by_label.get(judgement.against)
+        of = against if position else None  # accuracy comes first and is nobody's own
+        if judgement.alone.n or judgement.together.n:
+            found.append(_judged(study, results, (cell, against, of), judgement, rule))
+    return tuple(found)
+
+
+def _judged(
+    study: Study, results: Results, place: tuple[Cell, Named | None, Named | None], judgement: Judgement, rule: Rule
+) -> MetricChart:
+    cell, against, of = place
+    metric, outcome = judgement.metric, judgement.outcome(rule)
+
+    def seeds(where: Cell) -> list[int]:
+        return [seed for seed, _ in results.by_seed(where, of, metric.name, study.seeds(where))]
+
+    arms: list[Arm] = []
+    if judgement.alone.n and against:
+        own = seeds(alone(cell, against, study))
+        arms.append(arm("alone", judgement.alone, own, study.alpha, number(metric, judgement.alone.mean)))
+    if judgement.together.n:
+        text = number(metric, judgement.together.mean)
+        arms.append(arm("together", judgement.together, seeds(cell), study.alpha, text, look(outcome)))
+    difference = _difference(judgement, outcome)
+    arms += difference
+    head = f"{metric.symbol}, {study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}: {outcome}"
+    title = f"{head}. Alone ({judgement.against}) {summary(metric, judgement.alone)}, together "
+    title += f"{summary(metric, judgement.together)}, limit: {limit(metric)}."
+    height, shapes = strip(arms, _guide(judgement), judgement.alone.mean if difference else None)
+    chart = Chart(_file(study, cell, metric, of), height, shapes, wrapped(head), _notes(study, metric), title)
+    return MetricChart(metric.symbol, metric.title, outcome, judgement.against, chart)
+
+
+def _difference(judgement: Judgement, outcome: str) -> list[Arm]:
+    """On the scale of the values, 0 at the mean alone, so that it can be held against limit and band."""
+    if judgement.metric.criterion is None or isinstance(judgement.metric.criterion, Absolute):
+        return []
+    value, ends, zero = judgement.difference, judgement.interval, judgement.alone.mean
+    if value is None:
+        return []
+    text = f"{'+' if value > 0 else ''}{number(judgement.metric, value)}".replace("-", "−")
+    return [Arm("difference", (), zero + value, ends and (zero + ends[0], zero + ends[1]), text, look(outcome))]
+
+
+def _guide(judgement: Judgement) -> Guide | None:
+    """The limit; the band around the mean alone that counts as equivalent, or all that a fixed bound admits."""
+    metric, threshold, zero = judgement.metric, judgement.threshold, judgement.alone.mean
+    if threshold is None or metric.criterion is None:
+        return None
+    if isinstance(metric.criterion, Absolute):
+        return _bound(metric, threshold)
+    worst = zero - threshold if metric.higher_is_better else zero + threshold
+    return Guide(worst, f"limit {number(metric, worst)}", (zero - threshold, zero + threshold))
+
+
+def _bound(metric: Metric, threshold: float) -> Guide:
+    band = (threshold, math.inf) if metric.higher_is_better else (-math.inf, threshold)
+    return Guide(threshold, f"limit {threshold:g}", band)
+
+
+def _notes(study: Study, metric: Metric) -> tuple[str, ...]:
+    lines = f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * study.alpha:.0%}."
+    if metric.criterion is None:
+        return wrapped(lines)
+    if isinstance(metric.criterion, Absolute):
+        return wrapped(f"{lines} Solid line: the limit; shaded: what it admits.")
+    band = "Solid line: the limit; shaded: equivalent to alone; dotted: the mean alone, where the difference is 0."
+    return wrapped(f"{lines} {band}")
+
+
+def _file(study: Study, cell: Cell, metric: Metric, of: Named | None) -> str:
+    labels = " ".join(map(study.label, cell.combination))
+    return slug(f"{study.name} {study.recipe_label(cell.recipe)} {labels} {metric.name} {of.name if of else ''}")
+
+
+def single_chart(study: Study, results: Results, cell: Cell, of: Named | None, found: Control) -> MetricChart | None:
+    """A metric of a mechanism deployed alone, beside that of the unprotected model."""
+    metric, bare = found.metric, Cell(cell.recipe, (), study.alone)
+
+    def row(name: str, where: Cell, values: Sample) -> Arm:
+        seeds = [seed for seed, _ in results.by_seed(where, of, metric.name, study.seeds(where))]
+        return arm(name, values, seeds, study.alpha, number(metric, values.mean))
+
+    rows = ("unprotected", bare, found.absent), ("protected", cell, found.present)
+    arms = [row(*one) for one in rows if one[2].n]
+    if not arms:
+        return None
+    criterion = metric.criterion
+    guide = _bound(metric, criterion.threshold) if isinstance(criterion, Absolute) else None
+    head = f"{metric.symbol}, {found.recipe} {braces(found.combination)}"
+    title = f"{head}. Unprotected {summary(metric, found.absent)}, protected {summary(metric, found.present)}."
+    height, shapes = strip(arms, guide, None)
+    notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * study.alpha:.0%}.")
+    chart = Chart(_file(study, cell, metric, of), height, shapes, wrapped(head), notes, title)
+    return MetricChart(metric.symbol, metric.title, "", "", chart)

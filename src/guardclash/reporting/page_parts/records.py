@@ -1,0 +1,133 @@
+"""What a page says of the records themselves: what is missing, raw values, recipes, machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from guardclash.reporting.page_parts.accounts import last_line, seed_names
+from guardclash.reporting.tables import place
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A cell of which replicates are missing."""
+
+    place: str
+    there: int
+    asked: int
+    failures: tuple[tuple[str, str], ...]
+    """Seeds, and how they failed."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How much of a study is there."""
+
+    there: int
+    asked: int
+    gaps: tuple[Gap, ...]
+
+
+def progress(study: Study, results: Results) -> Progress:
+    """Replicates that are trained and wholly measured, of those that the study asks for; a clash asks for none."""
+    there = asked = 0
+    gaps = []
+    for cell in (*study.cells(), *study.suspect_cells()):
+        entry = results.cell(cell) or {}
+        if entry.get("clash"):
+            continue
+        trials = [trial for trial in entry.get("trials", ()) if trial["seed"] in study.seeds(cell)]
+        whole = sum(len(trial["measurements"]) >= len(entry["measures"]) for trial in trials)
+        there, asked = there + whole, asked + cell.replicates
+        if whole < cell.replicates:
+            gaps.append(Gap(place(study, cell), whole, cell.replicates, tuple(_failures(trials))))
+    return Progress(there, asked, tuple(gaps))
+
+
+def _failures(trials: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    found: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.get("error"):
+            found.setdefault(last_line(trial["error"]), []).append(trial["seed"])
+    return ((seed_names(seeds), error) for error, seeds in found.items())
+
+
+@dataclass(frozen=True)
+class RawRow:
+    """A metric in a cell, or the time of its trainings."""
+
+    place: str
+    metric: str
+    of: str
+    values: tuple[tuple[str, str] | None, ...]
+    """By seed: the value as shown, and in full; None where there is none."""
+
+
+def raw_values(study: Study, results: Results) -> tuple[tuple[int, ...], tuple[RawRow, ...]]:
+    """All seeds of a study, and a row for every metric of every cell that has values."""
+    cells = (*study.cells(), *study.suspect_cells())
+    last = max((study.seeds(cell).stop for cell in cells), default=study.first_seed)
+    seeds = tuple(range(study.first_seed, last))
+    return seeds, tuple(row for cell in cells for row in _rows(study, results, cell, seeds))
+
+
+def _rows(study: Study, results: Results, cell: Cell, seeds: tuple[int, ...]) -> Iterator[RawRow]:
+    entry = results.cell(cell)
+    if entry is None:
+        return
+    where, own = place(study, cell), study.seeds(cell)
+    owners: tuple[Named | None, ...] = (None, *(study.mechanisms() if not cell.suspect else cell.combination))
+    for of in owners:
+        for metric in results.metrics(cell, of):
+            found = dict(results.by_seed(cell, of, metric.name, own))
+            if found:
+                values = tuple(_both(found[seed]) if seed in found else None for seed in seeds)
+                yield RawRow(where, metric.symbol, study.label(of) if of else "", values)
+    times = {trial["seed"]: trial["seconds"] for trial in entry["trials"] if "seconds" in trial}
+    if times:
+        spent = tuple(_both(times[seed]) if seed in own and seed in times else None for seed in seeds)
+        yield RawRow(where, "training (s)", "", spent)
+
+
+def _both(value: float) -> tuple[str, str]:
+    return f"{value:.5g}", repr(value)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of texts below a head."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def recipe_table(study: Study, results: Results) -> Table:
+    """Every field of every recipe as it was trained; only those fields once that are the same everywhere."""
+    made = {study.recipe_label(recipe): _recipe(study, results, recipe) for recipe in study.recipes}
+    names = list(dict.fromkeys(name for fields in made.values() for name in fields))
+    rows = [(name.replace("_", " "), *(_text(name, fields.get(name)) for fields in made.values())) for name in names]
+    return Table(("", *made), tuple(rows))
+
+
+def _recipe(study: Study, results: Results, recipe: Named) -> Mapping[str, Any]:
+    entry = results.cell(Cell(recipe, (), study.alone))
+    return entry["recipe"] if entry else {"dataset": recipe.name, **dict(recipe.options)}
+
+
+def _text(name: str, value: Any) -> str:
+    """None is what a recipe leaves to the data set, or to the number of epochs of the unprotected model."""
+    if value is None:
+        return "the same" if name == "protected_epochs" else "all" if name.endswith("examples") else "-"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+def environment_table(results: Results) -> Table:
+    """Versions and machines, a column for each that took part."""
+    every = results.environments
+    names = list(dict.fromkeys(name for one in every for name in one))
+    head = ("", *(f"machine {number}" if len(every) > 1 else "machine" for number, _ in enumerate(every, 1)))
+    return Table(head, tuple((name, *(str(one.get(name, "-")) for one in every)) for name in names))

@@ -1,0 +1,121 @@
+"""Charts of replicates: a row for each arm, dots for seeds, the mean with its interval, limit and band behind."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from guardclash.judging.stats import Sample, estimate_mean, interval
+from guardclash.reporting.page_parts.charts import (
+    LEFT,
+    RIGHT,
+    TOP,
+    WIDTH,
+    Axis,
+    Box,
+    Dot,
+    Label,
+    Line,
+    Outline,
+    Shape,
+    ends,
+    plain,
+    ticks,
+)
+
+ROW, FOOT = 34, 22
+"""Height of a row, and below the last one."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A row of a strip: replicates with their mean and its interval."""
+
+    name: str
+    points: tuple[tuple[str, float], ...]
+    """What to call each replicate, and its value."""
+    mean: float
+    ends: tuple[float, float] | None
+    text: str
+    """The mean as a text."""
+    look: str = "plain"
+
+
+@dataclass(frozen=True)
+class Guide:
+    """The limit of a metric and what is allowed around it, in the units of the metric."""
+
+    limit: float
+    text: str
+    band: tuple[float, float]
+    """Shaded; an end may be infinite."""
+
+
+def arm(name: str, sample: Sample, seeds: Sequence[int], alpha: float, text: str, look: str = "plain") -> Arm:
+    """Replicates as a row, with the interval of their mean at confidence 1 - 2 alpha."""
+    points = tuple((f"seed {seed}: {value:.6g}", value) for seed, value in zip(seeds, sample.values, strict=False))
+    ends = interval(estimate_mean(sample), alpha)
+    return Arm(name, points, sample.mean, None if math.isnan(ends[0]) else ends, text, look)
+
+
+def strip(arms: Sequence[Arm], guide: Guide | None, zero: float | None) -> tuple[float, tuple[Shape, ...]]:
+    """Rows of replicates over one axis: height and shapes.
+
+    Args:
+        arms: From top to bottom; at least one has a value.
+        guide: Drawn behind all of them.
+        zero: Where a difference is 0, if one of the rows is a difference.
+    """
+    numbers = [value for one in arms for value in (one.mean, *(value for _, value in one.points))]
+    reaching = [end for one in arms for end in one.ends or ()]
+    low, high = ends([*numbers, *([guide.limit] if guide else [])], reaching)
+    axis, bottom = Axis(low, high, LEFT, WIDTH - RIGHT), TOP + ROW * len(arms)
+    shapes: list[Shape] = [*_band(axis, guide, bottom), *_scale(axis, bottom), *_limit(axis, guide, bottom)]
+    if zero is not None:
+        shapes.append(Line(axis.place(zero), TOP + ROW / 2, axis.place(zero), bottom, "zero"))
+    for number, one in enumerate(arms):
+        shapes += _row(axis, one, TOP + ROW * number)
+    return bottom + FOOT, tuple(shapes)
+
+
+def _band(axis: Axis, guide: Guide | None, bottom: float) -> Iterator[Shape]:
+    if guide:
+        first, last = (axis.place(value) for value in guide.band)
+        yield Box(first, TOP, last - first, bottom - TOP, "band")
+
+
+def _limit(axis: Axis, guide: Guide | None, bottom: float) -> Iterator[Shape]:
+    if guide:
+        for value in guide.band:
+            if axis.shows(value) and value != guide.limit:
+                yield Line(axis.place(value), TOP, axis.place(value), bottom, "edge")
+        x = axis.place(guide.limit)
+        anchor = "start" if x < LEFT + 50 else "end" if x > WIDTH - RIGHT - 50 else "middle"
+        yield Line(x, TOP - 3, x, bottom, "limit")
+        yield Label(x, TOP - 6, guide.text, anchor, "small")
+
+
+def _scale(axis: Axis, bottom: float) -> Iterator[Shape]:
+    for value, text in ticks(axis.low, axis.high):
+        x = axis.place(value)
+        yield Line(x, TOP, x, bottom, "grid")
+        yield Label(x, bottom + 14, text, "middle", "tick")
+    yield Line(axis.start, bottom, axis.end, bottom, "axis")
+
+
+def _row(axis: Axis, one: Arm, top: float) -> Iterator[Shape]:
+    """Its name and mean at the left, the mean with its interval above the replicates."""
+    middle, x = top + ROW / 2, axis.place(one.mean)
+    height = middle - 4 if one.points else middle
+    yield Label(LEFT - 10, middle - 2, one.name, "end", "name")
+    yield Label(LEFT - 10, middle + 11, one.text, "end", "small")
+    for number, (title, value) in enumerate(one.points):
+        yield Dot(axis.place(value), middle + 6 + (number % 3 - 1) * 2.5, title, one.look)
+    if one.ends:
+        first, last = (axis.place(end) for end in one.ends)
+        yield Line(first, height, last, height, f"interval {one.look}")
+        for end in one.ends:
+            if axis.shows(end):
+                yield Line(axis.place(end), height - 3, axis.place(end), height + 3, f"interval {one.look}")
+    yield Outline(f"M{plain(x)} {plain(height - 5)}l4 5l-4 5l-4-5z", f"mean {one.look}")

@@ -1,0 +1,74 @@
+"""A study as the text of a study file, so that a report holds all that is needed to repeat it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from guardclash.judging.criteria import criterion_dict
+from guardclash.studies.study import Named, Study, Suspected
+
+
+def study_text(study: Study) -> str:
+    """A study as TOML: sweeps are written out, plugins by the names of their files.
+
+    Reading it gives the same study again, but for the folder of the plugins.
+    """
+    return "\n".join(_lines(study)) + "\n"
+
+
+def _lines(study: Study) -> Iterator[str]:
+    replicates = {"alone": study.alone, "together": study.together}
+    replicates |= {} if study.suspected is None else {"suspects": study.suspected}
+    table: dict[str, Any] = {
+        "name": study.name,
+        "replicates": replicates,
+        "first_seed": study.first_seed,
+        "rule": study.rule,
+        "alpha": study.alpha,
+        "correction": study.correction,
+    }
+    if study.criteria:
+        table["criteria"] = {name: criterion_dict(criterion) for name, criterion in study.criteria}
+    if study.plugins:
+        table["plugins"] = [path.name for path in study.plugins]
+    yield from _entries(table)
+    for name, under in study.readings:
+        yield from ("", f"[readings.{_key(name)}]", *_entries({of: dict(options) for of, options in under}))
+    for recipe in study.recipes:
+        yield from ("", "[[recipes]]", *_entries({"dataset": recipe.name, **dict(recipe.options)}))
+    for combination in study.combinations:
+        yield from ("", "[[combinations]]", f"mechanisms = {_mechanisms(combination)}")
+    for suspect in study.suspects:
+        yield from ("", "[[suspects]]", *_suspect(suspect))
+
+
+def _suspect(suspect: Suspected) -> Iterator[str]:
+    yield from _entries({"kind": suspect.kind.name, **dict(suspect.kind.options)})
+    if suspect.mechanisms:
+        yield f"mechanisms = {_mechanisms(suspect.mechanisms)}"
+
+
+def _entries(table: Mapping[str, Any]) -> Iterator[str]:
+    return (f"{_key(name)} = {_value(value)}" for name, value in table.items())
+
+
+def _mechanisms(found: Iterable[Named]) -> str:
+    return "[" + ", ".join(_value(named.to_dict() if named.options else named.name) for named in found) + "]"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(_entries(value)) + " }" if value else "{}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return _text(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _text(value: str) -> str:
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if name.isascii() and name.replace("_", "").replace("-", "").isalnum() else _text(name)

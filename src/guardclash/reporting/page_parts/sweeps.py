@@ -1,0 +1,165 @@
+"""Sweeps: every metric over a numeric option that a study gives several values of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from guardclash.judging.criteria import Absolute, Metric
+from guardclash.judging.stats import Sample, estimate_mean, interval
+from guardclash.reporting.page_parts.charts import Chart, short, wrapped
+from guardclash.reporting.page_parts.curves import Curve, curves
+from guardclash.reporting.page_parts.words import slug
+from guardclash.reporting.tables import bound, braces
+from guardclash.reporting.verdicts import sample
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+
+@dataclass(frozen=True)
+class SweptMetric:
+    """A metric on one recipe, over the option."""
+
+    recipe: str
+    of: str
+    """Whose metric it is; empty of accuracy."""
+    symbol: str
+    title: str
+    chart: Chart
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All metrics over one option of one mechanism."""
+
+    id: str
+    option: str
+    """With its mechanism: "dpsgd: epsilon"."""
+    judged: tuple[SweptMetric, ...]
+    reported: tuple[SweptMetric, ...]
+    """Of metrics without a criterion."""
+    members: frozenset[str]
+    """Keys of the cells that take part."""
+
+
+@dataclass(frozen=True)
+class _Series:
+    """Cells of one recipe that differ in the option alone."""
+
+    label: str
+    points: tuple[tuple[float, Cell], ...]
+
+
+def sweeps(study: Study, results: Results) -> tuple[Sweep, ...]:
+    """Of every numeric option with several values in cells that are otherwise alike, as far as they are measured."""
+    return tuple(found for name, option in _axes(study) if (found := _sweep(study, results, name, option)))
+
+
+def _axes(study: Study) -> list[tuple[str, str]]:
+    """Mechanisms and their options that have several numbers."""
+    values: dict[tuple[str, str], set[float]] = {}
+    for named in study.mechanisms():
+        for option, value in named.options:
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                values.setdefault((named.name, option), set()).add(value)
+    return [axis for axis, numbers in values.items() if len(numbers) > 1]
+
+
+def _sweep(study: Study, results: Results, name: str, option: str) -> Sweep | None:
+    series = {recipe: _series(study, recipe, name, option) for recipe in study.recipes}
+    judged: list[SweptMetric] = []
+    reported: list[SweptMetric] = []
+    for recipe, lines in series.items():
+        for of, metric in _metrics(study, results, lines):
+            found = _swept(study, results, (recipe, name, option), lines, of, metric)
+            if found:
+                (judged if metric.criterion else reported).append(found)
+    if not judged and not reported:
+        return None
+    members = frozenset(cell.key for lines in series.values() for line in lines for _, cell in line.points)
+    return Sweep(f"sweep-{slug(f'{name} {option}')}", f"{name}: {option}", tuple(judged), tuple(reported), members)
+
+
+def _series(study: Study, recipe: Named, name: str, option: str) -> list[_Series]:
+    alike: dict[tuple[Named, ...], list[tuple[float, Cell]]] = {}
+    for cell in study.cells():
+        swept = next((named for named in cell.combination if named.name == name), None)
+        value = dict(swept.options).get(option) if swept else None
+        if cell.recipe == recipe and isinstance(value, int | float) and not isinstance(value, bool):
+            rest = tuple(_without(named, option) if named == swept else named for named in cell.combination)
+            alike.setdefault(rest, []).append((value, cell))
+    return [
+        _Series(_label(study, rest), tuple(sorted(points, key=lambda point: point[0])))
+        for rest, points in alike.items()
+        if len(points) > 1
+    ]
+
+
+def _without(named: Named, option: str) -> Named:
+    return Named(named.name, tuple((key, value) for key, value in named.options if key != option))
+
+
+def _label(study: Study, rest: Sequence[Named]) -> str:
+    labels = [study.label(named) for named in rest]
+    return f"{labels[0]} alone" if len(labels) == 1 else braces(labels)
+
+
+def _metrics(study: Study, results: Results, lines: Sequence[_Series]) -> list[tuple[str | None, Metric]]:
+    """Accuracy, then those of the mechanisms that are deployed; each with the criterion that the study applies."""
+    found: dict[tuple[str | None, str], Metric] = {}
+    criteria = dict(study.criteria)
+    for line in lines:
+        for _, cell in line.points:
+            for of in (None, *cell.combination):
+                for metric in results.metrics(cell, of):
+                    found.setdefault((of.name if of else None, metric.name), metric)
+    ordered = sorted(found.items(), key=lambda item: item[0][0] is not None)
+    return [(of, replace(metric, criterion=criteria.get(metric.name, metric.criterion))) for (of, _), metric in ordered]
+
+
+def _swept(
+    study: Study,
+    results: Results,
+    place: tuple[Named, str, str],
+    lines: Sequence[_Series],
+    of: str | None,
+    metric: Metric,
+) -> SweptMetric | None:
+    recipe, name, option = place
+    drawn = [curve for line in lines if (curve := _curve(study, results, line, of, metric))]
+    if not drawn:
+        return None
+    label, axis = study.recipe_label(recipe), f"{option} of {name}"
+    criterion = metric.criterion
+    limit = (criterion.threshold, bound(criterion)) if isinstance(criterion, Absolute) else None
+    height, shapes = curves([Curve(short(c.name, 56), c.points) for c in drawn], axis, limit)
+    whose = f" of {of}" if of else ""
+    head = f"{metric.symbol}{whose} over {axis}, {label}"
+    notes = f"Means over seeds with intervals at {1 - 2 * study.alpha:.0%}."
+    file = slug(f"{study.name} {name} {option} {label} {of or ''} {metric.name}")
+    title = f"{head}: {len(drawn)} curves, the values stand in the table of raw values."
+    chart = Chart(file, height, shapes, wrapped(head), wrapped(notes), title)
+    return SweptMetric(label, of or "", metric.symbol, metric.title, chart)
+
+
+def _curve(study: Study, results: Results, line: _Series, of: str | None, metric: Metric) -> Curve | None:
+    points = list(_points(study, results, line, of, metric))
+    return Curve(line.label, tuple(points)) if len(points) > 1 else None
+
+
+def _points(
+    study: Study, results: Results, line: _Series, of: str | None, metric: Metric
+) -> Iterator[tuple[float, float, tuple[float, float] | None]]:
+    for x, cell in line.points:
+        owner = next((named for named in cell.combination if named.name == of), None)
+        if of is not None and owner is None:
+            continue
+        values = sample(study, results, cell, owner, metric)
+        if values.n:
+            yield x, values.mean, _interval(values, study.alpha)
+
+
+def _interval(values: Sample, alpha: float) -> tuple[float, float] | None:
+    ends = interval(estimate_mean(values), alpha)
+    return None if math.isnan(ends[0]) else ends

@@ -1,0 +1,149 @@
+"""How the page calls and marks things: outcomes, symbols, scales, texts without shape."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Iterator
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from guardclash.judging.rules import Outcome, combined
+
+MEANINGS: dict[str, str] = {
+    "compatible": "every judged metric stays within its limit",
+    "conflict": "at least one metric is lost beyond its limit",
+    "not credible": "a claim of ownership is met, but so is one of its controls: it would accuse the innocent too",
+    "ineffective": "a mechanism misses its fixed bound already alone: there was nothing to lose",
+    "undecided": "the seeds measured so far cannot tell",
+    "clash": "the mechanisms cannot be built together: nothing was trained",
+    "not asked": "not part of this study",
+}
+"""Of verdicts; the keys but the last are `rules.OUTCOMES`."""
+SAME_LOOK: dict[str, Outcome] = {
+    "detected": "compatible",
+    "cleared": "compatible",
+    "missed": "conflict",
+    "false claim": "conflict",
+    "fires": "not credible",
+    "mixed": "undecided",
+}
+"""Outcomes of claims and controls that look like one of a verdict."""
+QUIET = ("not asked", "not measured", "reported", "silent", "no verdict")
+"""What neither praises nor warns; so does every word that nobody knows."""
+RULES_IN_WORDS = {
+    "strict": "strict: says only what a one-sided test shows",
+    "paper": "paper: the procedure of the paper's section 4.2",
+}
+SCALES = {
+    "paper": "the paper's scale",
+    "reduced": "reduced scale: minutes for each training on two cores, less than the paper trains",
+    "smoke": "smoke scale: it shows that the machinery runs and says nothing about the mechanisms",
+}
+"""In words, by the scale of a recipe."""
+
+
+def look(word: str) -> str:
+    """The class by which an outcome's colour and symbol are chosen; "quiet" of what decides nothing.
+
+    Example:
+        >>> look("no difference"), look("not credible"), look("reported")
+        ('compatible', 'not-credible', 'quiet')
+    """
+    if word in QUIET or not word:
+        return "quiet"
+    known = word if word in MEANINGS else SAME_LOOK.get(word) or combined([word])
+    return known.replace(" ", "-")
+
+
+def symbol(text: str) -> Markup:
+    """A metric's symbol, what follows its underscore as an index.
+
+    Example:
+        >>> symbol("φ_WM")
+        Markup('φ<sub>WM</sub>')
+    """
+    base, _, rest = str(shown(text)).partition("_")
+    index, blank, more = rest.partition(" ")
+    return Markup("{}<sub>{}</sub>{}{}").format(base, index, blank, more) if index else escape(shown(text))
+
+
+def shown(value: Any) -> Any:
+    """Any value as a page may hold it: letters without a shape of their own are made visible, markup is left alone.
+
+    A control character would make the page unreadable, a mark of direction could turn its words around.
+    """
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(
+        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in value
+    )
+
+
+def prose(template: str, *parts: object) -> Markup:
+    """A sentence: what stands in for its braces is escaped, but for markup such as symbols."""
+    return Markup(template).format(*(part if isinstance(part, Markup) else str(shown(str(part))) for part in parts))
+
+
+def broken(text: str) -> Markup:
+    """A label that may be broken into lines where its options end, and nowhere else if it can be helped."""
+    return Markup("<wbr>").join(re.split(r"(?<=[=,/(])", shown(text)))
+
+
+def slug(text: str) -> str:
+    """A text as part of an address: small letters, digits and hyphens.
+
+    Example:
+        >>> slug("mnist/reduced {wm, dpsgd(on=task)}")
+        'mnist-reduced-wm-dpsgd-on-task'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def unique(names: Iterable[str], taken: Collection[str] = ()) -> Iterator[str]:
+    """Names for the elements of a page; of equal ones, the later get a number."""
+    seen = set(taken)
+    for name in names:
+        wanted, number = name or "part", 1
+        while wanted in seen:
+            number += 1
+            wanted = f"{name or 'part'}-{number}"
+        seen.add(wanted)
+        yield wanted
+
+
+def plural(count: int, what: str) -> str:
+    """A count with its noun.
+
+    Example:
+        >>> plural(1, "seed"), plural(3, "seed")
+        ('1 seed', '3 seeds')
+    """
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def listed(items: Iterable[str]) -> str:
+    """Items as a part of a sentence; markup stays markup.
+
+    Example:
+        >>> listed(["a", "b", "c"])
+        'a, b and c'
+    """
+    *most, last = list(items) or [""]
+    if not most:
+        return last
+    joiner = Markup(", ") if isinstance(last, Markup) else ", "
+    return joiner.join(most) + " and " + last
+
+
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> duration(3.21), duration(75), duration(7260)
+        ('3.2 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
