@@ -167,7 +167,7 @@ def test_a_chart_is_downloaded_as_a_file_that_stands_alone(visit, page_of, brows
     here = visit(page_of("wm-dpsgd-mnist"), CELL, accept_downloads=True)
     with here.page.expect_download() as waiting:
         here.page.locator(f"{CELL} button.download").nth(1).click()
-    assert waiting.value.suggested_filename == "wm-dpsgd-mnist-mnist-reduced-wm-dpsgd-wm-accuracy-wm.svg"
+    assert waiting.value.suggested_filename == "wm-dpsgd-mnist-mnist-reduced-wm-dpsgd-wm-wm-accuracy.svg"
     waiting.value.save_as(tmp_path / "chart.svg")
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
     assert root.tag == f"{SVG}svg"

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 ROWS = {
-    "cosine": "cosine similarity",
-    "one_minus_l1": "1 − L₁ distance",
-    "one_minus_l2": "1 − L₂ distance",
+    "cosine": "1 − cosine similarity",
+    "one_minus_l1": "L₁ distance",
+    "one_minus_l2": "L₂ distance",
 }
+"""Drawn is 1 minus the curve, on a logarithmic scale: near models, which matter, would else be one line at the top."""
+NEAREST = 1e-5
+"""What is nearer than this is drawn here."""
 COLUMNS = {
     "members": "images the owner trained on (A)",
     "others": "images the owner lacks (B)",
@@ -145,7 +148,9 @@ def _draw(axes: Axes, lines: Sequence[tuple[Line, tuple[Curve, ...]]], study: St
     from matplotlib.ticker import StrMethodFormatter
 
     axes.set_xscale("log")
+    axes.set_yscale("log")
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.yaxis.set_major_formatter(StrMethodFormatter("{x:g}"))
     axes.minorticks_off()
     axes.grid(color=GUIDE, linewidth=0.4)
     axes.set_axisbelow(True)
@@ -154,7 +159,8 @@ def _draw(axes: Axes, lines: Sequence[tuple[Line, tuple[Curve, ...]]], study: St
     for line, curves in lines:
         band = _band(curves)
         if band:
-            xs, means, lows, highs = zip(*band, strict=True)
+            xs = [x for x, *_ in band]
+            means, highs, lows = ([max(1 - y, NEAREST) for y in ys] for ys in list(zip(*band, strict=True))[1:])
             look, number = _look(line, study), study.suspects.index(line.suspect)
             axes.fill_between(xs, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
             axes.plot(xs, means, markevery=(number % 5, 5), **look)
@@ -200,7 +206,7 @@ def _legend(figure: Figure, grids: Sequence[Grid], study: Study) -> None:
 
 def _caption(grids: Sequence[Grid], study: Study) -> str:
     lines = [
-        f"Each point is a mean of so many first images, from {FIRST} on; 1: the same answers. Noise has its own scale.",
+        f"Each point is a mean of so many first images, from {FIRST} on; lower is nearer. Noise has its own scale.",
         "Lines are means over seeds, bands reach from the smallest to the largest seed. Innocent suspects are dashed.",
     ]
     missing = [

@@ -15,6 +15,8 @@ WIDTH, LEFT, RIGHT = 380, 84, 14
 """Of a chart, of the room for names at its left, and of what stays free at its right."""
 TOP = 18
 """What stays free above."""
+TINY = 1e-300
+"""What is smaller counts as 0: it has no tenth."""
 LINE = 13
 """Height of a line of text beside a chart that stands alone."""
 LETTERS = 54
@@ -165,8 +167,9 @@ def ticks(low: float, high: float, most: int = 5) -> tuple[tuple[float, str], ..
 def ends(values: Iterable[float], reaching: Iterable[float] = ()) -> tuple[float, float]:
     """The ends of an axis: all values, and what else is drawn as far as a third of what they span beyond them."""
     numbers = sorted(values)
-    size = max(abs(numbers[0]), abs(numbers[-1]))
-    span = numbers[-1] - numbers[0] if numbers[-1] - numbers[0] > 1e-9 * size else size or 1.0
+    size, span = max(abs(numbers[0]), abs(numbers[-1])), numbers[-1] - numbers[0]
+    if span <= max(1e-9 * size, TINY):
+        span = size if size > TINY else 1.0
     low, high = numbers[0] - span / 3, numbers[-1] + span / 3
     inside = [*numbers, *(min(max(value, low), high) for value in reaching)]
     return min(inside) - 0.06 * span, max(inside) + 0.06 * span

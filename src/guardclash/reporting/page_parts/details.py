@@ -124,7 +124,7 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
     verdict = verdict if len(cell.combination) > 1 else None
     entry = results.cell(cell) or {}
     bare = Cell(cell.recipe, (), study.alone)
-    charts = judged_charts(study, results, cell, verdict, found.rule) if verdict else _single(found, cell)
+    charts = judged_charts(study, results, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)
     judged = [chart for chart in charts if chart.outcome != "reported"]
     return Detail(
         id=id,
@@ -203,10 +203,10 @@ def _comparison(one: Control) -> Comparison:
     )
 
 
-def _single(found: Found, cell: Cell) -> tuple[MetricChart, ...]:
+def _single(found: Found, cell: Cell, id: str) -> tuple[MetricChart, ...]:
     drawn = []
     for of, control in _measured_alone(found, cell):
-        chart = single_chart(found.study, found.results, cell, of, control)
+        chart = single_chart(found.study, found.results, cell, of, control, id)
         if chart:
             drawn.append(replace(chart, outcome="" if control.metric.criterion else "reported"))
     return tuple(drawn)

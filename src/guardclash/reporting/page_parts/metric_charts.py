@@ -34,22 +34,33 @@ class MetricChart:
     chart: Chart
 
 
-def judged_charts(study: Study, results: Results, cell: Cell, verdict: Verdict, rule: Rule) -> tuple[MetricChart, ...]:
-    """A chart for every metric of a combination that has a value."""
+def judged_charts(
+    study: Study, results: Results, cell: Cell, verdict: Verdict, rule: Rule, id: str
+) -> tuple[MetricChart, ...]:
+    """A chart for every metric of a combination that has a value.
+
+    Args:
+        study: What was asked.
+        results: What is measured so far.
+        cell: The combination on its recipe.
+        verdict: What is known of it.
+        rule: Whose outcomes are shown.
+        id: Of the combination's section, for the names of files.
+    """
     by_label = {study.label(named): named for named in cell.combination}
     found = []
     for position, judgement in enumerate(verdict.judgements):
         against = by_label.get(judgement.against)
         of = against if position else None  # accuracy comes first and is nobody's own
         if judgement.alone.n or judgement.together.n:
-            found.append(_judged(study, results, (cell, against, of), judgement, rule))
+            found.append(_judged(study, results, (cell, against, of, id), judgement, rule))
     return tuple(found)
 
 
 def _judged(
-    study: Study, results: Results, place: tuple[Cell, Named | None, Named | None], judgement: Judgement, rule: Rule
+    study: Study, results: Results, place: tuple[Cell, Named | None, Named | None, str], judgement: Judgement, rule: Rule
 ) -> MetricChart:
-    cell, against, of = place
+    cell, against, of, id = place
     metric, outcome = judgement.metric, judgement.outcome(rule)
 
     def seeds(where: Cell) -> list[int]:
@@ -68,7 +79,7 @@ def _judged(
     title = f"{head}. Alone ({judgement.against}) {summary(metric, judgement.alone)}, together "
     title += f"{summary(metric, judgement.together)}, limit: {limit(metric)}."
     height, shapes = strip(arms, _guide(judgement), judgement.alone.mean if difference else None)
-    chart = Chart(_file(study, cell, metric, of), height, shapes, wrapped(head), _notes(study, metric), title)
+    chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), _notes(study, metric), title)
     return MetricChart(metric.symbol, metric.title, outcome, judgement.against, chart)
 
 
@@ -109,13 +120,14 @@ def _notes(study: Study, metric: Metric) -> tuple[str, ...]:
     return wrapped(f"{lines} {band}")
 
 
-def _file(study: Study, cell: Cell, metric: Metric, of: Named | None) -> str:
-    labels = " ".join(map(study.label, cell.combination))
-    return slug(f"{study.name} {study.recipe_label(cell.recipe)} {labels} {metric.name} {of.name if of else ''}")
+def _file(study: Study, id: str, metric: Metric, of: Named | None) -> str:
+    return "-".join(filter(None, (slug(study.name), id, slug(of.name if of else ""), slug(metric.name))))
 
 
-def single_chart(study: Study, results: Results, cell: Cell, of: Named | None, found: Control) -> MetricChart | None:
-    """A metric of a mechanism deployed alone, beside that of the unprotected model."""
+def single_chart(
+    study: Study, results: Results, cell: Cell, of: Named | None, found: Control, id: str
+) -> MetricChart | None:
+    """A metric of a mechanism deployed alone, beside that of the unprotected model; arguments as `judged_charts`."""
     metric, bare = found.metric, Cell(cell.recipe, (), study.alone)
 
     def row(name: str, where: Cell, values: Sample) -> Arm:
@@ -132,5 +144,5 @@ def single_chart(study: Study, results: Results, cell: Cell, of: Named | None, f
     title = f"{head}. Unprotected {summary(metric, found.absent)}, protected {summary(metric, found.present)}."
     height, shapes = strip(arms, guide, None)
     notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * study.alpha:.0%}.")
-    chart = Chart(_file(study, cell, metric, of), height, shapes, wrapped(head), notes, title)
+    chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), notes, title)
     return MetricChart(metric.symbol, metric.title, "", "", chart)
