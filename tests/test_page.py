@@ -45,6 +45,7 @@ ROOT = Path(__file__).parents[1]
 COMMITTED = sorted(path.parent.name for path in (ROOT / "results").glob("*/results.json"))
 LARGEST = "batchnorm-wm-advtr"
 PARTS = files("guardclash.reporting").joinpath("page_parts")
+BLOCKS = {"td", "th", "dt", "dd", "li", "p", "div", "h2", "h3", "caption", "button"}
 VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30), title="how many marks are found")
@@ -182,7 +183,8 @@ class Element:
 
     @property
     def text(self) -> str:
-        return "".join(part if isinstance(part, str) else part.text for part in self.content)
+        inner = "".join(part if isinstance(part, str) else part.text for part in self.content)
+        return f" {inner} " if self.tag in BLOCKS else inner
 
     @property
     def said(self) -> str:
@@ -475,9 +477,7 @@ def assert_row_agrees(row: Element, entry: dict[str, Any]) -> None:
         assert cells[3].endswith(f"[{number(metric, entry['interval'][0])}, {number(metric, entry['interval'][1])}]")
     decisive = entry["adjusted"] or entry
     names = ("p_difference", "p_equivalence", "p_noninferior", "p_inferior")
-    assert [said.split(" ")[0].removesuffix("raw") for said in cells[5:9]] == [
-        p_value(decisive[name]) for name in names
-    ]
+    assert [said.split(" ")[0] for said in cells[5:9]] == [p_value(decisive[name]) for name in names]
     for said, outcome in zip(cells[9:11], entry["outcomes"].values(), strict=True):
         assert said.startswith(outcome)
     needed = entry["replicates_needed"] and entry["outcomes"]["strict"] == "undecided"
@@ -491,7 +491,7 @@ def test_corrected_p_values_stand_beside_the_raw_ones():
     row = next(row for row in section(page, "digits-smoke-a-b").all("tr") if row.said.startswith("φMARK"))
     adjusted, raw = entry["adjusted"]["p_difference"], entry["p_difference"]
     assert adjusted != raw
-    assert f"{p_value(adjusted)}raw {p_value(raw)}" in row.said.replace(" raw", "raw")
+    assert f" {p_value(adjusted)} raw {p_value(raw)} " in row.said
 
 
 def test_why_a_verdict_is_what_it_is(whole):
@@ -567,7 +567,7 @@ def test_controls_and_claims_agree_with_the_json(whole):
     assert row_with(overview, "digits/smoke {p, c}", "φP").said.endswith("not credible not credible false claim")
     control = next(one for one in content["controls"] if one["combination"] == ["a", "b"] and one["metric"] == "mark")
     (beside,) = [one for one in section(whole, "digits-smoke-a-b").all("table") if "With and without" in one.said]
-    assert row_with(beside, "φMARKhow many marks are found").said.split()[-3] == number(MARK, control["difference"])
+    assert row_with(beside, "φMARK how many marks are found").said.split()[-3] == number(MARK, control["difference"])
 
 
 # Records
@@ -631,7 +631,8 @@ def test_studies_are_written_so_that_they_can_be_read_again():
     assert paths
     for path in paths:
         wanted = read_study(path)
-        assert study_from(tomllib.loads(study_text(wanted))) == wanted, path
+        again = study_from(tomllib.loads(study_text(wanted)))
+        assert replace(again, reference=None) == replace(wanted, reference=None), path
     criteria = {"mark": {"max_drop": 0.2}, "print": {"ceiling": -5}}
     rest = {"criteria": criteria, "first_seed": 3, "rule": "paper", "alpha": 0.01, "correction": "holm"}
     suspects = [{"kind": "extraction", "answers": "labels", "mechanisms": ["b", {"name": "c", "x": [1, 2]}]}]
@@ -640,7 +641,7 @@ def test_studies_are_written_so_that_they_can_be_read_again():
     )
     assert study_from(tomllib.loads(study_text(wanted))) == wanted
     assert set(vars(wanted)) == {"name", "recipes", "combinations", "alone", "together", "suspects", "suspected"} | {
-        *("first_seed", "rule", "alpha", "correction", "criteria", "plugins", "readings")
+        *("first_seed", "rule", "alpha", "correction", "criteria", "plugins", "readings", "start", "reference", "notes")
     }, "a new field of a study must be written too"
 
 

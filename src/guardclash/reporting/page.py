@@ -25,6 +25,7 @@ from guardclash.reporting.page_parts.charts import plain
 from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
 from guardclash.reporting.page_parts.details import Detail, Found, asked, detail
 from guardclash.reporting.page_parts.matrix import Matrix, matrix
+from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.records import (
     Progress,
     RawRow,
@@ -77,6 +78,8 @@ class Page:
     study: Study
     rule: Rule
     other_rule: str
+    level: float
+    """Of each test, where a study has several looks at its results."""
     head: tuple[tuple[str, str], ...]
     progress: Progress
     counts: tuple[tuple[str, int], ...]
@@ -158,6 +161,7 @@ def _page(study: Study, results: Results, rule: Rule) -> Page:
         study=study,
         rule=rule,
         other_rule=next(other for other in RULES if other != rule),
+        level=level(study),
         head=_head(study, results, rule),
         progress=progress(study, results),
         counts=counts,
@@ -183,10 +187,14 @@ def _head(study: Study, results: Results, rule: Rule) -> tuple[tuple[str, str], 
     """What a reader must know before the first verdict."""
     scales = dict.fromkeys(str(dict(recipe.options)["scale"]) for recipe in study.recipes)
     counts = [f"{study.alone} alone", f"{study.together} together"]
+    if study.start is not None:
+        counts = [f"{study.start} at first, more while a verdict is undecided, at most {study.together}"]
     counts += [f"{study.suspected or study.together} of each suspect"] if study.suspects else []
+    looks = len(study.stages())
+    alpha = f"α = {study.alpha:g}" + (f" in all, {level(study):.2g} at each of {looks} looks" if looks > 1 else "")
     return (
         ("Rule", f"{RULES_IN_WORDS[rule]}{'' if rule == study.rule else f' (the study itself asks for {study.rule})'}"),
-        ("Level of the tests", f"α = {study.alpha:g}, correction for their number: {study.correction}"),
+        ("Level of the tests", f"{alpha}, correction for their number: {study.correction}"),
         ("Seeds", f"{listed(counts)}, from {study.first_seed} on"),
         ("Recipes", listed(map(study.recipe_label, study.recipes))),
         ("Scale", "; ".join(SCALES.get(scale, scale) for scale in scales)),

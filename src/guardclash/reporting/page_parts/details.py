@@ -84,6 +84,8 @@ class Detail:
     reported: tuple[MetricChart, ...]
     statistics: tuple[Statistic, ...]
     comparisons: tuple[Comparison, ...]
+    remarks: tuple[tuple[str, str], ...]
+    """Symbols of metrics, and what the study says of their published numbers."""
     claims: tuple[ClaimTable, ...]
     facts: tuple[tuple[str, str, str], ...]
     """Mechanism, what is said of it, and its value."""
@@ -139,6 +141,7 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
         reported=tuple(chart for chart in charts if chart not in judged),
         statistics=tuple(_statistic(one) for one in verdict.judgements) if verdict else (),
         comparisons=tuple(_comparison(one) for one in _compared(found, cell)),
+        remarks=tuple(_remarks(study, cell, verdict)) if verdict else (),
         claims=claim_tables(one for one in found.claims if (one.recipe, one.combination) == place),
         facts=facts_of(entry),
         warnings=tuple(warnings_of(entry, study.seeds(cell))),
@@ -150,6 +153,11 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
 
 def _symbols(verdict: Verdict, rule: Rule) -> tuple[str, ...]:
     return tuple(one.metric.symbol for one in verdict.judgements if one.outcome(rule) == "conflict")
+
+
+def _remarks(study: Study, cell: Cell, verdict: Verdict) -> Iterator[tuple[str, str]]:
+    for one in verdict.judgements:
+        yield from ((one.metric.symbol, note.text) for note in study.notes if note.about(cell, one.metric.name))
 
 
 def _statistic(one: Judgement) -> Statistic:

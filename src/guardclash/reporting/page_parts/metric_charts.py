@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.judgement import Judgement
@@ -15,7 +15,7 @@ from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
 from guardclash.reporting.page_parts.words import look, slug
 from guardclash.reporting.tables import braces, limit, number, summary
-from guardclash.reporting.verdicts import alone
+from guardclash.reporting.verdicts import alone, verdict_so_far
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
@@ -58,21 +58,25 @@ def judged_charts(
 
 
 def _judged(
-    study: Study, results: Results, place: tuple[Cell, Named | None, Named | None, str], judgement: Judgement, rule: Rule
+    study: Study,
+    results: Results,
+    place: tuple[Cell, Named | None, Named | None, str],
+    judgement: Judgement,
+    rule: Rule,
 ) -> MetricChart:
     cell, against, of, id = place
     metric, outcome = judgement.metric, judgement.outcome(rule)
 
     def seeds(where: Cell) -> list[int]:
-        return [seed for seed, _ in results.by_seed(where, of, metric.name, study.seeds(where))]
+        return [seed for seed, _ in results.by_seed(where, of, metric.name, _looked_at(study, results, cell, where))]
 
     arms: list[Arm] = []
     if judgement.alone.n and against:
         own = seeds(alone(cell, against, study))
-        arms.append(arm("alone", judgement.alone, own, study.alpha, number(metric, judgement.alone.mean)))
+        arms.append(arm("alone", judgement.alone, own, judgement.alpha, number(metric, judgement.alone.mean)))
     if judgement.together.n:
         text = number(metric, judgement.together.mean)
-        arms.append(arm("together", judgement.together, seeds(cell), study.alpha, text, look(outcome)))
+        arms.append(arm("together", judgement.together, seeds(cell), judgement.alpha, text, look(outcome)))
     difference = _difference(judgement, outcome)
     arms += difference
     head = f"{metric.symbol}, {study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}: {outcome}"
@@ -81,6 +85,17 @@ def _judged(
     height, shapes = strip(arms, _guide(judgement), judgement.alone.mean if difference else None)
     chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), _notes(study, metric), title)
     return MetricChart(metric.symbol, metric.title, outcome, judgement.against, chart)
+
+
+def _looked_at(study: Study, results: Results, cell: Cell, where: Cell) -> range:
+    """The seeds that a verdict rests on: all, or those of the look that decided."""
+    replicates = where.replicates if study.start is None else verdict_so_far(study, results, cell)[1]
+    return study.seeds(replace(where, replicates=replicates))
+
+
+def level(study: Study) -> float:
+    """Of each test: alpha, or its share where a study has several looks at its results."""
+    return study.stages()[0].alpha
 
 
 def _difference(judgement: Judgement, outcome: str) -> list[Arm]:
@@ -111,7 +126,7 @@ def _bound(metric: Metric, threshold: float) -> Guide:
 
 
 def _notes(study: Study, metric: Metric) -> tuple[str, ...]:
-    lines = f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * study.alpha:.0%}."
+    lines = f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * level(study):.0%}."
     if metric.criterion is None:
         return wrapped(lines)
     if isinstance(metric.criterion, Absolute):
@@ -132,7 +147,7 @@ def single_chart(
 
     def row(name: str, where: Cell, values: Sample) -> Arm:
         seeds = [seed for seed, _ in results.by_seed(where, of, metric.name, study.seeds(where))]
-        return arm(name, values, seeds, study.alpha, number(metric, values.mean))
+        return arm(name, values, seeds, level(study), number(metric, values.mean))
 
     rows = ("unprotected", bare, found.absent), ("protected", cell, found.present)
     arms = [row(*one) for one in rows if one[2].n]
@@ -143,6 +158,6 @@ def single_chart(
     head = f"{metric.symbol}, {found.recipe} {braces(found.combination)}"
     title = f"{head}. Unprotected {summary(metric, found.absent)}, protected {summary(metric, found.present)}."
     height, shapes = strip(arms, guide, None)
-    notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * study.alpha:.0%}.")
+    notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * level(study):.0%}.")
     chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), notes, title)
     return MetricChart(metric.symbol, metric.title, "", "", chart)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from guardclash.reporting.page_parts.accounts import last_line, seed_names
 from guardclash.reporting.tables import place
+from guardclash.reporting.verdicts import wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
@@ -33,18 +34,20 @@ class Progress:
 
 
 def progress(study: Study, results: Results) -> Progress:
-    """Replicates that are trained and wholly measured, of those that the study asks for; a clash asks for none."""
+    """Replicates that are trained and wholly measured, of those that it needs now; a clash needs none."""
     there = asked = 0
-    gaps = []
+    gaps, needed = [], wanted(study, results)
     for cell in (*study.cells(), *study.suspect_cells()):
-        entry = results.cell(cell) or {}
+        entry, replicates = results.cell(cell) or {}, needed[cell.key]
         if entry.get("clash"):
             continue
-        trials = [trial for trial in entry.get("trials", ()) if trial["seed"] in study.seeds(cell)]
-        whole = sum(len(trial["measurements"]) >= len(entry["measures"]) for trial in trials)
-        there, asked = there + whole, asked + cell.replicates
-        if whole < cell.replicates:
-            gaps.append(Gap(place(study, cell), whole, cell.replicates, tuple(_failures(trials))))
+        seeds = study.seeds(replace(cell, replicates=replicates))
+        trials = [trial for trial in entry.get("trials", ()) if trial["seed"] in seeds]
+        owners = [measure["of"] for measure in entry.get("measures", ())]
+        whole = sum(all(of in [one["of"] for one in trial["measurements"]] for of in owners) for trial in trials)
+        there, asked = there + whole, asked + replicates
+        if whole < replicates:
+            gaps.append(Gap(place(study, cell), whole, replicates, tuple(_failures(trials))))
     return Progress(there, asked, tuple(gaps))
 
 

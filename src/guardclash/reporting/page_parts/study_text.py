@@ -11,15 +11,17 @@ from guardclash.studies.study import Named, Study, Suspected
 
 
 def study_text(study: Study) -> str:
-    """A study as TOML: sweeps are written out, plugins by the names of their files.
+    """A study as TOML: sweeps, scales and extended files are written out, other files are named without their folder.
 
-    Reading it gives the same study again, but for the folder of the plugins.
+    Reading it gives the same study again, but for that folder.
     """
     return "\n".join(_lines(study)) + "\n"
 
 
 def _lines(study: Study) -> Iterator[str]:
-    replicates = {"alone": study.alone, "together": study.together}
+    replicates: dict[str, int] = {"alone": study.alone, "together": study.together}
+    if study.start is not None:
+        replicates = {"start": study.start, "most": study.together}
     replicates |= {} if study.suspected is None else {"suspects": study.suspected}
     table: dict[str, Any] = {
         "name": study.name,
@@ -33,6 +35,8 @@ def _lines(study: Study) -> Iterator[str]:
         table["criteria"] = {name: criterion_dict(criterion) for name, criterion in study.criteria}
     if study.plugins:
         table["plugins"] = [path.name for path in study.plugins]
+    if study.reference:
+        table["reference"] = study.reference.name
     yield from _entries(table)
     for name, under in study.readings:
         yield from ("", f"[readings.{_key(name)}]", *_entries({of: dict(options) for of, options in under}))
@@ -42,6 +46,9 @@ def _lines(study: Study) -> Iterator[str]:
         yield from ("", "[[combinations]]", f"mechanisms = {_mechanisms(combination)}")
     for suspect in study.suspects:
         yield from ("", "[[suspects]]", *_suspect(suspect))
+    for note in study.notes:
+        about = {"mechanisms": sorted(note.mechanisms), "metric": note.metric, "text": note.text}
+        yield from ("", "[[notes]]", *_entries(about))
 
 
 def _suspect(suspect: Suspected) -> Iterator[str]:

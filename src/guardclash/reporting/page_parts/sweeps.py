@@ -10,6 +10,7 @@ from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.page_parts.charts import Chart, short, wrapped
 from guardclash.reporting.page_parts.curves import Curve, curves
+from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.words import slug
 from guardclash.reporting.tables import bound, braces
 from guardclash.reporting.verdicts import sample
@@ -136,7 +137,7 @@ def _swept(
     height, shapes = curves([Curve(short(c.name, 56), c.points) for c in drawn], axis, limit)
     whose = f" of {of}" if of else ""
     head = f"{metric.symbol}{whose} over {axis}, {label}"
-    notes = f"Means over seeds with intervals at {1 - 2 * study.alpha:.0%}."
+    notes = f"Means over seeds with intervals at {1 - 2 * level(study):.0%}."
     file = slug(f"{study.name} {name} {option} {label} {of or ''} {metric.name}")
     title = f"{head}: {len(drawn)} curves, the values stand in the table of raw values."
     chart = Chart(file, height, shapes, wrapped(head), wrapped(notes), title)
@@ -157,7 +158,7 @@ def _points(
             continue
         values = sample(study, results, cell, owner, metric)
         if values.n:
-            yield x, values.mean, _interval(values, study.alpha)
+            yield x, values.mean, _interval(values, level(study))
 
 
 def _interval(values: Sample, alpha: float) -> tuple[float, float] | None:
