@@ -18,7 +18,7 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
-    "judging data numerics",
+    "judging data numerics trackers",
     "plan",
     "suspects training",
     "mechanism",
@@ -27,6 +27,7 @@ FLOORS = (
     "registry",
     "studies",
     "reporting",
+    "watching",
     "planning cli_data",
     "cli",
 )
@@ -39,7 +40,10 @@ WITHOUT_TORCH = (
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
-EFFECTS = ("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "reporting.export", "cli")
+EFFECTS = (
+    *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "reporting.export"),
+    "cli",
+)
 """Who may write files and end processes."""
 
 

@@ -104,7 +104,7 @@ def test_a_click_on_a_cell_opens_its_details_with_their_charts(visit, page_of):
     assert not here.page.locator(CELL).is_visible()
     link.click()
     here.page.locator(CELL).wait_for(state="visible")
-    assert link.get_attribute("aria-expanded") == "true"
+    here.page.wait_for_selector(f'.matrix a[href="{CELL}"][aria-expanded="true"]')
     assert here.page.url.endswith(CELL)
     charts = here.page.locator(f"{CELL} > .charts svg.chart")
     assert charts.count() == 3
@@ -119,7 +119,7 @@ def test_a_click_on_a_cell_opens_its_details_with_their_charts(visit, page_of):
     assert "conflict" in table.inner_text()
     here.page.locator(f"details:has(> {CELL}) > summary").click()
     here.page.locator(CELL).wait_for(state="hidden")
-    assert link.get_attribute("aria-expanded") == "false"
+    here.page.wait_for_selector(f'.matrix a[href="{CELL}"][aria-expanded="false"]')
 
 
 def test_an_address_opens_what_it_names(visit, page_of):

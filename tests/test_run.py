@@ -87,12 +87,16 @@ class Watcher:
     waves: tuple[tuple[Job, ...], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     jobs: list[Done] = field(default_factory=list)
+    results: dict[str, Any] = field(default_factory=dict)
 
     def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
         self.waves, self.seconds = waves, seconds
 
     def done(self, done: Done) -> None:
         self.jobs.append(done)
+
+    def collected(self, results: dict[str, Any]) -> None:
+        self.results = results
 
     @property
     def errors(self) -> list[str]:

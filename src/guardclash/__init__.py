@@ -28,6 +28,7 @@ _MODULES = {
     "guardclash.studies.store": ("Store",),
     "guardclash.studies.study": ("Study",),
     "guardclash.studies.study_file": ("read_study", "study_from"),
+    "guardclash.trackers.tracker": ("Tracker",),
     "guardclash.training.context": ("RunContext",),
     "guardclash.training.train": ("Execution", "train"),
     "guardclash.training.trained": ("Trained", "accuracy"),

@@ -87,22 +87,28 @@ def run(
     workers: Workers = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     rule: Rule = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="tensorboard, mlflow or an installed tracker; may be repeated.")
+    ] = None,
 ) -> None:
     """Trains and measures what is missing, then reports. The same command continues after an interruption."""
     from guardclash.studies.engines import Inline, processes
-    from guardclash.studies.progress import Progress
     from guardclash.studies.results import Results
-    from guardclash.studies.run import run_study
+    from guardclash.studies.run import Together, run_study
+    from guardclash.watching.progress import Progress
+    from guardclash.watching.tracking import Tracking
 
-    wanted = read_study(study)
-    count = workers or _cores()
-    site = _site(store, data_dir, device)
+    wanted, count = read_study(study), workers or _cores()
+    site, chosen = _site(store, data_dir, device), _rule(rule, wanted)
     executor: Any = Inline()
     try:
-        with Progress(Console(stderr=True), count) as progress:
+        with (
+            Progress(Console(stderr=True), count, wanted, site.store, chosen) as progress,
+            Tracking(track or (), wanted, site.store, chosen, progress.say) as tracking,
+        ):
             if count > 1:
                 executor = processes(count, wanted.plugins)
-            results = run_study(wanted, site, executor, progress)
+            results = run_study(wanted, site, executor, Together((progress, tracking)))
     except BaseException as error:
         _kill_workers()
         executor.shutdown(cancel_futures=True)
@@ -117,11 +123,12 @@ def run(
 
 
 @app.command()
-def status(study: StudyPath, store: StorePath = RUNS) -> None:
-    """How far a study is: finished, running and failed trainings of every cell."""
+def status(study: StudyPath, store: StorePath = RUNS, rule: Rule = None) -> None:
+    """How far a study is: every cell, what runs and how long it will take, what is decided."""
     from guardclash.planning import standing
 
-    for part in standing(read_study(study), store):
+    wanted = read_study(study)
+    for part in standing(wanted, store, _rule(rule, wanted)):
         out.print(part)
 
 

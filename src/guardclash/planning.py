@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,15 +10,21 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
+from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe, fingerprint
-from guardclash.reporting.tables import braces
 from guardclash.reporting.trial import tree
+from guardclash.reporting.verdicts import verdicts
+from guardclash.studies.activity import notes
+from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Site
-from guardclash.studies.progress import duration
+from guardclash.studies.results import Results
 from guardclash.studies.run import estimates, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, compose_study
+from guardclash.watching.board import Board
+from guardclash.watching.tasks import combination, needed_now, tasks
+from guardclash.watching.view import duration, view
 
 
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
@@ -66,7 +71,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
         shown.update(keys)
         streams = ", ".join(stream.name for stream in entry.plan.streams) if entry.plan else "clash"
         time = duration(sum(seconds[key] for key in new)) if new else "-"
-        label = study.recipe_label(entry.cell.recipe), _what(study, entry)
+        label = study.recipe_label(entry.cell.recipe), combination(study, entry)
         counts = str(len(keys)), str(done), str(len(new))
         table.add_row(
             *map(escape, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", streams, *counts, time))
@@ -86,61 +91,37 @@ def _shared(study: Study, composed: tuple[ComposedCell, ...]) -> Iterator[str]:
 
 
 def _name(study: Study, entry: ComposedCell) -> str:
-    return f"{study.recipe_label(entry.cell.recipe)} {_what(study, entry)}"
+    return f"{study.recipe_label(entry.cell.recipe)} {combination(study, entry)}"
 
 
-def _what(study: Study, entry: ComposedCell) -> str:
-    """The combination, or the suspect of it."""
-    combination = braces(study.label(named) for named in entry.cell.combination)
-    suspect = entry.cell.suspect
-    return f"{study.suspect_label(suspect)} of {combination}" if suspect else combination
-
-
-def standing(study: Study, folder: Path) -> Iterator[Any]:
-    """Finished, running and failed trainings of every cell, with the keys that `show` takes."""
+def standing(study: Study, folder: Path, rule: Rule) -> Iterator[Any]:
+    """Every cell with the keys that `show` takes, then what a run of the study shows on its terminal."""
     store = Store(folder.resolve())
-    running = _running(store)
-    table = Table(
-        "recipe",
-        "combination",
-        "trained",
-        "measured",
-        "failed",
-        "running",
-        "first key",
-        title=f"Study {study.name}",
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
-    for entry in compose_study(study):
+    composed = compose_study(study)
+    yield _cells_standing(study, composed, store)
+    results = Results(collect(study, composed, store))
+    board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)
+    yield view(board.standing(), verdicts(study, results), rule)
+
+
+def _cells_standing(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Table:
+    """Finished, running and failed trainings of every cell."""
+    names = ("recipe", "combination", "trained", "measured", "failed", "running", "first key")
+    table = Table(*names, title=f"Study {study.name}", title_justify="left", box=box.SIMPLE_HEAD)
+    training, measuring = notes(store, "progress"), notes(store, "measuring")
+    for entry in composed:
         trials = entry.trials()
         trained = sum(store.trial(trial.key) is not None for trial in trials)
         probes = [probe for trial in trials for probe in entry.probes(trial)]
         measured = sum(store.measurement(probe.key) is not None for probe in probes)
         failed = sum(store.failure(trial.key) is not None for trial in trials)
-        now = "; ".join(f"seed {trial.seed}: epoch {running[trial.key]}" for trial in trials if trial.key in running)
-        label = study.recipe_label(entry.cell.recipe), _what(study, entry)
+        now = [
+            f"seed {trial.seed}: epoch {training[trial.key]['epoch']} of {training[trial.key]['epochs']}"
+            for trial in trials
+            if trial.key in training
+        ]
+        now += [f"seed {probe.trial.seed}: measuring" for probe in probes if probe.key in measuring]
+        label = study.recipe_label(entry.cell.recipe), combination(study, entry)
         counts = f"{trained} of {len(trials)}", f"{measured} of {len(probes)}", str(failed or "-")
-        table.add_row(*map(escape, (*label, *counts, now or "-", trials[0].key if trials else "clash")))
-    yield table
-
-
-def _running(store: Store) -> dict[str, str]:
-    """Epoch of each training under way, by trial key."""
-    found = {}
-    for path in (store.folder / "work").glob("*.progress.json"):
-        try:
-            content = json.loads(path.read_text())
-            if _alive(content["pid"]):
-                found[path.name.removesuffix(".progress.json")] = f"{content['epoch']} of {content['epochs']}"
-        except (OSError, ValueError, KeyError):
-            continue  # being written, or gone
-    return found
-
-
-def _alive(pid: int) -> bool:
-    """Whether a process runs; where the system does not tell, it is taken to."""
-    try:
-        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()  # a zombie runs no more
-    except OSError:
-        return not Path("/proc/self").exists()
+        table.add_row(*map(escape, (*label, *counts, "; ".join(now) or "-", trials[0].key if trials else "clash")))
+    return table

@@ -38,6 +38,7 @@ from guardclash.reporting.page_parts.records import (
 from guardclash.reporting.page_parts.study_text import study_text
 from guardclash.reporting.page_parts.sweeps import Sweep, sweeps
 from guardclash.reporting.page_parts.words import (
+    CLAIMS,
     MEANINGS,
     RULES_IN_WORDS,
     SCALES,
@@ -125,7 +126,7 @@ def render_html(study: Study, results: Results, rule: Rule) -> str:
     given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
     hashes = {name: _hash(text) for name, text in texts.items()}
     return environment.get_template("page.html").render(
-        page=_page(study, results, rule), rules=RULES, hashes=hashes, **given
+        page=_page(study, results, rule), rules=RULES, claim_words=CLAIMS, hashes=hashes, **given
     )
 
 

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
-import subprocess
 import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +19,10 @@ from torch import Tensor
 from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
 from guardclash.mechanism import Curve
-from guardclash.numerics.attacks import has_bfloat16
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
+from guardclash.studies.activity import noted
+from guardclash.studies.environment import environment
 from guardclash.studies.measures import Verification, serve
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.trials import Probe, Trial
@@ -172,20 +168,16 @@ def _trained(trial: Trial, site: Site) -> tuple[Trained, float]:
     if check_record(trial, site.store):
         return site.read(trial.plan, trial.seed), 0.0
     history: list[dict[str, Any]] = []
-    progress = site.store.folder / "work" / f"{trial.key}.progress.json"
-    progress.parent.mkdir(parents=True, exist_ok=True)
+    with noted(site.store, f"{trial.key}.progress", epochs=trial.plan.epochs, epoch=0) as note:
 
-    def log(entry: EpochLog) -> None:
-        history.append({"epoch": entry.epoch, **{name: round(loss, 6) for name, loss in entry.losses.items()}})
-        progress.write_text(json.dumps({"epochs": trial.plan.epochs, "pid": os.getpid(), **history[-1]}))
+        def log(entry: EpochLog) -> None:
+            history.append({"epoch": entry.epoch, **{name: round(loss, 6) for name, loss in entry.losses.items()}})
+            note(epoch=entry.epoch, losses=entry.losses)
 
-    start = time.perf_counter()
-    try:
+        start = time.perf_counter()
         trained = train(trial.plan, site.context(trial.seed), site.execution, log)
         seconds = time.perf_counter() - start
         _keep(trial, trained, history, seconds, site)
-    finally:
-        progress.unlink(missing_ok=True)
     return trained, seconds
 
 
@@ -219,7 +211,31 @@ def _kept_in(trial: Trial) -> list[str]:
 def _measure(probe: Probe, trained: Trained, site: Site) -> None:
     if check_measurement(probe, site.store):
         return
-    context = site.context(probe.trial.seed)
+    start = time.perf_counter()
+    with noted(site.store, f"{probe.key}.measuring"):
+        metrics, curves = _values(probe, trained, site.context(probe.trial.seed))
+    content = {
+        "schema": SCHEMA,
+        "trial": probe.trial.key,
+        "measure": describe(probe.measure, full=True),
+        "serving": describe(probe.serving, full=True),
+        "metrics": {
+            metric.name: _kept(metric, metrics[metric.name])
+            for metric in probe.measure.metrics
+            if metric.name in metrics
+        },
+        **({"curves": curves} if curves else {}),
+        "warnings": list(probe.measure.warnings(metrics)),
+        "seconds": round(time.perf_counter() - start, 3),
+        "finished": now(),
+    }
+    site.store.keep_measurement(probe.key, content)
+
+
+def _values(
+    probe: Probe, trained: Trained, context: RunContext
+) -> tuple[dict[str, float], dict[str, list[list[float]]]]:
+    """Metrics as they were measured, and curves as records hold them."""
     served = serve(trained, probe.serving, context)
     metrics = probe.measure.measure(served, context)
     declared = {metric.name for metric in probe.measure.metrics}
@@ -227,22 +243,8 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
         raise ValueError(
             f"{type(probe.measure).__name__}.measure() returned {sorted(metrics)}; declared: {sorted(declared)}"
         )
-    values = {
-        metric.name: _kept(metric, metrics[metric.name]) for metric in probe.measure.metrics if metric.name in metrics
-    }
     curves = probe.measure.curves(served, context) if isinstance(probe.measure, Verification) else {}
-    drawn = {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
-    content = {
-        "schema": SCHEMA,
-        "trial": probe.trial.key,
-        "measure": describe(probe.measure, full=True),
-        "serving": describe(probe.serving, full=True),
-        "metrics": values,
-        **({"curves": drawn} if drawn else {}),
-        "warnings": list(probe.measure.warnings(metrics)),
-        "finished": now(),
-    }
-    site.store.keep_measurement(probe.key, content)
+    return metrics, {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
 
 
 def _kept(metric: Metric, value: float) -> float:
@@ -260,36 +262,3 @@ def _kept_curve(name: str, curve: Curve) -> list[list[float]]:
     if not all(math.isfinite(number) for point in points for number in point):
         raise ValueError(f"the curve {name} has points that are no numbers")
     return points
-
-
-@cache
-def environment() -> dict[str, str]:
-    """Versions and machine, for records."""
-    packages = {name: version(name) for name in ("guardclash", "torch", "numpy", "opacus")}
-    return {
-        **packages,
-        "python": platform.python_version(),
-        "platform": platform.platform(terse=True),
-        "processor": _processor(),
-        "bfloat16": "native" if has_bfloat16() else "none",
-        "commit": _commit(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _commit() -> str:
-    """The commit of a source checkout; empty for an installed package."""
-    git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-    try:
-        commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
-    except OSError:
-        return ""
-    return commit + ("+changes" if commit and changed else "")

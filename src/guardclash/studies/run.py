@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,11 +19,15 @@ from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_trials
 from guardclash.training.stopwatch import estimate_seconds
 
-KEEP_RESULTS_EVERY_S = 10.0
+KEEPING_SHARE = 0.02
+"""Of the time of a run that may go to keeping its results up to date and judging them: of large studies a second."""
 
 
 class Executor(Protocol):
-    """Runs calls, here or elsewhere: `concurrent.futures`, Dask's client and submitit have this shape."""
+    """Runs calls, here or elsewhere: `concurrent.futures`, Dask's client and submitit have this shape.
+
+    Futures of `concurrent.futures` are taken as they finish, others in the order in which they were submitted.
+    """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
         """Something whose `result()` is that of `fn(*args)`."""
@@ -37,16 +42,30 @@ class Watcher(Protocol):
     def done(self, done: Done) -> None:
         """After each job."""
 
+    def collected(self, results: dict[str, Any]) -> None:
+        """Now and then, and at the end of a run that was not interrupted: the results so far."""
+
 
 @dataclass(frozen=True)
-class Silent:
-    """A watcher that says nothing."""
+class Together:
+    """Several watchers as one; none of them says nothing."""
+
+    watchers: Sequence[Watcher] = ()
 
     def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
-        """Says nothing."""
+        """Tells each."""
+        for watcher in self.watchers:
+            watcher.started(waves, seconds)
 
     def done(self, done: Done) -> None:
-        """Says nothing."""
+        """Tells each."""
+        for watcher in self.watchers:
+            watcher.done(done)
+
+    def collected(self, results: dict[str, Any]) -> None:
+        """Tells each."""
+        for watcher in self.watchers:
+            watcher.collected(results)
 
 
 def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ...], ...]:
@@ -146,22 +165,46 @@ def run_study(study: Study, site: Site, executor: Executor, watcher: Watcher | N
     Raises:
         UserError: If something is wrong that no other trial would escape either; finished trials are kept.
     """
-    watcher = watcher or Silent()
+    watcher = watcher or Together()
     composed = compose_study(study)
     site.store.sweep_work()
     planned = waves(composed, site.store)
     watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
-    kept = time.monotonic()
+    keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)))
     try:
         for wave in planned:
-            for future in [executor.submit(run_job, job, site) for job in wave]:
-                watcher.done(future.result())
-                if time.monotonic() - kept > KEEP_RESULTS_EVERY_S:
-                    keep_results(study, composed, site.store)
-                    kept = time.monotonic()
+            for done in completed([executor.submit(run_job, job, site) for job in wave]):
+                watcher.done(done)
+                keeping.again()
     except BrokenProcessPool as error:
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
     finally:
         results = keep_results(study, composed, site.store)
+    watcher.collected(results)
     return results
+
+
+def completed(futures: Sequence[Any]) -> Iterator[Any]:
+    """The results of futures as they come.
+
+    Those of other libraries (and of `Inline`, which works when it is asked) know no common way to wait for the first:
+    they come in the order of submission.
+    """
+    own = all(isinstance(future, Future) for future in futures)
+    for future in as_completed(futures) if own else futures:
+        yield future.result()
+
+
+class _Sparingly:
+    """Does something again and again, but spends no more than a share of the time on it."""
+
+    def __init__(self, work: Callable[[], None]):
+        self._work, self._cost, self._last = work, 0.0, time.monotonic()
+
+    def again(self) -> None:
+        start = time.monotonic()
+        if start - self._last > max(1.0, self._cost / KEEPING_SHARE):
+            self._work()
+            self._last = time.monotonic()
+            self._cost = self._last - start

@@ -5,7 +5,7 @@
     data/<source>-<seed>.safetensors  images that were dear to make, such as marked ones: evidence
     failures/<plan>-<seed>.json       why a trial has no result yet
     studies/<name>.json               a study's results, made anew from the above by every run
-    work/                             what is being written
+    work/                             what is being written; notes of work under way (see activity.py)
 
 No torch here: reports read stores without it.
 """
@@ -66,8 +66,12 @@ class Store:
 
     def measurement(self, key: str) -> dict[str, Any] | None:
         """A measurement, if there is one."""
-        path = self.folder / "measurements" / f"{key}.json"
+        path = self.measurement_path(key)
         return read_json(path) if path.is_file() else None
+
+    def measurement_path(self, key: str) -> Path:
+        """Where a measurement is, or will be."""
+        return self.folder / "measurements" / f"{key}.json"
 
     def keep_measurement(self, key: str, content: Mapping[str, Any]) -> None:
         """Keeps a measurement."""
@@ -99,6 +103,10 @@ class Store:
         """Writes a JSON file below the store, whole or not at all."""
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
         return self._replace(name, text.encode())
+
+    def forget_json(self, name: str) -> None:
+        """Removes a JSON file below the store, if it is there."""
+        (self.folder / name).unlink(missing_ok=True)
 
     def _replace(self, name: str, content: bytes) -> Path:
         path = self.folder / name

@@ -46,6 +46,11 @@ class ClaimOverview:
     rows: tuple[tuple[ClaimTable, tuple[str, ...]], ...]
     """With the outcome for each suspect; "not asked" where there is none."""
 
+    @property
+    def words(self) -> frozenset[str]:
+        """The outcomes that occur."""
+        return frozenset(word for _, outcomes in self.rows for word in outcomes)
+
 
 def claim_tables(found: Iterable[Claim]) -> tuple[ClaimTable, ...]:
     """One for every metric of a combination that claims models."""

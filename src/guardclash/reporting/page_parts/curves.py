@@ -62,7 +62,8 @@ def curves(found: Sequence[Curve], x_name: str, bound: tuple[float, str] | None)
     high_low = Axis(low, high, bottom, TOP)
     shapes: list[Shape] = [*_frame(wide, high_low, xs, bottom), *_bound(high_low, bound)]
     for number, curve in enumerate(found):
-        shapes += _curve(wide, high_low, curve, number)
+        beside = 3.0 * (number - (len(found) - 1) / 2)  # equal means must not hide each other
+        shapes += _curve(wide, high_low, curve, number, min(max(beside, -8.0), 8.0))
         shapes += _legend(curve.name, number, bottom + 48 + 16 * number)
     shapes.append(Label((wide.start + wide.end) / 2, bottom + 30, x_name, "middle", "name"))
     return bottom + 42 + 16 * len(found), tuple(shapes)
@@ -88,9 +89,9 @@ def _bound(high: Axis, bound: tuple[float, str] | None) -> Iterator[Shape]:
         yield Label(WIDTH - RIGHT, y - 4, bound[1], "end", "small")
 
 
-def _curve(wide: Axis, high: Axis, curve: Curve, number: int) -> Iterator[Shape]:
+def _curve(wide: Axis, high: Axis, curve: Curve, number: int, beside: float) -> Iterator[Shape]:
     look = f"hue-{number % COLOURS}"
-    places = [(wide.place(x), high.place(mean)) for x, mean, _ in curve.points]
+    places = [(wide.place(x) + beside, high.place(mean)) for x, mean, _ in curve.points]
     yield Outline("M" + "L".join(f"{plain(x)} {plain(y)}" for x, y in places), f"curve {look}")
     for (x, y), (_, _, both) in zip(places, curve.points, strict=True):
         if both:

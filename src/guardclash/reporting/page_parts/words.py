@@ -20,6 +20,19 @@ MEANINGS: dict[str, str] = {
     "not asked": "not part of this study",
 }
 """Of verdicts; the keys but the last are `rules.OUTCOMES`."""
+CLAIMS: dict[str, str] = {
+    "detected": "a stolen model, claimed under every seed",
+    "missed": "a stolen model, claimed under no seed",
+    "mixed": "a stolen model, claimed under some seeds",
+    "not credible": "a stolen model is claimed, and under the same seed a control fires: so would an innocent one be",
+    "cleared": "an innocent model, claimed under no seed",
+    "false claim": "an innocent model, claimed under at least one seed",
+    "undecided": "not all seeds are measured",
+    "not measured": "no seed is measured",
+    "clash": "the suspect cannot be built",
+    "not asked": "not part of this study",
+}
+"""Of ownership claims; the keys but the last are `claims.Outcome`."""
 SAME_LOOK: dict[str, Outcome] = {
     "detected": "compatible",
     "cleared": "compatible",
@@ -86,8 +99,10 @@ def prose(template: str, *parts: object) -> Markup:
 
 
 def broken(text: str) -> Markup:
-    """A label that may be broken into lines where its options end, and nowhere else if it can be helped."""
-    return Markup("<wbr>").join(re.split(r"(?<=[=,/(])", shown(text)))
+    """A label that may be broken into lines inside its words: after brackets, slashes, and last of all after "="."""
+    pieces = re.split(r"(?<=[=/])|(?<=\w\()", str(shown(text)))
+    breaks = (Markup('<wbr class="late">' if piece.endswith("=") else "<wbr>") for piece in pieces[:-1])
+    return Markup("").join(part for both in zip(pieces, (*breaks, ""), strict=True) for part in both)
 
 
 def slug(text: str) -> str:

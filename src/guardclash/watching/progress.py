@@ -1,0 +1,146 @@
+"""Progress of a run on the terminal: a view that is kept up to date, or a line now and then where there is none."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from guardclash.judging.rules import Rule
+from guardclash.reporting.verdicts import verdicts
+from guardclash.studies.activity import Write, noted
+from guardclash.studies.collect import collect
+from guardclash.studies.jobs import Done, Job
+from guardclash.studies.results import Results
+from guardclash.studies.store import Store
+from guardclash.studies.study import Study
+from guardclash.studies.trials import compose_study
+from guardclash.watching.board import Board
+from guardclash.watching.tasks import needed_now, tasks
+from guardclash.watching.view import decided, duration, left, view
+
+LINE_EVERY_S = 15.0
+REFRESHED_PER_SECOND = 1.0
+
+
+class Progress:
+    """Watches a run (see `guardclash.studies.run.Watcher`) and says how it goes on a console.
+
+    It also notes in the store that the study runs, with how many workers and which estimates, for
+    `guardclash status` in another process.
+
+    Args:
+        console: Where to say it.
+        workers: Trainings at a time.
+        study: What is run.
+        store: Where its results are kept.
+        rule: Which rule decides.
+    """
+
+    def __init__(self, console: Console, workers: int, study: Study, store: Store, rule: Rule):
+        self.failed = 0
+        self._console, self._workers, self._study, self._store, self._rule = console, workers, study, store, rule
+        self._moving = console.is_terminal and not console.is_dumb_terminal
+        self._open = ExitStack()
+        self._jobs = self._finished = 0
+        self._line = time.monotonic()
+        self._estimates: dict[str, float] = {}
+        self._words: dict[str, str] = {}
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
+        """Shows how much there is to do; a study that adds seeds step by step starts more than once."""
+        jobs = sum(map(len, waves))
+        if not jobs:
+            if not self._jobs:
+                self.say("nothing to train or measure: all is in the store")
+            return
+        first, self._jobs = not self._jobs, self._jobs + jobs
+        self._estimates |= seconds
+        if first:
+            self._open_note()
+            self._composed = compose_study(self._study)
+            self._board = Board(self._study.name, {}, self._store)
+        self._note(estimates=self._estimates)
+        self._judge(collect(self._study, self._composed, self._store))
+        self._announce(len(seconds), sum(len(job.probes) for wave in waves for job in wave))
+        if first and self._moving:
+            self._shown = Group()
+            self._open.enter_context(
+                Live(
+                    console=self._console,
+                    get_renderable=self._view,
+                    refresh_per_second=REFRESHED_PER_SECOND,
+                    transient=True,
+                )
+            )
+
+    def _open_note(self) -> None:
+        name = f"{self._study.name}-{os.getpid()}.run"
+        self._note: Write = self._open.enter_context(
+            noted(self._store, name, study=self._study.name, workers=self._workers, estimates={})
+        )
+
+    def _announce(self, trainings: int, measurements: int) -> None:
+        standing = self._board.standing()
+        about = f"about {duration(standing.left)} with {self._workers} at a time"
+        unknown = f", {standing.untimed} steps never timed yet" if standing.untimed else ""
+        self.say(f"{trainings} models to train, {about}; {measurements} values to measure{unknown}")
+
+    def done(self, done: Done) -> None:
+        """Counts a finished job."""
+        self._finished += 1
+        self._note()  # a store is swept of old notes; this one lives as long as its run
+        if done.error:
+            self.failed += 1
+            self.say(f"trial {done.job.trial.key} failed: {done.error}")
+        over = time.monotonic() - self._line > LINE_EVERY_S or self._finished == self._jobs
+        if not self._moving and over:
+            self._line = time.monotonic()
+            self.say(f"{self._finished} of {self._jobs} done, {self._left()}")
+
+    def collected(self, results: dict[str, Any]) -> None:
+        """Says what is decided now and was not before."""
+        if not self._jobs:
+            return
+        before = self._words
+        with suppress(Exception):  # the report will tell; the trainings that are left should not be lost to it
+            self._judge(results)
+        if not self._moving and self._finished < self._jobs:  # after the last job comes the report
+            for label, word in self._words.items():
+                if before.get(label) != word:
+                    self._console.print(f"{label}: {word}", highlight=False, soft_wrap=True)
+
+    def _judge(self, content: dict[str, Any]) -> None:
+        results = Results(content)
+        self._verdicts = verdicts(self._study, results)
+        self._words = decided(self._verdicts, self._rule)
+        if self._study.start is not None or not self._board.tasks:
+            self._board.tasks = tasks(self._study, needed_now(self._study, self._composed, results))
+
+    def _left(self) -> str:
+        with suppress(Exception):  # as for the view
+            return left(self._board.standing()) or "0 s left"
+        return "time left unknown"
+
+    def _view(self) -> Group:
+        """The view; the last one if there is an error, which must not end the thread that refreshes it."""
+        with suppress(Exception):
+            self._shown = view(self._board.standing(), self._verdicts, self._rule, self._console.height)
+        return self._shown
+
+    def say(self, text: str) -> None:
+        """Prints a line, above the view where there is one."""
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,107 @@
+"""The trainings of a study and what is measured of each, under names that people read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from guardclash.plan.identity import describe, fingerprint
+from guardclash.reporting.tables import braces
+from guardclash.reporting.verdicts import wanted
+from guardclash.studies.results import Results
+from guardclash.studies.study import Study
+from guardclash.studies.trials import ComposedCell, Trial, needed_trials
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One measurement of a trial."""
+
+    key: str
+    of: str
+    """The mechanism's label, or "accuracy"."""
+    kinds: tuple[str, ...]
+    """What it is, from the narrowest to the widest: durations are alike within these."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One trial of a study."""
+
+    key: str
+    plan: str
+    """Fingerprint of its plan."""
+    seed: int
+    recipe: str
+    what: str
+    """The combination, the suspect of one, or for which of them it is needed."""
+    entry: ComposedCell
+    """The first cell that it serves."""
+    asked: tuple[Asked, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """Such as "digits/reduced {wm, dpsgd}, seed 3"."""
+        return f"{self.recipe} {self.what}, seed {self.seed}"
+
+
+def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Task]:
+    """All trials of a study by key, those that others need among them; one that serves several cells is one task."""
+    found: dict[str, Task] = {}
+    for entry in composed:
+        kinds = [measurement_kinds(describe(measure, full=True)) for _, measure in entry.measures]
+        for trial in entry.trials():
+            task = found.setdefault(trial.key, _task(study, entry, trial, combination(study, entry)))
+            asked = [
+                Asked(probe.key, study.label(named) if named else "accuracy", (_narrowest(probe.key), *kind))
+                for (named, _), probe, kind in zip(entry.measures, entry.probes(trial), kinds, strict=True)
+            ]
+            both = {one.key: one for one in (*task.asked, *asked)}
+            found[trial.key] = replace(task, asked=tuple(both.values()))
+    for entry in composed:
+        readers = [*(measure for _, measure in entry.measures), *entry.serving()]
+        for trial in entry.trials():
+            for needed in needed_trials(trial, readers):
+                what = f"for {combination(study, entry)}"
+                found.setdefault(needed.key, _task(study, entry, needed, what))
+    return found
+
+
+def needed_now(study: Study, composed: tuple[ComposedCell, ...], results: Results) -> tuple[ComposedCell, ...]:
+    """The cells with those seeds that they need now: all, unless the study adds seeds step by step."""
+    needed = wanted(study, results)
+    return tuple(replace(entry, seeds=entry.seeds[: needed[entry.cell.key]]) for entry in composed)
+
+
+def _task(study: Study, entry: ComposedCell, trial: Trial, what: str) -> Task:
+    return Task(trial.key, fingerprint(trial.plan), trial.seed, study.recipe_label(entry.cell.recipe), what, entry)
+
+
+def combination(study: Study, entry: ComposedCell) -> str:
+    """The combination of a cell, or the suspect of it."""
+    own = braces(study.label(named) for named in entry.cell.combination)
+    suspect = entry.cell.suspect
+    return f"{study.suspect_label(suspect)} of {own}" if suspect else own
+
+
+def learnt_kinds(key: str, measurement: Mapping[str, Any]) -> tuple[str, ...]:
+    """The kinds of a measurement in the store; those of `Asked.kinds`."""
+    return _narrowest(key), *measurement_kinds(measurement["measure"])
+
+
+def measurement_kinds(measure: Mapping[str, Any]) -> tuple[str, str]:
+    """The same measure of another model, and the same sort of measure with other settings.
+
+    Args:
+        measure: Its full description.
+    """
+    mechanism = measure.get("mechanism")  # of a test for ownership
+    sort = f"{measure['type']} {mechanism['type']}" if isinstance(mechanism, Mapping) else str(measure["type"])
+    return json.dumps(measure, sort_keys=True), sort
+
+
+def _narrowest(key: str) -> str:
+    """The same measure of the same plan, under any seed."""
+    return key.rpartition("-")[0]

@@ -1,0 +1,186 @@
+"""Tells trackers how a run goes, from what is in the store; their failures cost them their place, never a result."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any
+
+from guardclash.judging.rules import Rule
+from guardclash.plan.identity import describe
+from guardclash.reporting.tables import braces
+from guardclash.reporting.verdicts import verdicts
+from guardclash.studies.jobs import Done, Job
+from guardclash.studies.results import Results
+from guardclash.studies.store import SCHEMA, Store, read_json
+from guardclash.studies.study import Study
+from guardclash.studies.trials import compose_study
+from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
+from guardclash.watching.tasks import Task, tasks
+
+
+class Tracking:
+    """Watches a run (see `guardclash.studies.run.Watcher`) for trackers.
+
+    What each tracker was told of a study is kept beside its files, in `<store>/trackers/<name>/`: it is told the rest
+    only, and all of it when that folder was removed.
+
+    Args:
+        names: Which trackers.
+        study: What is run.
+        store: Where its results are kept.
+        rule: Which rule decides.
+        say: Tells the user something.
+
+    Raises:
+        UserError: If there is no such tracker, or it cannot be imported.
+    """
+
+    def __init__(self, names: Iterable[str], study: Study, store: Store, rule: Rule, say: Callable[[str], None]):
+        self._study, self._store, self._rule = study, store, rule
+        classes = {name: find_tracker(name) for name in dict.fromkeys(names)}
+        self._listeners = [_Listener(name, cls, study.name, store, say) for name, cls in classes.items()]
+        self._tasks: dict[str, Task] = {}
+
+    def __enter__(self) -> Tracking:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for listener in self._listeners:
+            listener.tell(lambda tracker: tracker.study_finished(self._study.name))
+
+    def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
+        """Tells what is in the store already."""
+        if not self._listeners:
+            return
+        self._tasks = tasks(self._study, compose_study(self._study))
+        for listener in self._listeners:
+            listener.tell(lambda tracker: tracker.study_started(self._study.name))
+            for task in self._tasks.values():
+                self._catch_up(listener, task)
+            listener.keep()
+
+    def done(self, done: Done) -> None:
+        """Tells what became of a job."""
+        for listener in self._listeners:
+            task = self._tasks[done.job.trial.key]
+            self._catch_up(listener, task)
+            if done.error:
+                listener.tell(_failed(tracked(self._study.name, task), done.error))
+            listener.keep()
+
+    def collected(self, results: dict[str, Any]) -> None:
+        """Tells of verdicts that have changed."""
+        if not any(listener.listens for listener in self._listeners):
+            return
+        with suppress(Exception):  # the report will tell; the trainings that are left should not be lost to it
+            for verdict in verdicts(self._study, Results(results)):
+                words = verdict.outcome(self._rule), verdict.broken(self._rule)
+                for listener in self._listeners:
+                    listener.judge(verdict.recipe, braces(verdict.combination), *words)
+        for listener in self._listeners:
+            listener.keep()
+
+    def _catch_up(self, listener: _Listener, task: Task) -> None:
+        """Tells what is in the store of a trial and was not told yet."""
+        record = self._store.record(task.key) if listener.lacks(task) else None
+        if record is None:
+            return
+        trial = tracked(self._study.name, task)
+        history, seconds = _history(self._store, task.key), record["seconds"]
+        listener.once(task.key, lambda tracker: tracker.trial_finished(trial, history, seconds))
+        new = {asked.key: asked.of for asked in task.asked if asked.key not in listener.told}
+        found = {key: made["metrics"] for key in new if (made := self._store.measurement(key))}
+        metrics = {f"{new[key]}/{name}": value for key, values in found.items() for name, value in values.items()}
+        if found and listener.tell(lambda tracker: tracker.measured(trial, metrics)):
+            listener.told.update(found)
+
+
+class _Listener:
+    """A tracker, and the keys of what it was told of a study."""
+
+    def __init__(self, name: str, cls: type[Tracker], study: str, store: Store, say: Callable[[str], None]):
+        self._name, self._study, self._store, self._say = name, study, store, say
+        self._file = f"trackers/{name}/{study}.told.json"
+        path = store.folder / self._file
+        before = read_json(path) if path.is_file() else {}
+        self.told: set[str] = set(before.get("told", []))
+        self._words: dict[str, str] = dict(before.get("verdicts", {}))
+        self._before = self._content()
+        self._tracker: Tracker | None = None
+        with self._failing():
+            self._tracker = cls(store.folder / "trackers" / name)
+
+    @property
+    def listens(self) -> bool:
+        """Whether it has not failed yet."""
+        return self._tracker is not None
+
+    def lacks(self, task: Task) -> bool:
+        """Whether there may be something to tell about a trial."""
+        return self.listens and not self.told.issuperset([task.key, *(asked.key for asked in task.asked)])
+
+    def tell(self, call: Callable[[Tracker], None]) -> bool:
+        """Calls the tracker; returns whether it has heard."""
+        with self._failing():
+            if self._tracker is not None:
+                call(self._tracker)
+        return self.listens
+
+    def once(self, key: str, call: Callable[[Tracker], None]) -> None:
+        """Calls the tracker unless it was told of a key."""
+        if key not in self.told and self.tell(call):
+            self.told.add(key)
+
+    def judge(self, recipe: str, combination: str, outcome: str, broken: tuple[str, ...]) -> None:
+        """Tells of a verdict unless it is the last one told."""
+        label, word = f"{recipe} {combination}", " ".join((outcome, *broken))
+        if self._words.get(label) != word and self.tell(
+            lambda tracker: tracker.verdict(self._study, recipe, combination, outcome, broken)
+        ):
+            self._words[label] = word
+
+    def keep(self) -> None:
+        """Writes down what it was told."""
+        content = self._content()
+        if content != self._before:
+            self._store.keep_json(self._file, content)
+            self._before = content
+
+    def _content(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "told": sorted(self.told), "verdicts": dict(self._words)}
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """A tracker that fails is not called again; the run goes on."""
+        try:
+            yield
+        except Exception as error:
+            self._tracker = None
+            self._say(f"warning: the tracker {self._name!r} failed and is left out: {type(error).__name__}: {error}")
+
+
+def tracked(study: str, task: Task) -> TrackedTrial:
+    """A trial as trackers are told of it."""
+    parts = [("recipe", task.entry.recipe), *((mechanism.name, mechanism) for mechanism in task.entry.combination)]
+    settings = {
+        f"{name}.{option}": value
+        for name, part in parts
+        for option, value in describe(part, full=True).items()
+        if option != "type"
+    }
+    return TrackedTrial(study, task.key, task.recipe, task.what, task.seed, settings)
+
+
+def _failed(trial: TrackedTrial, error: str) -> Callable[[Tracker], None]:
+    return lambda tracker: tracker.trial_failed(trial, error)
+
+
+def _history(store: Store, key: str) -> tuple[dict[str, float], ...]:
+    """Losses by epoch of a finished trial; nothing if a user took the file away."""
+    path = store.folder / "trials" / key / "history.jsonl"
+    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
