@@ -29,20 +29,23 @@ FLOORS = (
     "reporting",
     "watching",
     "planning cli_data",
+    "cli_options",
+    "cli_reports",
     "cli",
 )
 """From the ground up. A module may import from its own package and from lower floors; packages that share a floor know
 nothing of each other."""
 
 WITHOUT_TORCH = (
-    *("errors", "judging", "data", "reporting", "cli"),
-    *("studies.study", "studies.study_file", "studies.store", "studies.results"),
+    *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports"),
+    *("studies.study", "studies.study_file", "studies.store", "studies.results", "studies.verdicts"),
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
 EFFECTS = (
     *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "reporting.export"),
     "cli",
+    "cli_options",
 )
 """Who may write files and end processes."""
 

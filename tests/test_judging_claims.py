@@ -25,9 +25,9 @@ from guardclash.reporting.figures import draw
 from guardclash.reporting.metrics_figure import LOOKS
 from guardclash.reporting.tables import STYLES
 from guardclash.reporting.text import render
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import verdicts
 
 CONTROLS = ("framed", "spare")
 DI = Metric("di_p", "φ_DI", Ceiling(-3), higher_is_better=False, log10=True, controls=CONTROLS)

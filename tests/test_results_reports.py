@@ -19,11 +19,11 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.reporting.export import dump, export, to_json
 from guardclash.reporting.text import number, p_value, render
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.study_file import study_from
+from guardclash.studies.verdicts import verdicts
 
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30))
 COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1)

@@ -26,11 +26,12 @@ from guardclash.studies import jobs
 from guardclash.studies.engines import Inline, Later
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.results import Results, read_results
-from guardclash.studies.run import estimates, run_study, trials_of, waves
+from guardclash.studies.run import Together, estimates, run_study, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Named, Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, depth, needed_trials
+from guardclash.studies.verdicts import verdicts
 from guardclash.training.context import RunContext
 
 GRADIENT_SIGN = Path(__file__).parent / "plugins" / "gradient_sign.py"
@@ -894,3 +895,59 @@ def test_mechanisms_pickle_with_their_jobs(load):
             assert again.trial.key == trial.key
             assert isinstance(entry.combination, tuple)
             assert all(isinstance(mechanism, Mechanism) for mechanism in entry.combination)
+
+
+# Seeds that are added while a verdict is undecided, and runs of some data sets only
+
+
+def test_seeds_are_added_only_while_a_verdict_is_undecided(site, trained):
+    """φ_ACC of a model that nothing touches is decided by the first look, at which it equals itself."""
+    asked = study(
+        ["wm", "dpsgd-control"], replicates={"start": 2, "most": 4}, criteria={"wm_accuracy": {"max_drop": 0.9}}
+    )
+    started: list[int] = []
+
+    class Counting(Together):
+        def started(self, waves, seconds):
+            started.append(sum(map(len, waves)))
+
+    results = Results(run_study(asked, site, Inline(), Counting()))
+    (verdict,) = verdicts(asked, results)
+    seeds = {
+        len(results.values(cell, None, "accuracy", range(9))) for cell in asked.cells() if len(cell.combination) == 2
+    }
+    assert seeds <= {2, 3, 4}
+    assert len(started) == {2: 1, 3: 2, 4: 3}[max(seeds)]
+    if max(seeds) < 4:
+        assert verdict.outcome("strict") != "undecided"
+    trained.since()
+    run_study(asked, site, Inline())
+    assert trained.since() == [], "running it again asks for nothing more"
+
+
+def test_a_verdict_that_stays_undecided_gets_all_seeds(site):
+    impossible = {"accuracy": {"max_drop": 1e-9}, "wm_accuracy": {"max_drop": 1e-9}}
+    asked = study(["wm", "dpsgd-control"], replicates={"start": 2, "most": 3}, criteria=impossible, alpha=0.0001)
+    results = Results(run_study(asked, site, Inline()))
+    (verdict,) = verdicts(asked, results)
+    assert verdict.outcome("strict") == "undecided" and not verdict.missing
+    assert {len(results.values(cell, None, "accuracy", range(9))) for cell in asked.cells()} == {3}
+
+
+def test_a_failing_trial_does_not_ask_for_seeds_forever(site, monkeypatch):
+    def broken(*args: Any, **keys: Any) -> Any:
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(jobs, "train", broken)
+    asked = study(["wm", "dpsgd-control"], replicates={"start": 2, "most": 4})
+    results = Results(run_study(asked, site, Inline()))
+    assert not any(results.values(cell, None, "accuracy", range(9)) for cell in asked.cells())
+
+
+def test_a_run_of_one_data_set_leaves_the_others_for_later(site, trained):
+    recipes = [SMOKE, {**SMOKE, "dataset": "mnist"}]
+    asked = study(["wm"], seeds=1, recipes=recipes)
+    results = Results(run_study(asked, site, Inline(), datasets=("digits",)))
+    counted = {cell.recipe.name: len(results.values(cell, None, "accuracy", range(1))) for cell in asked.cells()}
+    assert counted == {"digits": 1, "mnist": 0}
+    assert len(trained.since()) == 2

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from guardclash.errors import UserError
-from guardclash.reporting.verdicts import judged_cells, verdict_so_far, verdicts, wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
+from guardclash.studies.verdicts import judged_cells, verdict_so_far, verdicts, wanted
 
 METRIC = {"name": "wm_accuracy", "symbol": "φ_WM", "criterion": {"max_drop": 0.3}}
 

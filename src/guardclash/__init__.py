@@ -19,7 +19,7 @@ _MODULES = {
     "guardclash.plan.plan": ("Plan", "Stream"),
     "guardclash.registry": ("find_mechanism", "find_mechanisms"),
     "guardclash.reporting.rows": ("frame",),
-    "guardclash.reporting.verdicts": ("verdicts",),
+    "guardclash.studies.verdicts": ("verdicts",),
     "guardclash.studies.engines": ("Inline", "processes"),
     "guardclash.studies.jobs": ("Site",),
     "guardclash.studies.recipes": ("Recipe", "recipe"),

@@ -1,4 +1,4 @@
-"""The command line: list, plan, run, status, report, figure, export, evidence, show, data.
+"""The command line: list, plan, run, status, report, compare, figure, export, evidence, show, data.
 
 Mistakes of the user's end with exit code 2 and one message, an interrupted run with 130. Commands that only read
 results do not import torch, which is why imports stand inside the commands.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,9 +15,9 @@ import typer
 from rich.console import Console
 
 from guardclash.cli_data import DataPath, data, out
-from guardclash.errors import UserError
-from guardclash.reporting.figures import FIGURES
-from guardclash.reporting.forms import FORMS, form_asked
+from guardclash.cli_options import RUNS, Rule, Scale, StorePath, StudyPath, Workers, print_text, rule_of, say
+from guardclash.cli_reports import compare, export_records, figure, report
+from guardclash.errors import UserError, suggestion
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -31,23 +30,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(data, name="data")
-
-
-class RuleName(StrEnum):
-    """The two rules for verdicts."""
-
-    paper = "paper"
-    strict = "strict"
-
-
-StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/digits.toml.")]
-StorePath = Annotated[Path, typer.Option("--store", envvar="GUARDCLASH_STORE", help="Folder that results are kept in.")]
-ResultsPath = Annotated[Path | None, typer.Option("--results", help="A results.json to read instead of the store.")]
-Rule = Annotated[RuleName | None, typer.Option("--rule", help="Which rule decides; by default the study's own.")]
-Workers = Annotated[
-    int | None, typer.Option(min=1, help="Trainings at a time; by default one for each processor core.")
-]
-RUNS = Path("runs")
 
 
 @app.command("list")
@@ -71,16 +53,17 @@ def plan(
     data_dir: DataPath = None,
     workers: Workers = None,
     full: Annotated[bool, typer.Option("--full", help="Print every plan with all its parts.")] = False,
+    scale: Scale = None,
 ) -> None:
     """What a run would train, what is shared and how long it would take. Trains nothing."""
     from guardclash.planning import planned
 
-    for part in planned(read_study(study), _site(store, data_dir), workers or _cores(), full):
+    for part in planned(read_study(study, scale), _site(store, data_dir), workers or _cores(), full):
         out.print(part)
 
 
 @app.command()
-def run(
+def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     study: StudyPath,
     store: StorePath = RUNS,
     data_dir: DataPath = None,
@@ -90,6 +73,10 @@ def run(
     track: Annotated[
         list[str] | None, typer.Option("--track", help="tensorboard, mlflow or an installed tracker; may be repeated.")
     ] = None,
+    scale: Scale = None,
+    datasets: Annotated[
+        list[str] | None, typer.Option("--dataset", help="Run only this data set's recipes; may be repeated.")
+    ] = None,
 ) -> None:
     """Trains and measures what is missing, then reports. The same command continues after an interruption."""
     from guardclash.studies.engines import Inline, processes
@@ -98,8 +85,8 @@ def run(
     from guardclash.watching.progress import Progress
     from guardclash.watching.tracking import Tracking
 
-    wanted, count = read_study(study), workers or _cores()
-    site, chosen = _site(store, data_dir, device), _rule(rule, wanted)
+    wanted, count = read_study(study, scale), workers or _cores()
+    site, chosen = _site(store, data_dir, device), rule_of(rule, wanted)
     executor: Any = Inline()
     try:
         with (
@@ -108,92 +95,33 @@ def run(
         ):
             if count > 1:
                 executor = processes(count, wanted.plugins)
-            results = run_study(wanted, site, executor, Together((progress, tracking)))
+            results = run_study(wanted, site, executor, Together((progress, tracking)), _known(datasets, wanted))
     except BaseException as error:
         _kill_workers()
         executor.shutdown(cancel_futures=True)
         if isinstance(error, KeyboardInterrupt):
-            _say("interrupted; finished trials are kept, the same command continues")
+            say("interrupted; finished trials are kept, the same command continues")
             raise typer.Exit(130) from None
         raise
     executor.shutdown()
-    _print_report(wanted, Results(results), rule)
+    print_text(wanted, Results(results), rule)
     if progress.failed:
         raise typer.Exit(1)
 
 
 @app.command()
-def status(study: StudyPath, store: StorePath = RUNS, rule: Rule = None) -> None:
+def status(study: StudyPath, store: StorePath = RUNS, rule: Rule = None, scale: Scale = None) -> None:
     """How far a study is: every cell, what runs and how long it will take, what is decided."""
     from guardclash.planning import standing
 
-    wanted = read_study(study)
-    for part in standing(wanted, store, _rule(rule, wanted)):
+    wanted = read_study(study, scale)
+    for part in standing(wanted, store, rule_of(rule, wanted)):
         out.print(part)
 
 
-@app.command()
-def report(
-    study: StudyPath,
-    store: StorePath = RUNS,
-    results: ResultsPath = None,
-    rule: Rule = None,
-    form: Annotated[
-        str | None,
-        typer.Option("--format", help=f"{', '.join(FORMS)}; by default what the file's suffix says, else text."),
-    ] = None,
-    output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
-    ] = None,
-) -> None:
-    """What is measured so far, in the form that is asked for; works on a half-finished study."""
-    from guardclash.reporting.missing import unfinished
-
-    chosen = form_asked(form, output)
-    wanted = read_study(study)
-    found = _results(wanted, store, results)
-    if chosen == "text" and output is None:
-        _print_report(wanted, found, rule)
-        return
-    content = FORMS[chosen](wanted, found, _rule(rule, wanted))
-    if output is None:
-        sys.stdout.buffer.write(content)
-    else:
-        _write(content, output, "report")
-    if lacking := unfinished(wanted, found):
-        _say(f"note: {lacking}")
-
-
-@app.command()
-def figure(
-    name: Annotated[str, typer.Argument(metavar="NAME", help=f"Which figure: {', '.join(FIGURES)}.")],
-    study: StudyPath,
-    output: Annotated[Path, typer.Option("-o", "--output", help="A file to write: .svg, .pdf or .png.")],
-    store: StorePath = RUNS,
-    results: ResultsPath = None,
-    rule: Rule = None,
-) -> None:
-    """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
-    from guardclash.reporting.figures import draw, figure_named, form_of
-
-    form, _ = form_of(output), figure_named(name)
-    wanted = read_study(study)
-    _write(draw(name, wanted, _results(wanted, store, results), _rule(rule, wanted), form), output, "figure")
-
-
-@app.command("export")
-def export_records(
-    study: StudyPath,
-    folder: Annotated[Path, typer.Argument(help="Where to write.")],
-    store: StorePath = RUNS,
-    rule: Rule = None,
-) -> None:
-    """Writes raw values per seed, plans, verdicts and the report into a folder, without weights, to be committed."""
-    from guardclash.reporting.export import export
-
-    wanted = read_study(study)
-    for path in export(wanted, _results(wanted, store, None), _rule(rule, wanted), folder):
-        out.print(str(path))
+for command in (report, figure, compare):
+    app.command()(command)
+app.command("export")(export_records)
 
 
 @app.command()
@@ -231,29 +159,13 @@ def _site(store: Path, data_dir: Path | None, device: str = "cpu") -> Any:
     return Site(Store(store.resolve()), data_folder(data_dir), Execution(device=device))
 
 
-def _results(study: Study, store: Path, given: Path | None) -> Any:
-    from guardclash.studies.results import read_results
-
-    return read_results(given or store / "studies" / f"{study.name}.json")
-
-
-def _rule(given: RuleName | None, study: Study) -> Any:
-    return given.value if given else study.rule
-
-
-def _print_report(study: Study, results: Any, rule: RuleName | None) -> None:
-    from guardclash.reporting.text import print_report
-
-    print_report(out, study, results, _rule(rule, study))
-
-
-def _write(content: bytes, output: Path, what: str) -> None:
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"the {what} cannot be written: {error.strerror}", where=output) from error
-    _say(f"wrote {output}")
+def _known(datasets: list[str] | None, study: Study) -> tuple[str, ...]:
+    """Names of data sets that the study has."""
+    known = {recipe.name for recipe in study.recipes}
+    for name in datasets or ():
+        if name not in known:
+            raise UserError("the study has no such data set", where="--dataset", got=name, mend=suggestion(name, known))
+    return tuple(datasets or ())
 
 
 def _cores() -> int:
@@ -268,14 +180,10 @@ def _kill_workers() -> None:
         worker.kill()
 
 
-def _say(message: str) -> None:
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
-
-
 def main() -> None:
     """Entry point: prints a user's mistake as one message and exits with code 2."""
     try:
         app()
     except UserError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(2)

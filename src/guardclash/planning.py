@@ -13,7 +13,6 @@ from rich.table import Table
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.reporting.trial import tree
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.activity import notes
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Site
@@ -22,6 +21,7 @@ from guardclash.studies.run import estimates, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, compose_study
+from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, needed_now, tasks
 from guardclash.watching.view import duration, view

@@ -15,9 +15,9 @@ from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.reference import Published
 from guardclash.reporting.tables import number, styled, summary, titled
-from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import sample, verdicts
 
 Agreement = Literal["agrees", "disagrees", "open", "missing", ""]
 GOOD = {"compatible", "no difference", "equivalent", "improved", "effective"}
@@ -121,8 +121,9 @@ def compare_tables(study: Study, results: Results, reference: Iterable[Published
 
 
 def _table(rows: list[Row], dataset: str) -> Table:
-    recipes = list(dict.fromkeys(ours.recipe for row in rows for ours in row.ours))
-    columns = [column for recipe in recipes for column in (recipe, "says", "agrees")]
+    heads = {ours.recipe: _head(ours) for row in rows for ours in row.ours}
+    recipes = list(heads)
+    columns = [column for recipe in recipes for column in (heads[recipe], "says", "agrees")]
     table = titled(
         f"{dataset}: published, and measured here", "models", "metric", "table", "published", "says", *columns
     )
@@ -136,6 +137,11 @@ def _table(rows: list[Row], dataset: str) -> Table:
             escape(label), escape(metric.symbol), row.published.table, _printed(metric, row.published), said, *cells
         )
     return table
+
+
+def _head(ours: Ours) -> str:
+    """The reading if there is one: the table already names the data set."""
+    return str(dict(ours.cell.recipe.options).get("reading", ours.recipe))
 
 
 def _cells(ours: Ours | None, published: Published) -> tuple[str, str, str]:

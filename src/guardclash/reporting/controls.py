@@ -9,9 +9,9 @@ from typing import Any
 
 from guardclash.judging.criteria import Metric
 from guardclash.judging.stats import Sample, estimate_difference, interval
-from guardclash.reporting.verdicts import sample
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study, without
+from guardclash.studies.verdicts import sample
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
-from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import sample, verdicts
 
 Verdicts = Mapping[tuple[str, tuple[str, ...]], Verdict]
 """By the labels of recipe and combination."""

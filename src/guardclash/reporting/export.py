@@ -11,10 +11,10 @@ from guardclash.judging.rules import Rule
 from guardclash.reporting.claims import claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.text import render
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
+from guardclash.studies.verdicts import verdicts
 
 
 def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:

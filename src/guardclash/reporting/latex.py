@@ -19,9 +19,9 @@ from guardclash.reporting.latex_text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.tables import Plain, plain
 from guardclash.reporting.text import notes
-from guardclash.reporting.verdicts import sample, verdicts, wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import sample, verdicts, wanted
 
 HEAD = """Tables of the study {name}, of records written {written}.
 Made by: guardclash report STUDY --format tex --rule {rule} -o FILE.tex

@@ -14,9 +14,9 @@ from guardclash.reporting.latex_text import escaped, number, prose
 from guardclash.reporting.tables import braces, limit
 from guardclash.reporting.tables import number as decimals
 from guardclash.reporting.text import scale_of
-from guardclash.reporting.verdicts import alone, judged_cells, wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import alone, judged_cells, wanted
 
 MARKS = {
     "compatible": (r"\gcKept", r"\gcKept{Green underlined}: no conflict"),

@@ -11,9 +11,9 @@ from guardclash.judging.rules import Rule
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, notes, other_tables, verdict_table
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
+from guardclash.studies.verdicts import verdicts
 
 SPECIAL = re.compile(r"[\\`*|~$#]|(?<![^\W_])_|_(?![^\W_])|](?=[(\[:])|\A\[|\A[-+=](?=\s)|(?<=\A\d)[.)]")
 """What Markdown would read as its own: letters anywhere, underscores but those inside a word, brackets of links, and

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from guardclash.reporting.tables import place
-from guardclash.reporting.verdicts import wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
+from guardclash.studies.verdicts import wanted
 
 
 def missing(study: Study, results: Results) -> tuple[str, ...]:

@@ -53,9 +53,9 @@ from guardclash.reporting.page_parts.words import (
 )
 from guardclash.reporting.tables import summary
 from guardclash.reporting.text import notes
-from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
+from guardclash.studies.verdicts import sample, verdicts
 
 SECTIONS = ("matrix", "details", "sweeps", "alone", "claims", "notes", "scale", "machines", "repeat", "values")
 """Addresses of the parts of a page; no combination gets one of them."""

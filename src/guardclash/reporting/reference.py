@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from guardclash.errors import UserError
-from guardclash.studies.study import Cell, Named
+from guardclash.studies.study import Cell, Named, Study
 
 
 class Published(BaseModel):
@@ -64,6 +64,18 @@ def _suspected(published: dict[str, Any], kind: Named) -> bool:
 
 def _plain(named: Named) -> dict[str, Any]:
     return {name: list(value) if isinstance(value, tuple) else value for name, value in named.options}
+
+
+def reference_of(study: Study) -> tuple[Published, ...]:
+    """The published numbers that a study names.
+
+    Raises:
+        UserError: If it names none, or they cannot be read.
+    """
+    if study.reference is None:
+        mend = 'Name a file in the study: reference = "paper.json". See docs/studies.md.'
+        raise UserError("the study names no published numbers", where=study.name, mend=mend)
+    return read_reference(study.reference)
 
 
 def read_reference(path: Path) -> tuple[Published, ...]:

@@ -17,9 +17,9 @@ from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_notes, claim_tables
 from guardclash.reporting.controls import Control, controls
 from guardclash.reporting.tables import braces, limit, number, p_value, place, styled, summary, titled
-from guardclash.reporting.verdicts import sample, verdicts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import sample, verdicts
 
 WIDTH = 132
 

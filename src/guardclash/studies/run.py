@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
-from guardclash.studies.collect import keep_results
+from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
 from guardclash.studies.measures import Measure
+from guardclash.studies.results import Results
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_trials
+from guardclash.studies.verdicts import wanted
 from guardclash.training.stopwatch import estimate_seconds
 
 KEEPING_SHARE = 0.02
@@ -148,7 +150,13 @@ def _measured_seconds(store: Store) -> dict[str, float]:
     return {plan: sum(values) / len(values) for plan, values in taken.items()}
 
 
-def run_study(study: Study, site: Site, executor: Executor, watcher: Watcher | None = None) -> dict[str, Any]:
+def run_study(
+    study: Study,
+    site: Site,
+    executor: Executor,
+    watcher: Watcher | None = None,
+    datasets: Collection[str] = (),
+) -> dict[str, Any]:
     """Trains and measures what is missing of a study, and keeps its results.
 
     Run it again to continue: what is in the store is not done twice. Adding seeds or combinations trains only those.
@@ -157,7 +165,8 @@ def run_study(study: Study, site: Site, executor: Executor, watcher: Watcher | N
         study: What to run.
         site: Store, data and execution.
         executor: Anything with `submit(fn, *args)` whose futures have `result()`.
-        watcher: Is told how it goes.
+        watcher: Is told how it goes; `started` comes again where seeds are added.
+        datasets: Run only their recipes; none: all.
 
     Returns:
         The results, as in the results file.
@@ -168,14 +177,20 @@ def run_study(study: Study, site: Site, executor: Executor, watcher: Watcher | N
     watcher = watcher or Together()
     composed = compose_study(study)
     site.store.sweep_work()
-    planned = waves(composed, site.store)
-    watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
     keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)))
     try:
-        for wave in planned:
-            for done in completed([executor.submit(run_job, job, site) for job in wave]):
-                watcher.done(done)
-                keeping.again()
+        asked: set[str] = set()
+        while planned := waves(_needed_now(study, composed, site.store, datasets), site.store):
+            jobs = {
+                key for wave in planned for job in wave for key in (job.trial.key, *(one.key for one in job.probes))
+            }
+            if jobs <= asked:
+                break  # they failed
+            asked |= jobs
+            watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
+            _run_waves(planned, site, executor, watcher, keeping)
+        if not asked:
+            watcher.started((), {})
     except BrokenProcessPool as error:
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
@@ -183,6 +198,27 @@ def run_study(study: Study, site: Site, executor: Executor, watcher: Watcher | N
         results = keep_results(study, composed, site.store)
     watcher.collected(results)
     return results
+
+
+def _needed_now(
+    study: Study, composed: tuple[ComposedCell, ...], store: Store, datasets: Collection[str]
+) -> tuple[ComposedCell, ...]:
+    """The cells that are asked for, with as many seeds as the verdicts so far need."""
+    counts = wanted(study, Results(collect(study, composed, store))) if study.start else {}
+    return tuple(
+        replace(entry, seeds=entry.seeds[: counts.get(entry.cell.key)])
+        for entry in composed
+        if not datasets or entry.recipe.dataset in datasets
+    )
+
+
+def _run_waves(
+    planned: tuple[tuple[Job, ...], ...], site: Site, executor: Executor, watcher: Watcher, keeping: _Sparingly
+) -> None:
+    for wave in planned:
+        for done in completed([executor.submit(run_job, job, site) for job in wave]):
+            watcher.done(done)
+            keeping.again()
 
 
 def completed(futures: Sequence[Any]) -> Iterator[Any]:

@@ -12,7 +12,6 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from guardclash.judging.rules import Rule
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Done, Job
@@ -20,6 +19,7 @@ from guardclash.studies.results import Results
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
+from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import needed_now, tasks
 from guardclash.watching.view import decided, duration, left, view

@@ -9,10 +9,10 @@ from typing import Any
 
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.reporting.tables import braces
-from guardclash.reporting.verdicts import wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Trial, needed_trials
+from guardclash.studies.verdicts import wanted
 
 
 @dataclass(frozen=True)

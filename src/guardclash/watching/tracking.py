@@ -11,12 +11,12 @@ from typing import Any
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
 from guardclash.reporting.tables import braces
-from guardclash.reporting.verdicts import verdicts
 from guardclash.studies.jobs import Done, Job
 from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA, Store, read_json
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
+from guardclash.studies.verdicts import verdicts
 from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
 from guardclash.watching.tasks import Task, tasks
 

@@ -25,9 +25,9 @@ from guardclash.reporting.page_parts.metric_charts import MetricChart, judged_ch
 from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
 from guardclash.reporting.page_parts.sweeps import Sweep
 from guardclash.reporting.tables import braces, limit, number, p_value, summary
-from guardclash.reporting.verdicts import sample
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import sample
 
 
 @dataclass(frozen=True)

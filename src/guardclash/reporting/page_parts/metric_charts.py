@@ -15,9 +15,9 @@ from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
 from guardclash.reporting.page_parts.words import look, slug
 from guardclash.reporting.tables import braces, limit, number, summary
-from guardclash.reporting.verdicts import alone, verdict_so_far
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import alone, verdict_so_far
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 from guardclash.reporting.page_parts.accounts import last_line, seed_names
 from guardclash.reporting.tables import place
-from guardclash.reporting.verdicts import wanted
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import wanted
 
 
 @dataclass(frozen=True)

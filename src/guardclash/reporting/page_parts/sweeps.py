@@ -13,9 +13,9 @@ from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.words import slug
 from guardclash.reporting.tables import bound, braces
-from guardclash.reporting.verdicts import sample
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.verdicts import sample
 
 
 @dataclass(frozen=True)

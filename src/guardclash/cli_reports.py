@@ -1,0 +1,108 @@
+"""The commands that read results: report, figure, compare, export."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guardclash.cli_data import out
+from guardclash.cli_options import (
+    RUNS,
+    ResultsPath,
+    Rule,
+    Scale,
+    StorePath,
+    StudyPath,
+    print_text,
+    results_of,
+    rule_of,
+    say,
+    write,
+)
+from guardclash.reporting.figures import FIGURES
+from guardclash.reporting.forms import FORMS, form_asked
+from guardclash.studies.study_file import read_study
+
+
+def report(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    results: ResultsPath = None,
+    rule: Rule = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help=f"{', '.join(FORMS)}; by default what the file's suffix says, else text."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
+    ] = None,
+    scale: Scale = None,
+) -> None:
+    """What is measured so far, in the form that is asked for; works on a half-finished study."""
+    from guardclash.reporting.missing import unfinished
+
+    chosen = form_asked(form, output)
+    wanted = read_study(study, scale)
+    found = results_of(wanted, store, results)
+    if chosen == "text" and output is None:
+        print_text(wanted, found, rule)
+        return
+    content = FORMS[chosen](wanted, found, rule_of(rule, wanted))
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        write(content, output, "report")
+    if lacking := unfinished(wanted, found):
+        say(f"note: {lacking}")
+
+
+def figure(
+    name: Annotated[str, typer.Argument(metavar="NAME", help=f"Which figure: {', '.join(FIGURES)}.")],
+    study: StudyPath,
+    output: Annotated[Path, typer.Option("-o", "--output", help="A file to write: .svg, .pdf or .png.")],
+    store: StorePath = RUNS,
+    results: ResultsPath = None,
+    rule: Rule = None,
+    scale: Scale = None,
+) -> None:
+    """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
+    from guardclash.reporting.figures import draw, figure_named, form_of
+
+    form, _ = form_of(output), figure_named(name)
+    wanted = read_study(study, scale)
+    write(draw(name, wanted, results_of(wanted, store, results), rule_of(rule, wanted), form), output, "figure")
+
+
+def compare(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    results: ResultsPath = None,
+    rule: Rule = None,
+    scale: Scale = None,
+) -> None:
+    """What is measured so far beside the published numbers that the study names, and whether conclusions agree."""
+    from guardclash.reporting.compare import compare_tables
+    from guardclash.reporting.reference import reference_of
+
+    wanted = read_study(study, scale)
+    reference = reference_of(wanted)
+    for part in compare_tables(wanted, results_of(wanted, store, results), reference, rule_of(rule, wanted)):
+        out.print(part)
+
+
+def export_records(
+    study: StudyPath,
+    folder: Annotated[Path, typer.Argument(help="Where to write.")],
+    store: StorePath = RUNS,
+    rule: Rule = None,
+    scale: Scale = None,
+) -> None:
+    """Writes raw values per seed, plans, verdicts and the report into a folder, without weights, to be committed."""
+    from guardclash.reporting.export import export
+
+    wanted = read_study(study, scale)
+    for path in export(wanted, results_of(wanted, store, None), rule_of(rule, wanted), folder):
+        out.print(str(path))
