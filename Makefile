@@ -8,6 +8,7 @@ READY := $(VENV)/.ready
 
 demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash run studies/digits.toml
+	$(BIN)/guardclash report studies/digits.toml -o runs/digits.html
 
 test: $(READY) ## the fast tests
 	$(BIN)/python -m pytest -q

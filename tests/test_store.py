@@ -249,3 +249,11 @@ def test_sweeping_removes_what_old_runs_left_and_nothing_else(store):
     assert store.record(KEY) == RECORD
     store.sweep_work(older_than_s=-1)
     assert list(work.iterdir()) == []
+
+
+def test_losses_by_epoch_and_none_where_none_were_kept(tmp_path):
+    store = Store(tmp_path)
+    lines = b'{"epoch": 1, "task": 2.345678, "trigger": 1.0}\n{"epoch": 2, "task": 0.00012344, "trigger": 0.5}\n'
+    store.keep_trial("a-0", {"history.jsonl": lines, "record.json": b'{"schema": 1}'})
+    assert store.losses("a-0") == {"task": [2.346, 0.0001234], "trigger": [1.0, 0.5]}
+    assert store.losses("b-0") == {}

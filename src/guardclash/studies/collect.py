@@ -89,7 +89,8 @@ def _trial(
         for named, measure in entry.measures
         if (found := store.measurement(_probe(entry, trial, measure).key))
     ]
-    return {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], **error, "measurements": measured}
+    made = {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], "losses": store.losses(trial.key)}
+    return {**made, **error, "measurements": measured}
 
 
 def _probe(entry: ComposedCell, trial: Trial, measure: Any) -> Probe:

@@ -48,6 +48,13 @@ class Store:
         path = self.trial(key)
         return None if path is None else read_json(path / "record.json")
 
+    def losses(self, key: str) -> dict[str, list[float]]:
+        """Mean losses by epoch of each stream of a finished trial, to four digits; empty where none were kept."""
+        path = self.folder / "trials" / key / "history.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        streams = [name for name in (lines[0] if lines else {}) if name != "epoch"]
+        return {name: [float(f"{line[name]:.4g}") for line in lines] for name in streams}
+
     def keep_trial(self, key: str, files: Mapping[str, bytes]) -> None:
         """Keeps a finished trial. A second writer of the same key changes nothing: equal keys are equal results."""
         target = self.folder / "trials" / key
