@@ -51,7 +51,10 @@ class Store:
     def losses(self, key: str) -> dict[str, list[float]]:
         """Mean losses by epoch of each stream of a finished trial, to four digits; empty where none were kept."""
         path = self.folder / "trials" / key / "history.jsonl"
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
+        try:
+            lines = [json.loads(line) for line in path.read_text().splitlines()]
+        except (OSError, ValueError):
+            return {}  # they are there to be drawn; the results do not hang on them
         streams = [name for name in (lines[0] if lines else {}) if name != "epoch"]
         return {name: [float(f"{line[name]:.4g}") for line in lines] for name in streams}
 
