@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
-from guardclash.reporting.claims import ITSELF, Claim, Finding, Outcome, claims
+from guardclash.reporting.claims import ITSELF, Claim, Proof, Outcome, claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.tables import CLAIM_STYLES, STYLES, number, styled
@@ -155,7 +155,7 @@ def test_no_claim_on_an_innocent_model_is_ever_good(stolen, measured, data):
     some = st.lists(st.sampled_from(measured), unique=True).map(sorted) if measured else st.just([])
     claimed, fired = (tuple(data.draw(some)) for _ in range(2))
     values = Sample((0.0,) * len(measured))
-    finding, control = (Finding(PRINT, measured, values, those) for those in (claimed, fired))
+    finding, control = (Proof(PRINT, measured, values, those) for those in (claimed, fired))
     asked = len(measured) + data.draw(st.integers(0, 1))
     claim = Claim("r", ("p",), "s", stolen, "p", finding, (control,), values, asked)
     if stolen:

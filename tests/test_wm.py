@@ -101,7 +101,7 @@ cases = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.ju
 def test_the_p_value_is_scipys_binomial_where_that_does_not_underflow(case):
     errors, triggers, classes = case
     theirs = binom.logcdf(errors, triggers, (classes - 1) / classes) / math.log(10)
-    if theirs > -290:
+    if theirs > -200:  # further out, scipy itself loses digits
         assert log10_verification_p(errors, triggers, classes) == pytest.approx(theirs, rel=1e-8, abs=1e-8)
 
 

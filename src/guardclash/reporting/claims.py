@@ -29,7 +29,7 @@ ITSELF = "itself"
 
 
 @dataclass(frozen=True)
-class Finding:
+class Proof:
     """A metric by seed, and where it reaches the bound of a claim."""
 
     metric: Metric
@@ -63,8 +63,8 @@ class Claim:
     stolen: bool
     """Whether the claim would be true."""
     mechanism: str
-    finding: Finding
-    controls: tuple[Finding, ...]
+    finding: Proof
+    controls: tuple[Proof, ...]
     """The same test where it must not make a claim, under the same seeds."""
     accuracy: Sample
     """Of the suspect, on the task."""
@@ -184,8 +184,8 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
     )
 
 
-def _finding(study: Study, results: Results, cell: Cell, named: Named, metric: Metric, claim: Metric) -> Finding:
+def _finding(study: Study, results: Results, cell: Cell, named: Named, metric: Metric, claim: Metric) -> Proof:
     """A metric, held against the bound of another one's claim."""
     found = dict(results.by_seed(cell, named, metric.name, study.seeds(cell)))
     claimed = tuple(seed for seed, value in found.items() if claim.claims(value))
-    return Finding(metric, tuple(found), metric.sample(found.values()), claimed)
+    return Proof(metric, tuple(found), metric.sample(found.values()), claimed)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY
-from guardclash.reporting.claims import ITSELF, Claim, Finding, claiming, suspects_of, victims
+from guardclash.reporting.claims import ITSELF, Claim, Proof, claiming, suspects_of, victims
 from guardclash.reporting.tables import bound, braces, number, place, styled, summary, titled
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
@@ -44,7 +44,7 @@ def _add_claim(table: Table, claim: Claim) -> None:
     table.add_row(*map(escape, row), styled(claim.outcome))
 
 
-def _add_control(table: Table, control: Finding, shown: set[tuple[str, int, str]]) -> None:
+def _add_control(table: Table, control: Proof, shown: set[tuple[str, int, str]]) -> None:
     """One that says something new: a victim's controls are the same for all of its suspects."""
     values = zip(control.seeds, control.sample.values, strict=True)
     numbers = {(control.metric.name, seed, number(control.metric, value)) for seed, value in values}
@@ -56,7 +56,7 @@ def _add_control(table: Table, control: Finding, shown: set[tuple[str, int, str]
     table.add_row(*map(escape, row), styled("fires" if control.claimed else "silent"))
 
 
-def _counted(finding: Finding) -> str:
+def _counted(finding: Proof) -> str:
     return f"{len(finding.claimed)} of {len(finding.seeds)}" if finding.seeds else "-"
 
 

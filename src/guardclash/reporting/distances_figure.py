@@ -41,7 +41,7 @@ FIRST = 10
 
 
 @dataclass(frozen=True)
-class Line:
+class SuspectLine:
     """A suspect of one victim."""
 
     suspect: Suspected
@@ -62,7 +62,7 @@ class Grid:
     """What is drawn of one victim."""
 
     title: str
-    lines: tuple[Line, ...]
+    lines: tuple[SuspectLine, ...]
 
 
 def distances(study: Study, results: Results, rule: Rule) -> Figure:
@@ -107,13 +107,13 @@ def _grids(study: Study, results: Results) -> Iterator[Grid]:
             yield Grid(title, tuple(_lines(study, results, cells, of)))
 
 
-def _lines(study: Study, results: Results, cells: Iterable[Cell], of: Named) -> Iterator[Line]:
+def _lines(study: Study, results: Results, cells: Iterable[Cell], of: Named) -> Iterator[SuspectLine]:
     names = [f"{row}_{column}" for row in ROWS for column in COLUMNS]
     for cell in cells:
         if cell.suspect:
             seeds, known = study.seeds(cell), results.cell(cell) or {}
             curves = {name: results.curves(cell, of, name, seeds) for name in names}
-            yield Line(cell.suspect, known.get("stolen", True), curves, len(seeds))
+            yield SuspectLine(cell.suspect, known.get("stolen", True), curves, len(seeds))
 
 
 def _band(curves: Iterable[Curve]) -> list[tuple[float, float, float, float]]:
@@ -144,7 +144,7 @@ def _draw_grid(panels: Any, grid: Grid, study: Study) -> None:
     label.set_in_layout(False)
 
 
-def _draw(axes: Axes, lines: Sequence[tuple[Line, tuple[Curve, ...]]], study: Study) -> None:
+def _draw(axes: Axes, lines: Sequence[tuple[SuspectLine, tuple[Curve, ...]]], study: Study) -> None:
     from matplotlib.ticker import StrMethodFormatter
 
     axes.set_xscale("log")
@@ -176,7 +176,7 @@ def _share_ends(across: Iterable[Axes]) -> None:
         axes.tick_params(labelleft=False)
 
 
-def _look(line: Line, study: Study) -> dict[str, Any]:
+def _look(line: SuspectLine, study: Study) -> dict[str, Any]:
     """Colour and marker by suspect; lines of innocent ones are dashed."""
     number = study.suspects.index(line.suspect)
     style = "-" if line.stolen else (0, (4, 1.5))

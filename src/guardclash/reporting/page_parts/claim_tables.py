@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from guardclash.judging.criteria import ACCURACY
-from guardclash.reporting.claims import ITSELF, Claim, Finding
+from guardclash.reporting.claims import ITSELF, Claim, Proof
 from guardclash.reporting.tables import bound, braces, number, summary
 
 
@@ -85,7 +85,7 @@ def _row(claim: Claim) -> ClaimRow:
     )
 
 
-def _control(control: Finding) -> ClaimRow:
+def _control(control: Proof) -> ClaimRow:
     word = "fires" if control.claimed else "silent"
     value = summary(control.metric, control.sample)
     return ClaimRow(f"control: {control.metric.symbol}", "no", value, _counted(control), "", word, control=True)
@@ -95,7 +95,7 @@ def _stolen(claim: Claim) -> str:
     return "the owner's own" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
 
 
-def _counted(finding: Finding) -> str:
+def _counted(finding: Proof) -> str:
     return f"{len(finding.claimed)} of {len(finding.seeds)}" if finding.seeds else "-"
 
 

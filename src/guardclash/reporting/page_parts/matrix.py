@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from guardclash.reporting.page_parts.details import Detail
+from guardclash.reporting.pairs import in_order, sides
 from guardclash.studies.study import Named, Study
 
 ACROSS = 6
@@ -58,13 +59,9 @@ def matrix(study: Study, details: Mapping[tuple[str, tuple[Named, ...]], Detail]
         study: What was asked.
         details: The sections of the page, by label of the recipe and combination.
     """
-    pairs = [combination for combination in study.combinations if len(combination) == 2]
-    order = _ordered(study)
-    first = {min(pair, key=order.index) for pair in pairs}
-    second = {max(pair, key=order.index) for pair in pairs}
-    rows, columns = ([named for named in order if named in side] for side in (first, second))
+    order, (rows, columns) = in_order(study), sides(study)
     recipes = [study.recipe_label(recipe) for recipe in study.recipes]
-    if not pairs:
+    if not rows:
         return None
     return Matrix(
         tuple(study.label(column) for column in columns),
@@ -77,13 +74,6 @@ def matrix(study: Study, details: Mapping[tuple[str, tuple[Named, ...]], Detail]
             for row in rows
         ),
     )
-
-
-def _ordered(study: Study) -> list[Named]:
-    """All mechanisms, the variants of each beside each other."""
-    found = study.mechanisms()
-    names = list(dict.fromkeys(named.name for named in found))
-    return sorted(found, key=lambda named: names.index(named.name))
 
 
 def _slot(

@@ -12,7 +12,8 @@ from guardclash.reporting.page_parts.charts import Chart, short, wrapped
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.words import slug
-from guardclash.reporting.tables import bound, braces
+from guardclash.reporting.swept import Series, series_of, swept_options
+from guardclash.reporting.tables import bound
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample
@@ -44,31 +45,13 @@ class Sweep:
     """Keys of the cells that take part."""
 
 
-@dataclass(frozen=True)
-class _Series:
-    """Cells of one recipe that differ in the option alone."""
-
-    label: str
-    points: tuple[tuple[float, Cell], ...]
-
-
 def sweeps(study: Study, results: Results) -> tuple[Sweep, ...]:
     """Of every numeric option with several values in cells that are otherwise alike, as far as they are measured."""
-    return tuple(found for name, option in _axes(study) if (found := _sweep(study, results, name, option)))
-
-
-def _axes(study: Study) -> list[tuple[str, str]]:
-    """Mechanisms and their options that have several numbers."""
-    values: dict[tuple[str, str], set[float]] = {}
-    for named in study.mechanisms():
-        for option, value in named.options:
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                values.setdefault((named.name, option), set()).add(value)
-    return [axis for axis, numbers in values.items() if len(numbers) > 1]
+    return tuple(found for name, option in swept_options(study) if (found := _sweep(study, results, name, option)))
 
 
 def _sweep(study: Study, results: Results, name: str, option: str) -> Sweep | None:
-    series = {recipe: _series(study, recipe, name, option) for recipe in study.recipes}
+    series = {recipe: series_of(study, recipe, name, option) for recipe in study.recipes}
     judged: list[SweptMetric] = []
     reported: list[SweptMetric] = []
     for recipe, lines in series.items():
@@ -82,31 +65,7 @@ def _sweep(study: Study, results: Results, name: str, option: str) -> Sweep | No
     return Sweep(f"sweep-{slug(f'{name} {option}')}", f"{name}: {option}", tuple(judged), tuple(reported), members)
 
 
-def _series(study: Study, recipe: Named, name: str, option: str) -> list[_Series]:
-    alike: dict[tuple[Named, ...], list[tuple[float, Cell]]] = {}
-    for cell in study.cells():
-        swept = next((named for named in cell.combination if named.name == name), None)
-        value = dict(swept.options).get(option) if swept else None
-        if cell.recipe == recipe and isinstance(value, int | float) and not isinstance(value, bool):
-            rest = tuple(_without(named, option) if named == swept else named for named in cell.combination)
-            alike.setdefault(rest, []).append((value, cell))
-    return [
-        _Series(_label(study, rest), tuple(sorted(points, key=lambda point: point[0])))
-        for rest, points in alike.items()
-        if len(points) > 1
-    ]
-
-
-def _without(named: Named, option: str) -> Named:
-    return Named(named.name, tuple((key, value) for key, value in named.options if key != option))
-
-
-def _label(study: Study, rest: Sequence[Named]) -> str:
-    labels = [study.label(named) for named in rest]
-    return f"{labels[0]} alone" if len(labels) == 1 else braces(labels)
-
-
-def _metrics(study: Study, results: Results, lines: Sequence[_Series]) -> list[tuple[str | None, Metric]]:
+def _metrics(study: Study, results: Results, lines: Sequence[Series]) -> list[tuple[str | None, Metric]]:
     """Accuracy, then those of the mechanisms that are deployed; each with the criterion that the study applies."""
     found: dict[tuple[str | None, str], Metric] = {}
     criteria = dict(study.criteria)
@@ -123,7 +82,7 @@ def _swept(
     study: Study,
     results: Results,
     place: tuple[Named, str, str],
-    lines: Sequence[_Series],
+    lines: Sequence[Series],
     of: str | None,
     metric: Metric,
 ) -> SweptMetric | None:
@@ -144,13 +103,13 @@ def _swept(
     return SweptMetric(label, of or "", metric.symbol, metric.title, chart)
 
 
-def _curve(study: Study, results: Results, line: _Series, of: str | None, metric: Metric) -> Curve | None:
+def _curve(study: Study, results: Results, line: Series, of: str | None, metric: Metric) -> Curve | None:
     points = list(_points(study, results, line, of, metric))
     return Curve(line.label, tuple(points)) if len(points) > 1 else None
 
 
 def _points(
-    study: Study, results: Results, line: _Series, of: str | None, metric: Metric
+    study: Study, results: Results, line: Series, of: str | None, metric: Metric
 ) -> Iterator[tuple[float, float, tuple[float, float] | None]]:
     for x, cell in line.points:
         owner = next((named for named in cell.combination if named.name == of), None)
