@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
-from guardclash.reporting.claims import ITSELF, Claim, Proof, Outcome, claims
+from guardclash.reporting.claims import ITSELF, Claim, Outcome, Proof, claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.tables import CLAIM_STYLES, STYLES, number, styled

@@ -106,11 +106,11 @@ def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: 
         return Entry(clash=True)
     owners, seeds = _owners(study, results, cell, column), study.seeds(cell)
     samples = tuple(dict.fromkeys(sample(study, results, cell, of, column.metric) for of in owners))
-    judgement = _judgement(study, found, cell, column) if samples else None
+    judgement = judgement_of(study, found, cell, column) if samples else None
     if judgement is None:
         return Entry(samples, len(seeds) if samples else 0)
     worse = -1 if column.metric.higher_is_better else 1
-    return Entry(samples, len(seeds), combined([judgement.outcome(rule)]), _limit(judgement, worse), worse)
+    return Entry(samples, len(seeds), combined([judgement.outcome(rule)]), limit_of(judgement, worse), worse)
 
 
 def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[Named | None]:
@@ -132,7 +132,8 @@ def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[
     return [] if left_out else list(own or variants)
 
 
-def _judgement(study: Study, found: Verdicts, cell: Cell, column: Column) -> Judgement | None:
+def judgement_of(study: Study, found: Verdicts, cell: Cell, column: Column) -> Judgement | None:
+    """The judgement of a metric in a combination; None where nothing is judged."""
     labels = {named: study.label(named) for named in cell.combination}
     verdict = found.get((study.recipe_label(cell.recipe), tuple(labels.values())))
     if verdict is None or len(labels) < 2:
@@ -144,7 +145,7 @@ def _judgement(study: Study, found: Verdicts, cell: Cell, column: Column) -> Jud
     return next((one for one in judged if one.metric.name == column.metric.name), None)
 
 
-def _limit(judgement: Judgement, worse: int) -> float | None:
+def limit_of(judgement: Judgement, worse: int) -> float | None:
     """The fixed bound; or the mean alone, moved by the largest admissible drop or growth."""
     threshold = judgement.threshold
     if threshold is None or isinstance(judgement.metric.criterion, Absolute):

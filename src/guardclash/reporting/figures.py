@@ -15,14 +15,23 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.rules import Rule
 from guardclash.reporting.distances_figure import distances
+from guardclash.reporting.matrix_figure import matrix
 from guardclash.reporting.metrics_figure import metrics, plain
+from guardclash.reporting.pareto_figure import pareto
+from guardclash.reporting.sweep_figure import sweep
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES: dict[str, Callable[[Study, Results, Rule], Figure]] = {"metrics": metrics, "distances": distances}
+FIGURES: dict[str, Callable[[Study, Results, Rule], Figure]] = {
+    "metrics": metrics,
+    "matrix": matrix,
+    "sweep": sweep,
+    "pareto": pareto,
+    "distances": distances,
+}
 """By the name that the command line knows. They are made under `STYLE`, and import matplotlib when they are called."""
 
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}

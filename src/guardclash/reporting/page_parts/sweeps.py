@@ -15,7 +15,7 @@ from guardclash.reporting.page_parts.words import slug
 from guardclash.reporting.swept import Series, series_of, swept_options
 from guardclash.reporting.tables import bound
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Named, Study
 from guardclash.studies.verdicts import sample
 
 

@@ -1,0 +1,249 @@
+"""The figures matrix, sweep and pareto: what they show of committed and made-up studies, and when they refuse."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from scipy import stats
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.judging.stats import Sample
+from guardclash.reporting.entries import Column
+from guardclash.reporting.figures import METADATA, draw
+from guardclash.reporting.matrix_figure import LOOKS, _pairs
+from guardclash.reporting.pareto_figure import Panel, Point, front
+from guardclash.reporting.spread import spread_of
+from guardclash.reporting.sweep_figure import _strips
+from guardclash.studies.results import Results, read_results
+from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study_file import read_study
+
+ROOT = Path(__file__).parent.parent
+COMMITTED = sorted(path.parent.name for path in ROOT.glob("results/*/results.json"))
+DRAWN = {
+    "matrix": {"batchnorm-wm-advtr", "di-pairs", "raddata-pairs", "raddata-wm", "wm-dpsgd-mnist"},
+    "sweep": {"raddata-signal"},
+    "pareto": {"batchnorm-wm-advtr", "di-pairs", "raddata-pairs", "raddata-signal", "wm-dpsgd-mnist"},
+}
+"""At least these; what else is on record is drawn or refused."""
+REFUSED = {
+    "matrix": ("raddata-signal", "no combinations"),
+    "sweep": ("wm-dpsgd-mnist", "no measured sweep"),
+    "pareto": ("model-distances", "nothing to draw against accuracy"),
+}
+OWN = {
+    "a": (Metric("mark", "φ_MARK", MaxDrop(0.30)),),
+    "b": (Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False),),
+}
+A, C, PLAIN = Named("a"), Named("c"), Named("b")
+NOISES, CLIPS = (0.1, 1, 4), (1, 2)
+
+
+def b(noise: float, clip: float = 1) -> Named:
+    return Named("b", (("noise", noise), ("clip", clip)))
+
+
+def study_of(*combinations: tuple[Named, ...], seeds: int = 3, **keys: Any) -> Study:
+    return Study("small", (Named("digits", (("scale", "smoke"),)),), combinations, seeds, seeds, **keys)
+
+
+def value(cell: Cell, metric: str, seed: int) -> float:
+    """The mark suffers from noise, the more the higher the clip; cost grows with noise."""
+    options = next((dict(named.options) for named in cell.combination if named.name == "b"), {})
+    noise, clip = options.get("noise", 0), options.get("clip", 1)
+    loss = 0.075 * noise * clip if A in cell.combination else 0.0
+    return {"cost": 3 + noise / 4, "mark": 0.9 - loss}.get(metric, 0.9 - 0.02 * noise) + 0.01 * seed
+
+
+def measured(study: Study, seeds: int = 99) -> Results:
+    """A results file as a run writes it, of so many seeds at most."""
+
+    def trial(cell: Cell, seed: int) -> dict[str, Any]:
+        shared = {"of": None, "values": {ACCURACY.name: value(cell, ACCURACY.name, seed)}}
+        owners = cell.combination or study.mechanisms()
+        values = [{metric.name: value(cell, metric.name, seed) for metric in OWN.get(of.name, ())} for of in owners]
+        own = [{"of": of.to_dict(), "values": found} for of, found in zip(owners, values, strict=True)]
+        return {"seed": seed, "trial": "0", "measurements": [shared, *own]}
+
+    def entry(cell: Cell) -> dict[str, Any]:
+        measures = [
+            {"of": of.to_dict(), "metrics": [metric.to_dict() for metric in OWN.get(of.name, ())]}
+            for of in cell.combination
+        ]
+        trials = [trial(cell, seed) for seed in list(study.seeds(cell))[:seeds]]
+        return {"key": cell.key, "recipe": {}, "clash": None, "facts": {}, "measures": measures, "trials": trials}
+
+    return Results(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
+
+
+@cache
+def committed(name: str) -> tuple[Study, Results]:
+    return read_study(ROOT / "studies" / f"{name}.toml"), read_results(ROOT / "results" / name / "results.json")
+
+
+def texts(svg: bytes) -> list[str]:
+    found = [node for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}text")]
+    return [" ".join("".join(node.itertext()).replace("\N{NO-BREAK SPACE}", " ").split()) for node in found]
+
+
+def shown(name: str, study: Study, results: Results) -> list[str]:
+    return texts(draw(name, study, results, "strict", "svg"))
+
+
+# On record
+
+
+@pytest.mark.parametrize("figure", DRAWN)
+@pytest.mark.parametrize("name", COMMITTED)
+def test_every_committed_study_is_drawn_or_refused(figure: str, name: str):
+    study, results = committed(name)
+    try:
+        svg = draw(figure, study, results, study.rule, "svg")
+    except UserError as refused:
+        assert study.name in str(refused)
+        assert name not in DRAWN[figure]
+    else:
+        assert any(text.startswith(study.name) for text in texts(svg))
+
+
+@pytest.mark.parametrize("figure", DRAWN)
+def test_what_cannot_be_drawn_says_why(figure: str):
+    name, words = REFUSED[figure]
+    with pytest.raises(UserError, match=words):
+        draw(figure, *committed(name), "strict", "svg")
+
+
+@pytest.mark.parametrize(("figure", "name"), [(figure, max(names)) for figure, names in DRAWN.items()])
+def test_the_same_records_give_the_same_bytes(figure: str, name: str):
+    study, results = committed(name)
+    for form in METADATA:
+        assert draw(figure, study, results, "strict", form) == draw(figure, study, results, "strict", form)
+
+
+def test_the_matrix_of_a_committed_study():
+    found = shown("matrix", *committed("raddata-pairs"))
+    assert {"✗ conflict", "? undecided", "not asked", "φ_RAD", "fmnist/reduced", "raddata", "dpsgd"} <= set(found)
+    assert {"conflict (5)", "undecided (1)", "compatible (0)", "not asked (6)"} <= set(found)
+    side_by_side = shown("matrix", *committed("wm-dpsgd-mnist"))
+    assert {"compatible (1)", "conflict (1)"} <= set(side_by_side)
+
+
+def test_the_sweep_of_a_committed_study():
+    found = shown("sweep", *committed("raddata-signal"))
+    assert {"fmnist/reduced {raddata}", "mnist/reduced {raddata}", "raddata alone", "radius of raddata"} <= set(found)
+    assert {"10", "25", "40", "64", "96"} <= set(found)
+    assert any("from the smallest to the largest seed" in text for text in found), "two seeds"
+
+
+def test_the_front_of_a_committed_study():
+    found = " ".join(shown("pareto", *committed("wm-dpsgd-mnist")))
+    for words in ("φ_WM of wm (more is better)", "ε of dpsgd (less is better)", "1: unprotected", "{wm, dpsgd}"):
+        assert words in found
+    assert "95 % intervals" in found
+
+
+# Made up
+
+
+def test_every_outcome_has_a_look_of_its_own():
+    looks = list(LOOKS.values())
+    assert len({look.symbol for look in looks}) == len({look.fill for look in looks}) == len(looks)
+    study = study_of((A, b(0.1)), (A, b(4)))
+    results = measured(study)
+    assert {"✓ compatible", "? undecided"} <= set(shown("matrix", study, results))
+    clash = {**results.content["cells"][-1], "clash": "cannot be", "trials": []}
+    found = shown("matrix", study, Results({**results.content, "cells": [*results.content["cells"][:-1], clash]}))
+    assert "⊘ clash" in found
+    assert "clash (1)" in found
+
+
+def test_larger_combinations_stand_below_the_pairs():
+    study = study_of((A, PLAIN), (A, PLAIN, C))
+    found = shown("matrix", study, measured(study))
+    assert {"combinations of three or more", "{a, b, c}", "digits/smoke"} <= set(found)
+    alone = study_of((A, PLAIN, C))
+    assert "{a, b, c}" in shown("matrix", alone, measured(alone))
+
+
+def test_recipes_stand_side_by_side_while_there_is_room():
+    few = replace(study_of((A, PLAIN)), recipes=tuple(Named(name, (("scale", "smoke"),)) for name in ("x", "y")))
+    assert [block.heads for block in _pairs(few, measured(few))] == [("b on x/smoke", "b on y/smoke")]
+    many = replace(study_of((A, PLAIN), (A, C), (A, Named("d"))), recipes=few.recipes)
+    assert [(block.title, len(block.heads)) for block in _pairs(many, measured(many))] == [
+        ("x/smoke", 3),
+        ("y/smoke", 3),
+    ]
+
+
+def test_a_sweep_of_two_options_has_a_line_for_each_value_of_the_second():
+    study = study_of(*((A, b(noise, clip)) for noise in NOISES for clip in CLIPS))
+    (strip,) = _strips(study, measured(study))
+    accuracy, mark, cost = strip.panels
+    assert (strip.title, strip.option) == ("digits/smoke {a, b}", "noise of b")
+    assert [line.label for line in mark.lines] == ["{a, b(clip=1)}", "{a, b(clip=2)}"]
+    point = mark.lines[1].points[2]
+    assert (point.option, point.values.mean) == (4, pytest.approx(0.9 - 0.6 + 0.01))
+    assert (point.reference.mean, point.limit) == (pytest.approx(0.91), pytest.approx(0.91 - 0.3))
+    assert cost.lines[0].points[0].limit == pytest.approx(1.5 * 3.035)
+    assert accuracy.lines[0].points[2].reference.mean == pytest.approx(0.83), "the lowest of all alone"
+    found = shown("sweep", study, measured(study))
+    assert {"φ_ACC", "φ_MARK of a", "ζ of b", "{a, b(clip=2)}", "0.1", "4"} <= set(found)
+    assert any("95 % intervals of the means" in text for text in found)
+
+
+def test_a_mechanism_swept_alone_is_held_against_the_unprotected_model():
+    study = study_of(*((b(noise),) for noise in NOISES), criteria=(("accuracy", Floor(0.5)),))
+    (strip,) = _strips(study, measured(study))
+    assert [point.reference.mean for point in strip.panels[0].lines[0].points] == [pytest.approx(0.91)] * 3
+    assert {point.limit for point in strip.panels[0].lines[0].points} == {0.5}
+
+
+def test_the_front_is_what_nothing_surpasses():
+    def point(accuracy: float, metric: float, deployed: bool = True) -> Point:
+        return Point(1, Sample((accuracy,)), Sample((metric,)), "", deployed)
+
+    points = (point(0.9, 1), point(0.8, 3), point(0.7, 2), point(0.8, 2), point(0.99, 9, deployed=False))
+    panel = Panel("x", Column("a", OWN["a"][0]), Column(None, ACCURACY), points)
+    assert front(panel) == [(0.8, 3), (0.9, 1)]
+    assert front(replace(panel, column=Column("b", OWN["b"][0]))) == [(0.9, 1)], "less is better"
+    assert front(replace(panel, points=())) == []
+
+
+def test_the_spread_is_that_of_the_seeds_where_intervals_would_be_wild():
+    five, two = Sample((1.0, 2.0, 3.0, 4.0, 5.0)), Sample((1.0, 2.0))
+    expected = stats.t.interval(0.95, 4, five.mean, five.std / 5**0.5)
+    assert spread_of([five]).ends(five) == pytest.approx(expected)
+    assert spread_of([five, two]).ends(five) == (1, 5)
+    assert spread_of([two]).ends(Sample((7.0,))) == (7, 7)
+    assert "fewer than 3" in spread_of([two]).words
+
+
+@pytest.mark.parametrize("figure", DRAWN)
+def test_a_half_finished_study_says_so(figure: str):
+    study = study_of(*((A, b(noise)) for noise in NOISES))
+    found = shown(figure, study, measured(study, seeds=1))
+    assert any("Not finished: 8 of 8 cells still lack seeds." in text for text in found)
+    nothing = Results({"study": "none", "cells": []})
+    if figure == "matrix":
+        assert "undecided (3)" in shown(figure, study, nothing)
+    else:
+        with pytest.raises(UserError):
+            shown(figure, study, nothing)
+
+
+@pytest.mark.parametrize("figure", DRAWN)
+def test_odd_names_stay_text(figure: str):
+    odd = "<b>$x^2$</b>&"
+    study = replace(study_of(*((A, b(noise), Named(odd)) for noise in NOISES), (A, Named(odd))), name=f"{odd}\x00")
+    svg = draw(figure, study, measured(study), "strict", "svg")
+    assert not [node.tag for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}b")]
+    found = " ".join(texts(svg))
+    assert f"{odd}\N{REPLACEMENT CHARACTER}" in found
+    assert f"{odd}}}" in found or f"a, b, {odd}" in found
