@@ -18,7 +18,7 @@ from guardclash.judging.stats import Sample
 from guardclash.reporting.entries import Column
 from guardclash.reporting.figures import METADATA, draw
 from guardclash.reporting.matrix_figure import LOOKS, _pairs
-from guardclash.reporting.pareto_figure import Panel, Point, front
+from guardclash.reporting.pareto_figure import ParetoPanel, ParetoPoint, front
 from guardclash.reporting.spread import spread_of
 from guardclash.reporting.sweep_figure import _strips
 from guardclash.studies.results import Results, read_results
@@ -206,11 +206,11 @@ def test_a_mechanism_swept_alone_is_held_against_the_unprotected_model():
 
 
 def test_the_front_is_what_nothing_surpasses():
-    def point(accuracy: float, metric: float, deployed: bool = True) -> Point:
-        return Point(1, Sample((accuracy,)), Sample((metric,)), "", deployed)
+    def point(accuracy: float, metric: float, deployed: bool = True) -> ParetoPoint:
+        return ParetoPoint(1, Sample((accuracy,)), Sample((metric,)), "", deployed)
 
     points = (point(0.9, 1), point(0.8, 3), point(0.7, 2), point(0.8, 2), point(0.99, 9, deployed=False))
-    panel = Panel("x", Column("a", OWN["a"][0]), Column(None, ACCURACY), points)
+    panel = ParetoPanel("x", Column("a", OWN["a"][0]), Column(None, ACCURACY), points)
     assert front(panel) == [(0.8, 3), (0.9, 1)]
     assert front(replace(panel, column=Column("b", OWN["b"][0]))) == [(0.9, 1)], "less is better"
     assert front(replace(panel, points=())) == []
