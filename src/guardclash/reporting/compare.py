@@ -46,7 +46,7 @@ class Ours:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class BesidePublished:
     """A published number and ours, on each recipe of its data set (scales, readings)."""
 
     published: Published
@@ -55,7 +55,7 @@ class Comparison:
     ours: tuple[Ours, ...]
 
 
-def compare(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> tuple[Comparison, ...]:
+def compare(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> tuple[BesidePublished, ...]:
     """A row for every published number that a cell of the study fits, whether it is measured yet or not."""
     judged = {(verdict.recipe, verdict.combination): verdict for verdict in verdicts(study, results)}
     return tuple(row for published in reference for row in _rows(published, study, results, judged, rule))
@@ -63,7 +63,7 @@ def compare(study: Study, results: Results, reference: Iterable[Published], rule
 
 def _rows(
     published: Published, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule
-) -> Iterator[Comparison]:
+) -> Iterator[BesidePublished]:
     """One for each variant of the combination that fits."""
     found: dict[tuple[tuple[Named, ...], Any], list[Cell]] = {}
     for cell in (*study.cells(), *study.suspect_cells()):
@@ -73,7 +73,7 @@ def _rows(
         labels = tuple(study.label(named) for named in combination)
         suspected = study.suspect_label(suspect) if suspect else ""
         ours = tuple(_ours(published.metric, cell, study, results, judged, rule) for cell in cells)
-        yield Comparison(published, labels, suspected, ours)
+        yield BesidePublished(published, labels, suspected, ours)
 
 
 def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule) -> Ours:
@@ -95,7 +95,7 @@ def _metric(name: str, cell: Cell, results: Results) -> tuple[Named | None, Metr
     return None, Metric(name, ACCURACY.symbol if name == ACCURACY.name else name, None)
 
 
-def counts(rows: Iterable[Comparison]) -> dict[str, dict[Agreement, int]]:
+def counts(rows: Iterable[BesidePublished]) -> dict[str, dict[Agreement, int]]:
     """How many conclusions agree, by recipe."""
     counted: dict[str, dict[Agreement, int]] = {}
     for row in rows:
@@ -120,7 +120,7 @@ def compare_tables(study: Study, results: Results, reference: Iterable[Published
     yield from map(escape, _disagreements(study, rows))
 
 
-def _table(rows: list[Comparison], dataset: str) -> Table:
+def _table(rows: list[BesidePublished], dataset: str) -> Table:
     heads = {ours.recipe: _head(ours) for row in rows for ours in row.ours}
     recipes = list(heads)
     columns = [column for recipe in recipes for column in (heads[recipe], "says", "agrees")]
@@ -157,7 +157,7 @@ def _printed(metric: Metric, published: Published) -> str:
     return number(metric, published.mean) + spread + (f" (n={published.n})" if published.n else "")
 
 
-def _disagreements(study: Study, rows: Iterable[Comparison]) -> Iterator[str]:
+def _disagreements(study: Study, rows: Iterable[BesidePublished]) -> Iterator[str]:
     for row in rows:
         for ours in row.ours:
             if ours.agreement(row.published) in ("disagrees", "open"):

@@ -55,7 +55,7 @@ NEVER = CellLook("#f4f4f4", QUIET, "·")
 
 
 @dataclass(frozen=True)
-class MatrixRow:
+class DrawnRow:
     """Cells beside a label; each holds the verdicts to be drawn in it, or why there are none."""
 
     label: str
@@ -68,7 +68,7 @@ class MatrixBlock:
 
     title: str
     heads: tuple[str, ...]
-    rows: tuple[MatrixRow, ...]
+    rows: tuple[DrawnRow, ...]
 
 
 def matrix(study: Study, results: Results, rule: Rule) -> Figure:
@@ -117,7 +117,7 @@ def _pairs(study: Study, results: Results) -> Iterator[MatrixBlock]:
         lines = []
         for row in rows:
             cells = (_slot(study, found, place, order, row, column) for column in columns for place in group)
-            lines.append(MatrixRow(study.label(row), tuple(cells)))
+            lines.append(DrawnRow(study.label(row), tuple(cells)))
         several = tuple(f"{head} on {place}" for head in heads for place in group)
         yield MatrixBlock("pairs" if side_by_side else group[0], several if side_by_side else heads, tuple(lines))
 
@@ -140,7 +140,7 @@ def _larger(study: Study, results: Results) -> MatrixBlock:
     for combination in study.combinations:
         labels = tuple(study.label(named) for named in combination)
         if len(labels) > 2:
-            rows.append(MatrixRow(braces(labels), tuple((found[place, labels],) for place in places)))
+            rows.append(DrawnRow(braces(labels), tuple((found[place, labels],) for place in places)))
     return MatrixBlock("combinations of three or more", tuple(places), tuple(rows))
 
 
