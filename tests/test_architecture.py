@@ -28,7 +28,7 @@ FLOORS = (
     "studies",
     "reporting",
     "watching",
-    "planning cli_data",
+    "planning cli_data cli_interruption",
     "cli_options",
     "cli_reports",
     "cli",
@@ -37,7 +37,7 @@ FLOORS = (
 nothing of each other."""
 
 WITHOUT_TORCH = (
-    *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports"),
+    *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports", "cli_interruption"),
     *("studies.study", "studies.study_file", "studies.store", "studies.results", "studies.verdicts"),
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""

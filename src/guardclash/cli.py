@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from guardclash.cli_data import DataPath, data, out
+from guardclash.cli_interruption import Interruption
 from guardclash.cli_options import RUNS, Rule, Scale, StorePath, StudyPath, Workers, print_text, rule_of, say
 from guardclash.cli_reports import compare, export_records, figure, report
 from guardclash.errors import UserError, suggestion
@@ -88,18 +89,21 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     wanted, count = read_study(study, scale), workers or _cores()
     site, chosen = _site(store, data_dir, device), rule_of(rule, wanted)
     executor: Any = Inline()
+    interruption = Interruption()
     try:
         with (
+            interruption,
             Progress(Console(stderr=True), count, wanted, site.store, chosen) as progress,
             Tracking(track or (), wanted, site.store, chosen, progress.say) as tracking,
         ):
             if count > 1:
                 executor = processes(count, wanted.plugins)
-            results = run_study(wanted, site, executor, Together((progress, tracking)), _known(datasets, wanted))
+            watchers = Together((progress, tracking, interruption))
+            results = run_study(wanted, site, executor, watchers, _known(datasets, wanted))
     except BaseException as error:
         _kill_workers()
         executor.shutdown(cancel_futures=True)
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt) or interruption.asked:
             say("interrupted; finished trials are kept, the same command continues")
             raise typer.Exit(130) from None
         raise
