@@ -448,12 +448,25 @@ combinations = [{ mechanisms = ["dpsgd-control"] }]
 TRIALS = 10
 
 
+def heeds_ctrl_c() -> None:
+    """Tests that run in the background of a shell inherit that Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @contextmanager
 def running(folder: Path) -> Iterator[subprocess.Popen[str]]:
     """A run with two workers, in a process group of its own, as a terminal has it."""
     command = [*MAIN, "run", "long.toml", "--workers", "2"]
     with (folder / "out").open("w") as out, (folder / "err").open("w") as err:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=err, text=True, start_new_session=True)
+        process = subprocess.Popen(
+            command,
+            cwd=folder,
+            stdout=out,
+            stderr=err,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heeds_ctrl_c,
+        )
     try:
         yield process
     finally:
