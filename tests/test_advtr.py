@@ -468,7 +468,8 @@ def test_the_ensemble_is_measured_only_when_asked_for(monkeypatch):
     plain, asked = AdversarialTraining(), Trades(ensemble=True)
     assert [metric.name for metric in plain.metrics] == ["adv_accuracy", "adv_doubt"]
     # Our own bytes: worker processes are handed mechanisms this way.
-    for mechanism in (asked, pickle.loads(pickle.dumps(asked)), replace(asked, radius=0.1)):
+    copy = pickle.loads(pickle.dumps(asked))  # our own bytes: workers are handed it this way
+    for mechanism in (asked, copy, replace(asked, radius=0.1)):
         assert [metric.name for metric in mechanism.metrics] == ["adv_accuracy", "adv_doubt", "adv_ensemble"]
     assert [metric.name for metric in Trades.metrics] == ["adv_accuracy", "adv_doubt"]
     assert replace(asked, ensemble=False).metrics == plain.metrics

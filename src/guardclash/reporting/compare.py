@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY, Metric
-from guardclash.judging.rules import Rule
+from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.reference import Published
@@ -20,7 +20,6 @@ from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts
 
 Agreement = Literal["agrees", "disagrees", "open", "missing", ""]
-GOOD = {"compatible", "no difference", "equivalent", "improved", "effective"}
 
 
 @dataclass(frozen=True)
@@ -40,9 +39,10 @@ class Ours:
             return "missing"
         if published.conflict is None or self.outcome is None:
             return ""
-        if self.outcome == "conflict" or self.outcome in GOOD:
-            return "agrees" if (self.outcome == "conflict") == published.conflict else "disagrees"
-        return "open"
+        word = combined([self.outcome])
+        if word not in ("conflict", "compatible"):
+            return "open"
+        return "agrees" if (word == "conflict") == published.conflict else "disagrees"
 
 
 @dataclass(frozen=True)
