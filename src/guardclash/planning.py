@@ -17,13 +17,13 @@ from guardclash.studies.activity import notes
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Site
 from guardclash.studies.results import Results
-from guardclash.studies.run import estimates, trials_of, waves
+from guardclash.studies.run import estimates, needed_now, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
-from guardclash.watching.tasks import combination, needed_now, tasks
+from guardclash.watching.tasks import combination, tasks
 from guardclash.watching.view import duration, view
 
 

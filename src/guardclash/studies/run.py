@@ -180,7 +180,7 @@ def run_study(
     keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)))
     try:
         asked: set[str] = set()
-        while planned := waves(_needed_now(study, composed, site.store, datasets), site.store):
+        while planned := _missing(study, composed, site.store, datasets):
             jobs = {
                 key for wave in planned for job in wave for key in (job.trial.key, *(one.key for one in job.probes))
             }
@@ -200,16 +200,18 @@ def run_study(
     return results
 
 
-def _needed_now(
+def needed_now(study: Study, composed: tuple[ComposedCell, ...], results: Results) -> tuple[ComposedCell, ...]:
+    """The cells with those seeds that they need now: all, unless the study adds seeds step by step."""
+    needed = wanted(study, results)
+    return tuple(replace(entry, seeds=entry.seeds[: needed[entry.cell.key]]) for entry in composed)
+
+
+def _missing(
     study: Study, composed: tuple[ComposedCell, ...], store: Store, datasets: Collection[str]
-) -> tuple[ComposedCell, ...]:
-    """The cells that are asked for, with as many seeds as the verdicts so far need."""
-    counts = wanted(study, Results(collect(study, composed, store))) if study.start else {}
-    return tuple(
-        replace(entry, seeds=entry.seeds[: counts.get(entry.cell.key)])
-        for entry in composed
-        if not datasets or entry.recipe.dataset in datasets
-    )
+) -> tuple[tuple[Job, ...], ...]:
+    """What is missing of the data sets that are asked for, as far as the verdicts so far need it."""
+    needed = needed_now(study, composed, Results(collect(study, composed, store))) if study.start else composed
+    return waves([entry for entry in needed if not datasets or entry.recipe.dataset in datasets], store)
 
 
 def _run_waves(

@@ -16,12 +16,13 @@ from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Done, Job
 from guardclash.studies.results import Results
+from guardclash.studies.run import needed_now
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
-from guardclash.watching.tasks import needed_now, tasks
+from guardclash.watching.tasks import tasks
 from guardclash.watching.view import decided, duration, left, view
 
 LINE_EVERY_S = 15.0

@@ -9,10 +9,8 @@ from typing import Any
 
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.reporting.tables import braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Trial, needed_trials
-from guardclash.studies.verdicts import wanted
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,6 @@ def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Task]:
                 what = f"for {combination(study, entry)}"
                 found.setdefault(needed.key, _task(study, entry, needed, what))
     return found
-
-
-def needed_now(study: Study, composed: tuple[ComposedCell, ...], results: Results) -> tuple[ComposedCell, ...]:
-    """The cells with those seeds that they need now: all, unless the study adds seeds step by step."""
-    needed = wanted(study, results)
-    return tuple(replace(entry, seeds=entry.seeds[: needed[entry.cell.key]]) for entry in composed)
 
 
 def _task(study: Study, entry: ComposedCell, trial: Trial, what: str) -> Task:
