@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from guardclash.errors import UserError
 from guardclash.reporting.compare import compare, compare_tables, counts
-from guardclash.reporting.reference import Published, read_reference
+from guardclash.reporting.reference import Published, read_reference, reference_of
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
@@ -107,6 +108,40 @@ def test_conclusions_are_compared(values, conflict, agreement):
     assert counts([row]) == ({} if conflict is None else {"digits/smoke": {agreement: 1}})
 
 
+@pytest.mark.parametrize(
+    ("values", "said", "outcome", "agreement"),
+    [
+        (LOST, "φ_WM", "conflict", "agrees"),
+        (KEPT, "φ_ACC, φ_WM", "compatible", "disagrees"),
+        (UNSURE, "φ_WM", "undecided", "open"),
+        ({"wm": LOST["wm"]}, "missing", "undecided", "missing"),
+    ],
+)
+def test_verdicts_are_compared_as_a_whole(values, said, outcome, agreement):
+    asked = study(notes=[{"mechanisms": ["dpsgd", "wm"], "metric": "wm_accuracy", "text": "It is the noise."}])
+    (row,) = compare(asked, results(asked, values), [published("verdict", mean=None)], "strict")
+    (ours,) = row.ours
+    assert (ours.said, ours.outcome, ours.agreement(row.published)) == (said, outcome, agreement)
+    text = "\n".join(map(str, compare_tables(asked, results(asked, values), [row.published], "strict")))
+    assert ("It is the noise." in text) == (agreement in ("disagrees", "open"))
+
+
+def test_half_finished_cells_are_not_judged():
+    asked = study(replicates={"alone": 3, "together": 4})
+    (row,) = compare(asked, results(asked, LOST), [published()], "strict")
+    (ours,) = row.ours
+    assert (ours.said, ours.agreement(row.published)) == ("0.36±0.01 (n=3)", "missing")
+
+
+def test_a_study_may_name_the_tables_that_it_stands_beside(tmp_path):
+    numbers = [published().model_dump(), published(table="5", conflict=False).model_dump()]
+    (tmp_path / "paper.json").write_text(json.dumps(numbers))
+    asked = replace(study(), reference=tmp_path / "paper.json", reference_tables=("5",))
+    assert [number.table for number in reference_of(asked)] == ["5"]
+    with pytest.raises(UserError, match=r"no such published table.*allowed: 4, 5"):
+        reference_of(replace(asked, reference_tables=("6",)))
+
+
 def test_only_the_published_variant_fits():
     asked = study(["wm", "dpsgd"], ["wm", {"name": "dpsgd", "on": ["task"], "epsilon": 3}])
     joint, relaxed = published(), published(combination={"wm": {}, "dpsgd": {"on": ["task"]}})
@@ -135,7 +170,7 @@ def test_the_tables_say_what_is_missing_and_what_is_known():
     text = console.export_text()
     assert "0.36±0.06 (n=10)" in text and "0.36±0.01 (n=3)" in text
     assert "of 2 conclusions 1 agrees, 1 disagrees" in text
-    assert "published (table 4): no conflict; here: conflict. It is the noise." in " ".join(text.split())
+    assert "published (table 4): no conflict; here: digits/smoke: conflict. It is the noise." in " ".join(text.split())
     for part in compare_tables(asked, results(asked, {}), [published()], "strict"):
         console.print(part)
     assert "missing" in console.export_text()
@@ -143,19 +178,22 @@ def test_the_tables_say_what_is_missing_and_what_is_known():
 
 def test_the_papers_numbers_are_read():
     reference = read_reference(PAPER / "paper.json")
-    assert {number.table for number in reference} == {"2", "4", "5", "6", "7", "8", "10"}
+    figures = {"Figure 1", "Figure 2", "Figure 3", "Appendix A", "talk: clipping", "talk: longer"}
+    assert {number.table for number in reference} == {"2", "4", "5", "6", "7", "8", "10", "11", *figures}
     assert {number.dataset for number in reference} == {"mnist", "fmnist", "cifar10"}
     (found,) = [n for n in reference if n.table == "4" and n.dataset == "mnist" and n.metric == "wm_accuracy"]
     assert (found.mean, found.std, found.n, found.conflict) == (0.36, 0.06, 10, True)
 
 
-@pytest.mark.parametrize("path", sorted(PAPER.glob("[!c]*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted(set(PAPER.glob("*.toml")) - {PAPER / "common.toml"}), ids=lambda path: path.stem
+)
 def test_every_paper_study_stands_beside_numbers_in_both_readings(path):
     asked = read_study(path)
     assert asked.reference == PAPER / "paper.json"
     assert {dict(recipe.options)["reading"] for recipe in asked.recipes} == {"published", "sound"}
-    rows = compare(asked, Results({"study": asked.name, "cells": []}), read_reference(asked.reference), "paper")
-    assert rows
+    rows = compare(asked, Results({"study": asked.name, "cells": []}), reference_of(asked), "paper")
+    assert {row.published.table for row in rows} >= set(asked.reference_tables)
     assert all(len(row.ours) >= 2 for row in rows), "in both readings"
 
 

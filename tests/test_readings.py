@@ -46,6 +46,15 @@ def test_a_reading_lies_under_what_a_study_says():
     assert study.read(Named("dpsgd"), published) == Named("dpsgd")
 
 
+def test_a_reading_may_say_more_for_a_data_set():
+    readings = {"small": {"wm": {"triggers": 30, "digits": {"labels": "native"}}, "recipe": {"digits": {"epochs": 2}}}}
+    digits, mnist = study_from(table(readings=readings, recipes=[{"dataset": "digits"}, {"dataset": "mnist"}])).recipes
+    study = study_from(table(readings=readings))
+    assert dict(study.read(Named("wm"), digits).options) == {"labels": "native", "triggers": 30}
+    assert dict(study.read(Named("wm"), mnist).options) == {"triggers": 30}
+    assert (dict(digits.options).get("epochs"), dict(mnist.options).get("epochs")) == (2, None)
+
+
 def test_plans_follow_the_reading():
     composed = compose_study(
         study_from(table(readings={"small": {"wm": {"triggers": 30}}, "large": {"wm": {"triggers": 40}}}))
@@ -79,6 +88,7 @@ def test_without_readings_nothing_changes():
         ({"recipes": [{"dataset": "digits", "reading": "sound"}]}, "unknown reading"),
         ({"readings": {"a": {"wn": {"triggers": 3}}}}, "Did you mean 'wm'"),
         ({"readings": {"a": {"wm": {"trigger": 3}}}}, "Did you mean 'triggers'"),
+        ({"readings": {"a": {"wm": {"digit": {"triggers": 3}}}}}, "Did you mean 'digits'"),
         ({"readings": {"a": {"recipe": {"epoch": 3}}}}, "Did you mean 'epochs'"),
         ({"readings": {"a": 3}}, "readings"),
         ({"scales": {"huge": {}}}, "scales"),

@@ -16,10 +16,22 @@ from rich.console import Console
 
 from guardclash.cli_data import DataPath, data, out
 from guardclash.cli_interruption import Interruption
-from guardclash.cli_options import RUNS, Rule, Scale, StorePath, StudyPath, Workers, print_text, rule_of, say
+from guardclash.cli_options import (
+    RUNS,
+    Datasets,
+    Rule,
+    Scale,
+    StorePath,
+    StudyPath,
+    Workers,
+    known,
+    print_text,
+    restricted,
+    rule_of,
+    say,
+)
 from guardclash.cli_reports import compare, export_records, figure, report
-from guardclash.errors import UserError, suggestion
-from guardclash.studies.study import Study
+from guardclash.errors import UserError
 from guardclash.studies.study_file import read_study
 
 app = typer.Typer(
@@ -55,11 +67,13 @@ def plan(
     workers: Workers = None,
     full: Annotated[bool, typer.Option("--full", help="Print every plan with all its parts.")] = False,
     scale: Scale = None,
+    datasets: Datasets = None,
 ) -> None:
     """What a run would train, what is shared and how long it would take. Trains nothing."""
     from guardclash.planning import planned
 
-    for part in planned(read_study(study, scale), _site(store, data_dir), workers or _cores(), full):
+    wanted = restricted(read_study(study, scale), datasets)
+    for part in planned(wanted, _site(store, data_dir), workers or _cores(), full):
         out.print(part)
 
 
@@ -75,9 +89,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
         list[str] | None, typer.Option("--track", help="tensorboard, mlflow or an installed tracker; may be repeated.")
     ] = None,
     scale: Scale = None,
-    datasets: Annotated[
-        list[str] | None, typer.Option("--dataset", help="Run only this data set's recipes; may be repeated.")
-    ] = None,
+    datasets: Datasets = None,
 ) -> None:
     """Trains and measures what is missing, then reports. The same command continues after an interruption."""
     from guardclash.studies.engines import Inline, processes
@@ -99,7 +111,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             if count > 1:
                 executor = processes(count, wanted.plugins)
             watchers = Together((progress, tracking, interruption))
-            results = run_study(wanted, site, executor, watchers, _known(datasets, wanted))
+            results = run_study(wanted, site, executor, watchers, known(datasets, wanted))
     except BaseException as error:
         _kill_workers()
         executor.shutdown(cancel_futures=True)
@@ -161,15 +173,6 @@ def _site(store: Path, data_dir: Path | None, device: str = "cpu") -> Any:
     from guardclash.training.train import Execution
 
     return Site(Store(store.resolve()), data_folder(data_dir), Execution(device=device))
-
-
-def _known(datasets: list[str] | None, study: Study) -> tuple[str, ...]:
-    """Names of data sets that the study has."""
-    known = {recipe.name for recipe in study.recipes}
-    for name in datasets or ():
-        if name not in known:
-            raise UserError("the study has no such data set", where="--dataset", got=name, mend=suggestion(name, known))
-    return tuple(datasets or ())
 
 
 def _cores() -> int:

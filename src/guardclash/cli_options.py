@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +11,7 @@ import typer
 from rich.console import Console
 
 from guardclash.cli_data import out
-from guardclash.errors import UserError
+from guardclash.errors import UserError, suggestion
 from guardclash.studies.study import Study
 
 
@@ -31,14 +32,48 @@ Workers = Annotated[
 Scale = Annotated[
     str | None, typer.Option("--scale", help="paper, reduced or smoke, for all recipes; by default their own.")
 ]
+Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this data set's recipes; may be repeated.")]
 RUNS = Path("runs")
 
 
+def known(datasets: list[str] | None, study: Study) -> tuple[str, ...]:
+    """Names of data sets that the study has.
+
+    Raises:
+        UserError: For any other.
+    """
+    have = {recipe.name for recipe in study.recipes}
+    for name in datasets or ():
+        if name not in have:
+            raise UserError("the study has no such data set", where="--dataset", got=name, mend=suggestion(name, have))
+    return tuple(datasets or ())
+
+
+def restricted(study: Study, datasets: list[str] | None) -> Study:
+    """A study as if it had these data sets only; none: the study."""
+    chosen = known(datasets, study)
+    return replace(study, recipes=tuple(one for one in study.recipes if not chosen or one.name in chosen))
+
+
 def results_of(study: Study, store: Path, given: Path | None) -> Any:
-    """The results file that is given, or the study's own in the store."""
+    """A study's results, from the file that `results_path` says.
+
+    Raises:
+        UserError: If there is none.
+    """
     from guardclash.studies.results import read_results
 
-    return read_results(given or store / "studies" / f"{study.name}.json")
+    return read_results(results_path(study, store, given))
+
+
+def results_path(study: Study, store: Path, given: Path | None) -> Path:
+    """The file that is given, or the study's own in the store; where there is none yet, that of its records."""
+    own = store / "studies" / f"{study.name}.json"
+    recorded = study.records / study.name / "results.json" if study.records else own
+    if given or own.is_file() or not recorded.is_file():
+        return given or own
+    say(f"from the records: {recorded}")
+    return recorded
 
 
 def rule_of(given: RuleName | None, study: Study) -> Any:

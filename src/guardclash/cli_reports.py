@@ -8,20 +8,24 @@ from typing import Annotated
 
 import typer
 
-from guardclash.cli_data import out
+from guardclash.cli_data import DataPath, out
 from guardclash.cli_options import (
     RUNS,
+    Datasets,
     ResultsPath,
     Rule,
     Scale,
     StorePath,
     StudyPath,
     print_text,
+    restricted,
     results_of,
+    results_path,
     rule_of,
     say,
     write,
 )
+from guardclash.errors import UserError
 from guardclash.reporting.figures import FIGURES
 from guardclash.reporting.forms import FORMS, form_asked
 from guardclash.studies.study_file import read_study
@@ -82,27 +86,42 @@ def compare(
     results: ResultsPath = None,
     rule: Rule = None,
     scale: Scale = None,
+    datasets: Datasets = None,
+    data_dir: DataPath = None,
 ) -> None:
-    """What is measured so far beside the published numbers that the study names, and whether conclusions agree."""
+    """What is measured so far beside the published numbers that the study names, and whether conclusions agree.
+
+    No data are read: --data-dir is taken only so that the options of a run fit here as well.
+    """
     from guardclash.reporting.compare import compare_tables
     from guardclash.reporting.reference import reference_of
+    from guardclash.studies.results import Results, read_results
 
-    wanted = read_study(study, scale)
-    reference = reference_of(wanted)
-    for part in compare_tables(wanted, results_of(wanted, store, results), reference, rule_of(rule, wanted)):
+    wanted = restricted(read_study(study, scale), datasets)
+    reference, path = reference_of(wanted), results_path(wanted, store, results)
+    found = read_results(path) if results or path.is_file() else Results({"cells": []})
+    for part in compare_tables(wanted, found, reference, rule_of(rule, wanted)):
         out.print(part)
 
 
 def export_records(
     study: StudyPath,
-    folder: Annotated[Path, typer.Argument(help="Where to write.")],
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where to write; by default where the study keeps its records.")
+    ] = None,
     store: StorePath = RUNS,
     rule: Rule = None,
     scale: Scale = None,
 ) -> None:
     """Writes raw values per seed, plans, verdicts and the report into a folder, without weights, to be committed."""
     from guardclash.reporting.export import export
+    from guardclash.studies.results import read_results
 
     wanted = read_study(study, scale)
-    for path in export(wanted, results_of(wanted, store, None), rule_of(rule, wanted), folder):
+    target = folder or (wanted.records / wanted.name if wanted.records else None)
+    if target is None:
+        mend = 'Give a folder, or name one in the study: records = "../results".'
+        raise UserError("no folder to write to", where=study, mend=mend)
+    own = store / "studies" / f"{wanted.name}.json"
+    for path in export(wanted, read_results(own), rule_of(rule, wanted), target):
         out.print(str(path))

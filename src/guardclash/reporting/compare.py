@@ -11,14 +11,15 @@ from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.judging.rules import Rule, combined
-from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.reference import Published
-from guardclash.reporting.tables import number, styled, summary, titled
+from guardclash.reporting.tables import braces, number, styled, summary, titled
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Cell, Named, Note, Study
 from guardclash.studies.verdicts import sample, verdicts
 
+VERDICT = Metric("verdict", "verdict", None)
+"""Stands for the conclusion on a combination as a whole, which no single number carries."""
 Agreement = Literal["agrees", "disagrees", "open", "missing", ""]
 
 
@@ -29,13 +30,16 @@ class Ours:
     recipe: str
     cell: Cell
     metric: Metric
-    sample: Sample
+    said: str
+    """Mean, spread and replicates of the metric; of a verdict, what is broken; "missing": nothing is measured yet."""
     outcome: str | None
     """Of the metric in the combination; None where nothing is judged (alone, suspects)."""
+    unfinished: bool
+    """Whether replicates are missing, so that the outcome is not known yet."""
 
     def agreement(self, published: Published) -> Agreement:
         """Whether the conclusions agree: "open" if ours is neither a conflict nor that there is none."""
-        if not self.sample.n:
+        if self.unfinished:
             return "missing"
         if published.conflict is None or self.outcome is None:
             return ""
@@ -78,12 +82,27 @@ def _rows(
 
 def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule) -> Ours:
     recipe, labels = study.recipe_label(cell.recipe), tuple(study.label(named) for named in cell.combination)
-    of, metric = _metric(name, cell, results)
     verdict = None if cell.suspect else judged.get((recipe, labels))
-    outcomes = [j.outcome(rule) for j in verdict.judgements if j.metric.name == name] if verdict else []
-    if verdict and verdict.clash:
-        outcomes = ["clash"]
-    return Ours(recipe, cell, metric, sample(study, results, cell, of, metric), next(iter(outcomes), None))
+    if verdict and (verdict.clash or name == VERDICT.name):
+        return Ours(recipe, cell, VERDICT, _reasons(verdict, rule), verdict.outcome(rule), bool(verdict.missing))
+    of, metric = _metric(name, cell, results)
+    judgement = next((j for j in verdict.judgements if j.metric.name == name), None) if verdict else None
+    values = sample(study, results, cell, of, metric)
+    return Ours(
+        recipe,
+        cell,
+        metric,
+        summary(metric, values) if values.n else "missing",
+        judgement.outcome(rule) if judgement else None,
+        bool(judgement.missing) if judgement else not values.n,
+    )
+
+
+def _reasons(verdict: Verdict, rule: Rule) -> str:
+    """What a verdict rests on: the metrics that made it, or why nothing can be built."""
+    outcome = verdict.outcome(rule)
+    symbols = [judgement.metric.symbol for judgement in verdict.judgements if judgement.outcome(rule) == outcome]
+    return "missing" if verdict.missing else verdict.clash or ", ".join(symbols)
 
 
 def _metric(name: str, cell: Cell, results: Results) -> tuple[Named | None, Metric]:
@@ -122,32 +141,35 @@ def compare_tables(study: Study, results: Results, reference: Iterable[Published
 
 def _table(rows: list[BesidePublished], dataset: str) -> Table:
     heads = {ours.recipe: _head(ours) for row in rows for ours in row.ours}
-    recipes = list(heads)
-    columns = [column for recipe in recipes for column in (heads[recipe], "says", "agrees")]
-    table = titled(
-        f"{dataset}: published, and measured here", "models", "metric", "table", "published", "says", *columns
-    )
+    columns = [column for head in heads.values() for column in (head, "says")]
+    title = f"{dataset}: published, and measured here"
+    table = titled(title, "models", "metric", "table", "published", "says", *columns)
     for row in rows:
         by_recipe = {ours.recipe: ours for ours in row.ours}
-        metric = next((ours.metric for ours in row.ours if ours.sample.n), row.ours[0].metric)
-        label = f"{row.suspect} of " * bool(row.suspect) + "{" + ", ".join(row.combination) + "}"
-        cells = [cell for recipe in recipes for cell in _cells(by_recipe.get(recipe), row.published)]
+        metric = next((ours.metric for ours in row.ours if ours.said != "missing"), row.ours[0].metric)
         said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
-        table.add_row(
-            escape(label), escape(metric.symbol), row.published.table, _printed(metric, row.published), said, *cells
-        )
+        cells = [cell for recipe in heads for cell in _cells(by_recipe.get(recipe), row.published)]
+        printed = _printed(metric, row.published)
+        table.add_row(escape(_models(row)), escape(metric.symbol), row.published.table, printed, said, *cells)
     return table
 
 
+def _models(row: BesidePublished) -> str:
+    return f"{row.suspect} of " * bool(row.suspect) + braces(row.combination)
+
+
 def _head(ours: Ours) -> str:
-    """The reading if there is one: the table already names the data set."""
-    return str(dict(ours.cell.recipe.options).get("reading", ours.recipe))
+    """What tells the recipe from others of its data set, such as "reading=published": the table names the data set."""
+    return ours.recipe.partition("(")[2].rstrip(")") or ours.recipe
 
 
-def _cells(ours: Ours | None, published: Published) -> tuple[str, str, str]:
-    if ours is None or not ours.sample.n:
-        return "missing", "-", "-"
-    return summary(ours.metric, ours.sample), styled(ours.outcome or "-"), ours.agreement(published) or "-"
+def _cells(ours: Ours | None, published: Published) -> tuple[str, str]:
+    if ours is None:
+        return "-", "-"
+    if ours.unfinished or ours.outcome is None:
+        return escape(ours.said), "missing" if ours.unfinished and ours.said != "missing" else "-"
+    agreement = ours.agreement(published)
+    return escape(ours.said), styled(ours.outcome) + f" ({agreement})" * bool(agreement)
 
 
 def _printed(metric: Metric, published: Published) -> str:
@@ -158,13 +180,19 @@ def _printed(metric: Metric, published: Published) -> str:
 
 
 def _disagreements(study: Study, rows: Iterable[BesidePublished]) -> Iterator[str]:
+    """A line for every published conclusion that is not confirmed, with what the notes know of it."""
     for row in rows:
-        for ours in row.ours:
-            if ours.agreement(row.published) in ("disagrees", "open"):
-                known = [note.text for note in study.notes if note.about(ours.cell, row.published.metric)]
-                said = "a conflict" if row.published.conflict else "no conflict"
-                labels = "{" + ", ".join(row.combination) + "}"
-                yield (
-                    f"{ours.recipe} {labels} {ours.metric.symbol}: published (table {row.published.table}): {said}; "
-                    f"here: {ours.outcome}. {' '.join(known) or 'No note explains it yet.'}"
-                )
+        found = [ours for ours in row.ours if ours.agreement(row.published) in ("disagrees", "open")]
+        if found:
+            said = "a conflict" if row.published.conflict else "no conflict"
+            here = "; ".join(f"{ours.recipe}: {ours.outcome}" for ours in found)
+            texts = [note.text for note in study.notes if any(_speaks(note, ours) for ours in found)]
+            yield (
+                f"{_models(row)} {found[0].metric.symbol}: published (table {row.published.table}): {said}; "
+                f"here: {here}. {' '.join(texts) or 'No note explains it yet.'}"
+            )
+
+
+def _speaks(note: Note, ours: Ours) -> bool:
+    """Whether a note is about what ours says; of a verdict, all notes about its mechanisms are."""
+    return note.about(ours.cell, note.metric if ours.metric == VERDICT else ours.metric.name)

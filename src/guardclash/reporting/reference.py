@@ -25,6 +25,7 @@ class Published(BaseModel):
     suspect: dict[str, Any] | None = None
     """Kind and options of the suspect whose number it is; None: of the combination's own model."""
     metric: str
+    """Its name, or "verdict": the conclusion on the combination as a whole."""
     mean: float | None = None
     std: float | None = None
     below: float | None = None
@@ -67,15 +68,21 @@ def _plain(named: Named) -> dict[str, Any]:
 
 
 def reference_of(study: Study) -> tuple[Published, ...]:
-    """The published numbers that a study names.
+    """The published numbers that a study names, of those tables that it names.
 
     Raises:
-        UserError: If it names none, or they cannot be read.
+        UserError: If it names none, they cannot be read, or there is no such table.
     """
     if study.reference is None:
         mend = 'Name a file in the study: reference = "paper.json". See docs/studies.md.'
         raise UserError("the study names no published numbers", where=study.name, mend=mend)
-    return read_reference(study.reference)
+    numbers = read_reference(study.reference)
+    tables = {published.table for published in numbers}
+    for table in study.reference_tables:
+        if table not in tables:
+            where = f"{study.name}: reference_tables"
+            raise UserError("no such published table", where=where, got=table, allowed=", ".join(sorted(tables)))
+    return tuple(one for one in numbers if not study.reference_tables or one.table in study.reference_tables)
 
 
 def read_reference(path: Path) -> tuple[Published, ...]:

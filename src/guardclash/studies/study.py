@@ -115,10 +115,15 @@ class Study:
     """Overrides by name of metric."""
     plugins: tuple[Path, ...] = ()
     """Single-file mechanisms, absolute."""
-    readings: tuple[tuple[str, tuple[tuple[str, Options], ...]], ...] = ()
-    """By name: options by mechanism that a recipe with this `reading` lays under those of its combinations."""
+    readings: tuple[tuple[str, tuple[tuple[str, str | None, Options], ...]], ...] = ()
+    """By name: options by mechanism, for every data set (None) and then for some, that a recipe with this `reading`
+    lays under those of its combinations."""
     reference: Path | None = None
     """A file of published numbers, absolute."""
+    reference_tables: tuple[str, ...] = ()
+    """Of which of its tables; none: of all."""
+    records: Path | None = None
+    """The folder, absolute, in which exported records of this and other studies are kept, each under its name."""
     notes: tuple[Note, ...] = ()
 
     def cells(self) -> tuple[Cell, ...]:
@@ -178,8 +183,11 @@ class Study:
     def read(self, mechanism: Named, recipe: Named) -> Named:
         """A mechanism with the options of the recipe's reading under its own."""
         reading = dict(recipe.options).get("reading", "")
-        under = dict(dict(self.readings).get(reading, ())).get(mechanism.name, ())
-        return Named(mechanism.name, tuple(sorted({**dict(under), **dict(mechanism.options)}.items())))
+        options: dict[str, Any] = {}
+        for of, dataset, under in dict(self.readings).get(reading, ()):
+            if of == mechanism.name and dataset in (None, recipe.name):
+                options |= dict(under)
+        return Named(mechanism.name, tuple(sorted({**options, **dict(mechanism.options)}.items())))
 
     def label(self, mechanism: Named) -> str:
         """A mechanism's name, with those options by which the study tells its variants apart."""

@@ -81,6 +81,8 @@ class _File(_Strict):
     combinations: list[_Combination] = Field(min_length=1)
     suspects: list[_Suspect] = []
     reference: str | None = None
+    reference_tables: list[str] = []
+    records: str | None = None
     notes: list[_Note] = []
 
 
@@ -117,6 +119,10 @@ def study_from(
     except ValidationError as error:
         raise _explain(error, where) from None
     _check_replicates(file, where)
+
+    def beside(path: str) -> Path:
+        return ((folder or Path()) / path).resolve()
+
     called = file.name or name
     return Study(
         name=f"{called}-{scale}" if scale else called,
@@ -137,15 +143,11 @@ def study_from(
             (metric, _criterion(criterion, f"{where}: criteria.{metric}"))
             for metric, criterion in file.criteria.items()
         ),
-        plugins=tuple(((folder or Path()) / plugin).resolve() for plugin in file.plugins),
-        readings=tuple(
-            (
-                reading,
-                tuple((of, _options(options, f"{where}: readings.{reading}.{of}")) for of, options in under.items()),
-            )
-            for reading, under in file.readings.items()
-        ),
-        reference=((folder or Path()) / file.reference).resolve() if file.reference else None,
+        plugins=tuple(beside(plugin) for plugin in file.plugins),
+        readings=tuple((reading, _reading(reading, under, where)) for reading, under in file.readings.items()),
+        reference=beside(file.reference) if file.reference else None,
+        reference_tables=tuple(file.reference_tables),
+        records=beside(file.records) if file.records else None,
         notes=tuple(Note(frozenset(note.mechanisms), note.metric, note.text) for note in file.notes),
     )
 
@@ -160,13 +162,33 @@ def _recipes(recipe: _Recipe, file: _File, where: str, scale: str | None) -> Ite
         if reading and reading not in file.readings:
             mend = suggestion(str(reading), file.readings)
             raise UserError("unknown reading", where=f"{where}: {recipe.dataset}", got=reading, mend=mend)
-        under = file.readings[reading].get("recipe", {}) if reading else {}
+        wide, narrow = _parted(file.readings[reading].get("recipe", {}) if reading else {})
+        under = {**wide, **narrow.get(recipe.dataset, {})}
         of_scale = getattr(file.scales, chosen).get(recipe.dataset, {})
         named = {"reading": reading} if reading else {}
         yield Named(
             recipe.dataset,
             _options({**of_scale, **under, **own, **named, "scale": chosen}, f"{where}: {recipe.dataset}"),
         )
+
+
+def _reading(
+    reading: str, under: Mapping[str, Mapping[str, Any]], where: str
+) -> tuple[tuple[str, str | None, Options], ...]:
+    """Options by mechanism and data set; those for every data set have None and come first."""
+    found: list[tuple[str, str | None, Options]] = []
+    for of, table in under.items():
+        place = f"{where}: readings.{reading}.{of}"
+        wide, narrow = _parted(table)
+        found.append((of, None, _options(wide, place)))
+        found += [(of, dataset, _options(options, f"{place}.{dataset}")) for dataset, options in narrow.items()]
+    return tuple(found)
+
+
+def _parted(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
+    """What a reading says for every data set, and for some."""
+    narrow = {name: value for name, value in table.items() if isinstance(value, Mapping)}
+    return {name: value for name, value in table.items() if name not in narrow}, narrow
 
 
 def _check_replicates(file: _File, where: str) -> None:

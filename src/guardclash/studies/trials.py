@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import TypeAdapter, ValidationError
 
 from guardclash.compose import Clash, compose
+from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint, parts
@@ -96,9 +97,11 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
     """
     for _, under in study.readings:
-        for name, _ in under:
+        for name, dataset, _ in under:  # a misspelt one would be without effect
             if name != "recipe":
-                find_mechanism(name, study.plugins)  # a misspelt one would be without effect
+                find_mechanism(name, study.plugins)
+            if dataset:
+                find_dataset(dataset)
     composed = [_protected(study, cell) for cell in study.cells()]
     composed += [_suspected(study, cell) for cell in study.suspect_cells()]
     _check_criteria(study, composed)

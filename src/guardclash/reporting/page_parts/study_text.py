@@ -37,9 +37,10 @@ def _lines(study: Study) -> Iterator[str]:
         table["plugins"] = [path.name for path in study.plugins]
     if study.reference:
         table["reference"] = study.reference.name
+    if study.reference_tables:
+        table["reference_tables"] = list(study.reference_tables)
     yield from _entries(table)
-    for name, under in study.readings:
-        yield from ("", f"[readings.{_key(name)}]", *_entries({of: dict(options) for of, options in under}))
+    yield from _readings(study)
     for recipe in study.recipes:
         yield from ("", "[[recipes]]", *_entries({"dataset": recipe.name, **dict(recipe.options)}))
     for combination in study.combinations:
@@ -49,6 +50,13 @@ def _lines(study: Study) -> Iterator[str]:
     for note in study.notes:
         about = {"mechanisms": sorted(note.mechanisms), "metric": note.metric, "text": note.text}
         yield from ("", "[[notes]]", *_entries(about))
+
+
+def _readings(study: Study) -> Iterator[str]:
+    for name, under in study.readings:
+        for of, dataset, options in under:
+            where = ".".join(map(_key, ("readings", name, of, *([dataset] if dataset else []))))
+            yield from ("", f"[{where}]", *_entries(dict(options)))
 
 
 def _suspect(suspect: Suspected) -> Iterator[str]:
