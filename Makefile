@@ -26,6 +26,7 @@ bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/adversarial_step.py
 	$(BIN)/python benchmarks/marking.py
 	$(BIN)/python benchmarks/dataset_inference.py
+	$(BIN)/python benchmarks/adaptive_replicates.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -1,0 +1,79 @@
+"""What adding seeds step by step would have saved on the recorded studies, and whether its verdicts are the same.
+
+    python benchmarks/adaptive_replicates.py --json adaptive_replicates.json
+
+Nothing is trained. Each record with at least four replicates everywhere is judged twice: with all its replicates, and
+by `replicates = { start = 3, most = ... }`, which sees three seeds first and asks for more only where no verdict is
+found. Trainings are counted once, whichever cells they serve.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from guardclash.studies.results import Results, read_results
+from guardclash.studies.study import Study
+from guardclash.studies.study_file import read_study
+from guardclash.studies.verdicts import judged_cells, verdicts, wanted
+
+ROOT = Path(__file__).parents[1]
+START = 3
+
+
+def trainings(study: Study, results: Results) -> int:
+    """How many models the study asks for, as the results stand."""
+    needed, found = wanted(study, results), set()
+    for cell in study.cells():
+        entry = results.cell(cell) or {"trials": []}
+        seeds = study.seeds(replace(cell, replicates=needed[cell.key]))
+        found |= {trial["trial"] for trial in entry["trials"] if trial["seed"] in seeds}
+    return len(found)
+
+
+def compared(study: Study, results: Results) -> dict[str, Any]:
+    """Trainings and verdicts of both designs; a correction over the study is left out of both."""
+    most = min(study.alone, study.together)
+    fixed = replace(study, alone=most, together=most, start=None, correction="none")
+    adaptive = replace(fixed, start=START)
+    outcomes = [[verdict.outcome(study.rule) for verdict in verdicts(one, results)] for one in (fixed, adaptive)]
+    counts = trainings(fixed, results), trainings(adaptive, results)
+    return {
+        "study": study.name,
+        "most": most,
+        "trainings, fixed": counts[0],
+        "trainings, step by step": counts[1],
+        "saved": round(1 - counts[1] / counts[0], 3),
+        "verdicts": len(outcomes[0]),
+        "changed": [f"{was} -> {now}" for was, now in zip(*outcomes, strict=True) if was != now],
+    }
+
+
+def recorded() -> Iterator[tuple[Study, Results]]:
+    """Committed records of studies that judge something, with enough replicates."""
+    for path in sorted((ROOT / "results").glob("*/results.json")):
+        study = read_study(ROOT / "studies" / f"{path.parent.name}.toml")
+        if min(study.alone, study.together) > START and judged_cells(study):
+            yield study, read_results(path)
+
+
+def main() -> None:
+    """Prints a line for each record, and writes them all."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args()
+    rows = [compared(study, results) for study, results in recorded()]
+    for row in rows:
+        counts = f"{row['trainings, step by step']} of {row['trainings, fixed']} trainings ({row['saved']:.0%} saved)"
+        changed = ", ".join(row["changed"]) or "none"
+        print(f"{row['study']}: {counts}; {row['verdicts']} verdicts, changed: {changed}")
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
