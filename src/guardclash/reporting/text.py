@@ -16,6 +16,7 @@ from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_notes, claim_tables
 from guardclash.reporting.controls import Control, controls
+from guardclash.reporting.page_parts.words import duration
 from guardclash.reporting.tables import braces, limit, number, p_value, place, styled, summary, titled
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -155,7 +156,18 @@ def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]
     lines += [line for verdict in found for line in _verdict_notes(verdict)]
     scales = ((study.recipe_label(recipe), scale_of(study, results, recipe)) for recipe in study.recipes)
     lines += [f"Scale of {label}: {scale}." for label, scale in scales if scale]
+    lines += _compute(results)
     return list(dict.fromkeys(lines))
+
+
+def _compute(results: Results) -> Iterator[str]:
+    """How many models were trained for the results, in what time, and where."""
+    taken = {trial["trial"]: trial.get("seconds") for cell in results.content["cells"] for trial in cell["trials"]}
+    seconds = [time for time in taken.values() if time is not None]
+    machines = dict.fromkeys(str(one.get("processor", "unknown")) for one in results.environments)
+    if seconds:
+        where = f" on {'; '.join(machines)}" if machines else ""
+        yield f"Compute: {len(seconds)} models, {duration(sum(seconds))} of training{where}; measuring comes on top."
 
 
 def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[str]:
