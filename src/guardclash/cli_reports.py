@@ -44,12 +44,13 @@ def report(
         Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
     ] = None,
     scale: Scale = None,
+    datasets: Datasets = None,
 ) -> None:
     """What is measured so far, in the form that is asked for; works on a half-finished study."""
     from guardclash.reporting.missing import unfinished
 
     chosen = form_asked(form, output)
-    wanted = read_study(study, scale)
+    wanted = restricted(read_study(study, scale), datasets)
     found = results_of(wanted, store, results)
     if chosen == "text" and output is None:
         print_text(wanted, found, rule)
@@ -71,12 +72,13 @@ def figure(
     results: ResultsPath = None,
     rule: Rule = None,
     scale: Scale = None,
+    datasets: Datasets = None,
 ) -> None:
     """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
     from guardclash.reporting.figures import draw, figure_named, form_of
 
     form, _ = form_of(output), figure_named(name)
-    wanted = read_study(study, scale)
+    wanted = restricted(read_study(study, scale), datasets)
     write(draw(name, wanted, results_of(wanted, store, results), rule_of(rule, wanted), form), output, "figure")
 
 
