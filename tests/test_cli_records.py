@@ -115,6 +115,8 @@ def test_export_writes_where_the_study_keeps_its_records(said, tmp_path):
     keep(tmp_path / "runs" / "studies", made_up(tmp_path / "study.toml", 0.7), "study.json")
     assert said("export", "study.toml")[0] == 0
     assert "0.71" in (tmp_path / "kept" / "study" / "results.json").read_text()
+    compared = said("compare", "study.toml")[1]
+    assert (tmp_path / "kept" / "study" / "compare.txt").read_text().split() == compared.split()
     (tmp_path / "study.toml").write_text(STUDY.replace('records = "kept"', ""))
     code, _, err = said("export", "study.toml")
     assert code == 2 and "no folder to write to" in err

@@ -83,9 +83,10 @@ def rule_of(given: RuleName | None, study: Study) -> Any:
 
 def print_text(study: Study, results: Any, rule: RuleName | None) -> None:
     """Prints the report as text."""
-    from guardclash.reporting.text import print_report
+    from guardclash.reporting.text import report_parts
 
-    print_report(out, study, results, rule_of(rule, study))
+    for part in report_parts(study, results, rule_of(rule, study)):
+        out.print(part)
 
 
 def write(content: bytes, output: Path, what: str) -> None:

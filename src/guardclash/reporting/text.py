@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -27,24 +28,28 @@ WIDTH = 132
 
 def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> str:
     """The whole report as plain text, `width` columns wide."""
+    return plain(report_parts(study, results, rule), width)
+
+
+def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
+    """Tables and lines for a terminal as plain text, `width` columns wide."""
     console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
-    print_report(console, study, results, rule)
+    for part in parts:
+        console.print(part)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def print_report(console: Console, study: Study, results: Results, rule: Rule) -> None:
-    """Prints verdicts, judgements, mechanisms alone, claims on suspects and notes."""
+def report_parts(study: Study, results: Results, rule: Rule) -> Iterator[Any]:
+    """Verdicts, judgements, mechanisms alone, claims on suspects and notes, for a terminal."""
     found = verdicts(study, results)
-    console.print(f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}")
-    console.print(verdict_table(found, rule))
+    yield f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}"
+    yield verdict_table(found, rule)
     for table in judgement_tables(found):
-        console.print(table)
-        console.print()
-    for table in other_tables(study, results):
-        console.print(table)
-    for note in notes(study, results, found):
-        console.print(escape(note), soft_wrap=False)
+        yield table
+        yield ""
+    yield from other_tables(study, results)
+    yield from map(escape, notes(study, results, found))
 
 
 def other_tables(study: Study, results: Results) -> Iterator[Table]:
