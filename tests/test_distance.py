@@ -23,7 +23,7 @@ from guardclash.mechanisms.distance import CLOSENESS, IMAGES, ModelDistance, clo
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
-from guardclash.reporting.distances_figure import COLUMNS, FIRST, ROWS, _band
+from guardclash.reporting.distances_figure import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
@@ -334,11 +334,11 @@ def test_a_grid_for_each_combination_and_odd_names_stay_text():
 
 def test_bands_reach_from_the_least_to_the_greatest_seed():
     assert FIRST == 10
-    assert _band([((10, 0.0), (20, 1.0)), ((10, 1.0), (20, 1.0))]) == [(10, 0.5, 0, 1), (20, 1, 1, 1)]
+    assert band([((10, 0.0), (20, 1.0)), ((10, 1.0), (20, 1.0))]) == [(10, 0.5, 0, 1), (20, 1, 1, 1)]
     long = tuple((float(n), 1.0) for n in (1, 5, 10, 50))
-    assert [x for x, *_ in _band([long])] == [10, 50], "means of few images are left out"
-    assert [x for x, *_ in _band([long[:2]])] == [5], "unless there are no more"
-    assert _band([]) == []
+    assert [x for x, *_ in band([long])] == [10, 50], "means of few images are left out"
+    assert [x for x, *_ in band([long[:2]])] == [5], "unless there are no more"
+    assert band([]) == []
 
 
 def test_many_suspects_differ_in_colour_and_marker():

@@ -346,5 +346,5 @@ def test_forms_and_names_from_python():
     assert form_of(Path("x.y/a.SVG")) == "svg"
     with pytest.raises(UserError, match="no such form"):
         form_of(Path("a"))
-    with pytest.raises(UserError, match=r"no such figure.*Known: distances, matrix, metrics, pareto, sweep"):
+    with pytest.raises(UserError, match=r"no such figure.*Known: distances, embeddings, matrix, metrics, pareto"):
         draw("nonsense", small(), Results({"cells": []}), "strict", "svg")

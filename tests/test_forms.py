@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import guardclash
+from committed import COMMITTED, committed
 from guardclash import cli
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
@@ -31,12 +32,11 @@ from guardclash.reporting.latex import render_latex
 from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
-from guardclash.studies.results import Results, read_results
+from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study, Suspected
 from guardclash.studies.study_file import read_study
 
 ROOT = Path(__file__).parent.parent
-COMMITTED = sorted(path.parent.name for path in (ROOT / "results").glob("*/results.json"))
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30), decimals=3)
 TRACE = Metric("trace", "log₁₀ p_TRACE", Ceiling(-3), higher_is_better=False, decimals=1, log10=True, controls=("dud",))
 DUD = Metric("dud", "dud", None, higher_is_better=False, log10=True)
@@ -46,14 +46,6 @@ EXTRA = Metric("extra", "χ", None)
 METRICS: dict[str, tuple[Metric, ...]] = {"a": (MARK, EXTRA), "b": (COST,), "t": (TRACE, DUD), "s": (SHARE,)}
 NASTY = ["<script>alert(1)</script>", r"\input{x} $5 & 10% #1 a_b^c~{d}", "| a | b |", "[x](y) *z* `q`", "-- ?` ü中\n*"]
 Value = Callable[[Cell, str, int], float | None]
-
-
-@pytest.fixture(scope="module")
-def on_record() -> Callable[[str], tuple[Study, Results]]:
-    def read(name: str) -> tuple[Study, Results]:
-        return read_study(ROOT / "studies" / f"{name}.toml"), read_results(ROOT / "results" / name / "results.json")
-
-    return read
 
 
 def named(name: str, **options: Any) -> Named:
@@ -129,18 +121,18 @@ def skip_without_page(form: str) -> None:
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", COMMITTED)
-def test_every_committed_study_renders_in_every_form(on_record, name, form):
+def test_every_committed_study_renders_in_every_form(name, form):
     skip_without_page(form)
-    study, results = on_record(name)
+    study, results = committed(name)
     content = FORMS[form](study, results, "strict")
     assert content
-    assert form in BINARY or name in content.decode()
+    assert form in BINARY or study.name in content.decode()
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_equal_records_give_equal_bytes_and_rules_differ_where_they_decide(on_record, form):
+def test_equal_records_give_equal_bytes_and_rules_differ_where_they_decide(form):
     skip_without_page(form)
-    study, results = on_record("batchnorm-wm-advtr")
+    study, results = committed("batchnorm-wm-advtr")
     strict, again, paper = (FORMS[form](study, results, rule) for rule in ("strict", "strict", "paper"))
     assert strict == again
     assert (strict == paper) == (form in ("csv", "parquet"))
@@ -207,8 +199,8 @@ def raw_values(results: Results) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", COMMITTED)
-def test_csv_holds_exactly_the_values_of_the_records(on_record, name):
-    study, results = on_record(name)
+def test_csv_holds_exactly_the_values_of_the_records(name):
+    study, results = committed(name)
     found = [
         (json.dumps(json.loads(row["options"])), row["mechanism"].split("(")[0], row["metric"], int(row["seed"]),
          row["trial"], float(row["value"]))
@@ -220,9 +212,9 @@ def test_csv_holds_exactly_the_values_of_the_records(on_record, name):
 
 
 @pytest.mark.parametrize("name", ["wm-dpsgd-mnist", "raddata-pairs"])
-def test_csv_parquet_and_frame_are_the_same_table(on_record, name):
+def test_csv_parquet_and_frame_are_the_same_table(name):
     parquet, pandas = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pandas")
-    study, results = on_record(name)
+    study, results = committed(name)
     expected = list(rows(study, results))
     assert [tuple(row) for row in expected] == [tuple(COLUMNS)] * len(expected)
 
@@ -330,8 +322,8 @@ def tables_of(text: str) -> list[list[list[str]]]:
 
 
 @pytest.mark.parametrize("name", COMMITTED)
-def test_markdown_tables_have_as_many_columns_in_every_row(on_record, name):
-    study, results = on_record(name)
+def test_markdown_tables_have_as_many_columns_in_every_row(name):
+    study, results = committed(name)
     text = render_markdown(study, results, "strict")
     tables = tables_of(text)
     assert len(tables) >= 2
@@ -340,7 +332,7 @@ def test_markdown_tables_have_as_many_columns_in_every_row(on_record, name):
         assert set(table[1]) == {"---"}
         assert len(table) > 2 or table[0][1] == "combination"  # a study of single mechanisms has no verdicts
     assert text.count("\n## ") == len(tables) + 1
-    assert "**Note:**" not in text
+    assert ("**Note:**" in text) == bool(unfinished(study, results))
 
 
 def test_markdown_says_what_the_text_report_says():
@@ -453,8 +445,8 @@ def fields(line: str) -> int:
 
 
 @pytest.mark.parametrize("name", COMMITTED)
-def test_latex_rows_fill_their_tables(on_record, name):
-    study, results = on_record(name)
+def test_latex_rows_fill_their_tables(name):
+    study, results = committed(name)
     text = render_latex(study, results, "strict")
     for table in environments(text):
         alignment = re.search(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", table)
@@ -464,12 +456,12 @@ def test_latex_rows_fill_their_tables(on_record, name):
         assert len(lines) <= 60
     head = text.partition(r"\documentclass")[0]
     assert all(line.startswith("% ") for line in head.splitlines())
-    for part in (name, "booktabs", "xcolor", "guardclash report"):
+    for part in (study.name, "booktabs", "xcolor", "guardclash report"):
         assert part in head
 
 
-def test_latex_has_the_layout_of_the_paper(on_record):
-    text = render_latex(*on_record("raddata-pairs"), "strict")
+def test_latex_has_the_layout_of_the_paper():
+    text = render_latex(*committed("raddata-pairs"), "strict")
     first, second, alone = environments(text)
     for part in (
         r"\textbf{\{raddata, dpsgd\}}",
@@ -563,8 +555,8 @@ def latex_log(text: str, folder: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMITTED)
-def test_latex_of_committed_studies_compiles_as_it_is_and_fits_its_pages(on_record, name, tmp_path):
-    assert "Overfull" not in latex_log(render_latex(*on_record(name), "strict"), tmp_path)
+def test_latex_of_committed_studies_compiles_as_it_is_and_fits_its_pages(name, tmp_path):
+    assert "Overfull" not in latex_log(render_latex(*committed(name), "strict"), tmp_path)
 
 
 @pytest.mark.slow
@@ -614,8 +606,8 @@ def report(
     return run
 
 
-def test_the_suffix_decides_unless_a_form_is_named(report, on_record, tmp_path):
-    study, results = on_record("wm-dpsgd-mnist")
+def test_the_suffix_decides_unless_a_form_is_named(report, tmp_path):
+    study, results = committed("wm-dpsgd-mnist")
     for suffix in ("json", "tex", "csv", "md", "parquet", "PARQUET"):
         said = report("-o", f"new/out.{suffix}")
         assert (said.code, said.out, said.err) == (0, "", f"wrote new/out.{suffix}\n")
@@ -628,8 +620,8 @@ def test_the_suffix_decides_unless_a_form_is_named(report, on_record, tmp_path):
     assert report("--format", "md", "-o", "out.md").code == 0
 
 
-def test_the_terminal_gets_the_bytes_of_the_file(report, on_record):
-    study, results = on_record("wm-dpsgd-mnist")
+def test_the_terminal_gets_the_bytes_of_the_file(report):
+    study, results = committed("wm-dpsgd-mnist")
     for form in ("json", "tex", "csv", "md"):
         for rule in ("strict", "paper"):
             said = report("--format", form, "--rule", rule)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +11,7 @@ from xml.etree import ElementTree
 import pytest
 from scipy import stats
 
+from committed import COMMITTED, committed
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
@@ -21,12 +21,10 @@ from guardclash.reporting.matrix_figure import LOOKS, _pairs
 from guardclash.reporting.pareto_figure import ParetoPanel, ParetoPoint, front
 from guardclash.reporting.spread import spread_of
 from guardclash.reporting.sweep_figure import _strips
-from guardclash.studies.results import Results, read_results
+from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
-from guardclash.studies.study_file import read_study
 
 ROOT = Path(__file__).parent.parent
-COMMITTED = sorted(path.parent.name for path in ROOT.glob("results/*/results.json"))
 DRAWN = {
     "matrix": {"batchnorm-wm-advtr", "di-pairs", "raddata-pairs", "raddata-wm", "wm-dpsgd-mnist"},
     "sweep": {"raddata-signal"},
@@ -81,11 +79,6 @@ def measured(study: Study, seeds: int = 99) -> Results:
         return {"key": cell.key, "recipe": {}, "clash": None, "facts": {}, "measures": measures, "trials": trials}
 
     return Results(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
-
-
-@cache
-def committed(name: str) -> tuple[Study, Results]:
-    return read_study(ROOT / "studies" / f"{name}.toml"), read_results(ROOT / "results" / name / "results.json")
 
 
 def texts(svg: bytes) -> list[str]:

@@ -8,6 +8,7 @@ from typing import ClassVar, Self
 
 from guardclash.data.pictures import Picture
 from guardclash.judging.criteria import Metric
+from guardclash.numerics.scatter import Scatter
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict, Stream
 from guardclash.training.trained import Trained
 
@@ -93,6 +94,14 @@ class Mechanism:
         They are kept beside the metrics, never judged.
         """
         return {}
+
+    def scatter(self, trained: Trained, context: Context) -> Scatter | None:
+        """Clean images against its marks in the features of any model, protected or not, as points of a plane.
+
+        For a figure only: it is kept beside the metrics, never judged. None where there is nothing to see. A model of
+        another architecture, or one that diverged, must not raise: the metrics would be lost with it.
+        """
+        return None
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """What a reader must be warned of, seeing these measured values; shown beside them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,7 +16,7 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import Floor, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import PRECISIONS
-from guardclash.numerics.features import classifier, penultimate
+from guardclash.numerics.features import classifier, features_of, linear_readout
 from guardclash.numerics.radioactive import (
     LN10,
     Marking,
@@ -26,6 +25,7 @@ from guardclash.numerics.radioactive import (
     log_fisher,
     psnr,
 )
+from guardclash.numerics.scatter import Scatter, carrier_planes, in_planes
 from guardclash.plan.identity import nested
 from guardclash.plan.marked import Marked, Marks, Unmarked, carriers_of
 from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
@@ -38,6 +38,13 @@ RADII = {"mnist": 96, "digits": 64, "fmnist": 25}
 """Radius by data set, in 1/255 (docs/design/radioactive-data.md); the published one for any other."""
 ALIGNMENT_IMAGES = 4000
 """Test images by which the white-box test aligns two networks' features: many times the number of features."""
+
+CAPTION = (
+    "Features of the penultimate layer, from the mean of their class, in standard deviations of test images. Marks "
+    "that are learnt move images to the right, along the carrier, if anywhere. To a network that has not learnt them "
+    "they are noise on the class, which moves images down, or nothing that it sees."
+)
+"""Of its scatter."""
 
 
 @dataclass(frozen=True)
@@ -199,10 +206,30 @@ class RadioactiveData(Mechanism):
         """log10 of Fisher's p-value over the classes' carriers."""
         marking = context.trained(marks.network).network
         x, _ = context.data(Split(marks.network.plan.dataset or "", "test"))
-        ours, theirs = (_features(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
+        ours, theirs = (features_of(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
         directions = carriers_of(marks.network.plan, marking, context)
         cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
         return log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10
+
+    def scatter(self, trained: Trained, context: Context) -> Scatter | None:
+        """Marked training images and what they were before, in the planes of their classes' carriers and weights.
+
+        A mark shifts features along the carrier (Sablayrolles et al. 2020), and what a network makes of that is up to
+        its weights. `carrier_planes` holds both, for all classes at once; principal components would show the classes
+        and not the shift, which is small beside them.
+        """
+        marks = self._marks_for(trained.plan)
+        plan, marking = marks.network.plan, context.trained(marks.network).network
+        test, clean, marked = context.data(Split(plan.dataset or "", "test")), marks.clean(context), context.data(marks)
+        x, y = test.x[:ALIGNMENT_IMAGES], test.y[:ALIGNMENT_IMAGES].numpy()
+        owner = linear_readout(marking, plan.model.classes, [x])
+        read = linear_readout(trained.network, plan.model.classes, [x, clean.x, marked.x])
+        if owner is None or read is None:
+            return None
+        directions = carriers_of(plan, marking, context).double().numpy()
+        planes = carrier_planes(owner.features[0], read.features[0], y, read.weight, directions)
+        before, after = (in_planes(planes, features, clean.y.numpy()) for features in read.features[1:])
+        return Scatter(CAPTION, planes[0].axes, {"training images before marking": before}, {"marked": after})
 
     def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
         """Two pairs of each class: clean, marked, and their difference, amplified."""
@@ -247,14 +274,3 @@ def log10_paired_p(differences: Tensor) -> float:
 
 def _losses(trained: Trained, data: Data) -> Tensor:
     return functional.cross_entropy(trained.predict(data.x).double(), data.y, reduction="none")
-
-
-@torch.no_grad()
-def _features(network: torch.nn.Module, x: Tensor) -> Tensor:
-    return torch.cat(list(_feature_batches(network, x)))
-
-
-def _feature_batches(network: torch.nn.Module, x: Tensor) -> Iterator[Tensor]:
-    device = next(network.parameters()).device
-    for batch in x.split(1000):
-        yield penultimate(network)(batch.to(device).contiguous(memory_format=torch.channels_last)).cpu()

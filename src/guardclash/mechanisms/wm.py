@@ -15,10 +15,15 @@ from guardclash.data.pictures import Picture, grid
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
+from guardclash.numerics.features import linear_readout
+from guardclash.numerics.scatter import Scatter, boundary_plane
 from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Data, Plan, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained, accuracy
+
+SHOWN = 1000
+"""Test images that a scatter is made of."""
 
 
 @dataclass(frozen=True)
@@ -185,6 +190,34 @@ class Watermark(Mechanism):
             return {"wm_accuracy": share}
         errors = round((1 - share) * len(y))
         return {"wm_accuracy": share, "wm_log10_p": log10_verification_p(errors, len(y), triggers.classes)}
+
+    def scatter(self, trained: Trained, context: Context) -> Scatter | None:
+        """Triggers and test images of two labels, where the model decides between these labels.
+
+        The labels are the two that most triggers have, so all models of a seed are seen alike. The plane is that of
+        the decision (`boundary_plane`) and not of the first two principal components: those hold the spread of the
+        classes, in the midst of which triggers lie whether they are learnt or not. That triggers cannot be told from
+        the images of their class by the last layer is what Szyller et al. (2021) report of watermarks that hold; the
+        paper (section 4.1) lays the conflict with DP-SGD to triggers that are outliers and must be memorised.
+        """
+        if not trained.plan.dataset:
+            return None
+        source = self.trigger_set(trained.plan)
+        test, triggers = context.data(Split(trained.plan.dataset, "test")), context.data(source)
+        read = linear_readout(trained.network, source.classes, [test.x[:SHOWN], triggers.x])
+        if read is None:
+            return None
+        (images, marks), own, given = read.features, test.y[:SHOWN].numpy(), triggers.y.numpy()
+        pair = [int(label) for label in np.argsort(-np.bincount(given, minlength=source.classes), kind="stable")[:2]]
+        plane = boundary_plane(images, read.weight, read.bias, (pair[0], pair[1]))
+        caption = (
+            "Features of the penultimate layer. Triggers that are learnt lie on the side of their label, with its test "
+            f"images. Labels {pair[0]} and {pair[1]} are those that most triggers have."
+        )
+        clean = {f"test images, label {label}": plane.points(images[own == label]) for label in pair}
+        clean["test images, other labels"] = plane.points(images[~np.isin(own, pair)])
+        secret = {f"triggers, label {label}": plane.points(marks[given == label]) for label in pair}
+        return Scatter(caption, plane.axes, clean, secret)
 
     def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
         """The trigger images by their labels: a row for each class, the first twelve of it."""

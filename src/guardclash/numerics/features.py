@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from guardclash.errors import UserError
@@ -38,3 +42,41 @@ def penultimate(network: nn.Module) -> Callable[[Tensor], Tensor]:
         return seen[0]
 
     return features
+
+
+@torch.no_grad()
+def features_of(network: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
+    """What the classifier sees of images [N, C, H, W], N >= 1, without gradients and on the CPU: [N, features]."""
+    device, features = next(network.parameters()).device, penultimate(network)
+    batches = (batch.to(device).contiguous(memory_format=torch.channels_last) for batch in x.split(batch_size))
+    return torch.cat([features(batch).cpu() for batch in batches])
+
+
+@dataclass(frozen=True, eq=False)
+class Readout:
+    """A network as a linear classifier of its features, which are given for some images."""
+
+    weight: NDArray[np.float64]
+    """[classes, features]."""
+    bias: NDArray[np.float64]
+    """[classes]."""
+    features: tuple[NDArray[np.float64], ...]
+    """Of each batch of images, [N, features]."""
+
+
+def linear_readout(network: nn.Module, classes: int, images: Sequence[Tensor]) -> Readout | None:
+    """The features of several batches of images [N, C, H, W], N >= 1, and how classes are read off them.
+
+    Returns:
+        None where they cannot be: without a last linear layer over the classes, or where a training that diverged left
+        no finite numbers.
+    """
+    if not any(isinstance(module, nn.Linear) for module in network.modules()):
+        return None
+    last = classifier(network)
+    bias = last.weight.new_zeros(classes) if last.bias is None else last.bias
+    values = [last.weight, bias, *(features_of(network, batch) for batch in images)]
+    if last.out_features != classes or not all(value.isfinite().all() and value.ndim <= 2 for value in values):
+        return None
+    weight, offset, *features = (value.detach().cpu().double().numpy() for value in values)
+    return Readout(weight, offset, tuple(features))

@@ -116,13 +116,13 @@ def _lines(study: Study, results: Results, cells: Iterable[Cell], of: Named) -> 
             yield SuspectLine(cell.suspect, known.get("stolen", True), curves, len(seeds))
 
 
-def _band(curves: Iterable[Curve]) -> list[tuple[float, float, float, float]]:
-    """Number of images, mean, smallest and largest value of all seeds."""
+def band(curves: Iterable[Curve], first: float = FIRST) -> list[tuple[float, float, float, float]]:
+    """Curves of several seeds as one: x, and mean, smallest and largest value; from `first` on, if they go so far."""
     values: dict[float, list[float]] = {}
     for curve in curves:
         for x, y in curve:
             values.setdefault(x, []).append(y)
-    first = min(FIRST, max(values, default=0))
+    first = min(first, max(values, default=0))
     return [(x, sum(ys) / len(ys), min(ys), max(ys)) for x, ys in sorted(values.items()) if x >= first]
 
 
@@ -157,10 +157,10 @@ def _draw(axes: Axes, lines: Sequence[tuple[SuspectLine, tuple[Curve, ...]]], st
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=6, labelbottom=True)
     for line, curves in lines:
-        band = _band(curves)
-        if band:
-            xs = [x for x, *_ in band]
-            means, highs, lows = ([max(1 - y, NEAREST) for y in ys] for ys in list(zip(*band, strict=True))[1:])
+        points = band(curves)
+        if points:
+            xs = [x for x, *_ in points]
+            means, highs, lows = ([max(1 - y, NEAREST) for y in ys] for ys in list(zip(*points, strict=True))[1:])
             look, number = _look(line, study), study.suspects.index(line.suspect)
             axes.fill_between(xs, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
             axes.plot(xs, means, markevery=(number % 5, 5), **look)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.rules import Rule
 from guardclash.reporting.distances_figure import distances
+from guardclash.reporting.embeddings_figure import embeddings
 from guardclash.reporting.matrix_figure import matrix
 from guardclash.reporting.metrics_figure import metrics, plain
 from guardclash.reporting.pareto_figure import pareto
@@ -31,6 +32,7 @@ FIGURES: dict[str, Callable[[Study, Results, Rule], Figure]] = {
     "sweep": sweep,
     "pareto": pareto,
     "distances": distances,
+    "embeddings": embeddings,
 }
 """By the name that the command line knows. They are made under `STYLE`, and import matplotlib when they are called."""
 

@@ -9,7 +9,7 @@ import base64
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -26,6 +26,7 @@ from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
 from guardclash.reporting.page_parts.details import Detail, Found, asked, detail
 from guardclash.reporting.page_parts.matrix import Matrix, matrix
 from guardclash.reporting.page_parts.metric_charts import level
+from guardclash.reporting.page_parts.pictures import shown_once
 from guardclash.reporting.page_parts.records import (
     Progress,
     RawRow,
@@ -153,7 +154,10 @@ def _page(study: Study, results: Results, rule: Rule) -> Page:
     cells = asked(study)
     reserved = (*SECTIONS, *(sweep.id for sweep in found.sweeps))
     ids = unique((slug(" ".join((found.labels(cell)[0], *found.labels(cell)[1]))) for cell in cells), reserved)
-    details = {cell: detail(found, cell, id) for cell, id in zip(cells, ids, strict=True)}
+    sections = [detail(found, cell, id) for cell, id in zip(cells, ids, strict=True)]
+    pictures = shown_once(((one.id, f"{one.recipe} {one.combination}"), one.exhibits) for one in sections)
+    shown = (replace(one, exhibits=own) for one, own in zip(sections, pictures, strict=True))
+    details = dict(zip(cells, shown, strict=True))
     pairs = matrix(study, {(one.recipe, cell.combination): one for cell, one in details.items()})
     counts = _counts(verdict.outcome(rule) for verdict in found.verdicts)
     words = {word for word, _ in counts} | ({"not asked"} if pairs and pairs.gaps else set())

@@ -8,6 +8,7 @@ from typing import Any
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.studies.evidence import kept_pictures
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
@@ -36,6 +37,7 @@ def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store)
 def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, str]]) -> dict[str, Any]:
     trials = [_trial(entry, trial, store, environments) for trial in entry.trials()]
     recipe = {name: value for name, value in describe(entry.recipe, full=True).items() if name != "type"}
+    evidence = kept_pictures(entry, store)
     suspect = {"suspect": entry.cell.suspect.to_dict(), "stolen": entry.stolen} if entry.cell.suspect else {}
     return {
         **suspect,
@@ -51,6 +53,7 @@ def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, s
             for named, measure in entry.measures
         ],
         "trials": [trial for trial in trials if trial],
+        **({"evidence": evidence} if evidence else {}),
     }
 
 
@@ -85,6 +88,7 @@ def _trial(
             "values": found["metrics"],
             "warnings": found.get("warnings", []),
             **({"curves": found["curves"]} if found.get("curves") else {}),
+            **({"scatter": found["scatter"]} if found.get("scatter") and trial.seed == entry.seeds[0] else {}),
         }
         for named, measure in entry.measures
         if (found := store.measurement(_probe(entry, trial, measure).key))

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import LOG10_FLOOR, Metric
-from guardclash.mechanism import Curve
+from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
 from guardclash.studies.activity import noted
@@ -213,7 +213,7 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
         return
     start = time.perf_counter()
     with noted(site.store, f"{probe.key}.measuring"):
-        metrics, curves = _values(probe, trained, site.context(probe.trial.seed))
+        metrics, curves, scatter = _values(probe, trained, site.context(probe.trial.seed))
     content = {
         "schema": SCHEMA,
         "trial": probe.trial.key,
@@ -225,6 +225,7 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
             if metric.name in metrics
         },
         **({"curves": curves} if curves else {}),
+        **({"scatter": scatter} if scatter else {}),
         "warnings": list(probe.measure.warnings(metrics)),
         "seconds": round(time.perf_counter() - start, 3),
         "finished": now(),
@@ -234,8 +235,8 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
 
 def _values(
     probe: Probe, trained: Trained, context: RunContext
-) -> tuple[dict[str, float], dict[str, list[list[float]]]]:
-    """Metrics as they were measured, and curves as records hold them."""
+) -> tuple[dict[str, float], dict[str, list[list[float]]], dict[str, Any]]:
+    """Metrics as they were measured; curves and a scatter as records hold them."""
     served = serve(trained, probe.serving, context)
     metrics = probe.measure.measure(served, context)
     declared = {metric.name for metric in probe.measure.metrics}
@@ -244,7 +245,9 @@ def _values(
             f"{type(probe.measure).__name__}.measure() returned {sorted(metrics)}; declared: {sorted(declared)}"
         )
     curves = probe.measure.curves(served, context) if isinstance(probe.measure, Verification) else {}
-    return metrics, {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
+    scatter = probe.measure.scatter(served, context) if isinstance(probe.measure, Mechanism) else None
+    kept = {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
+    return metrics, kept, scatter.to_dict() if scatter else {}
 
 
 def _kept(metric: Metric, value: float) -> float:

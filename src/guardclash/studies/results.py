@@ -12,6 +12,7 @@ from typing import Any
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric, metric_from
+from guardclash.numerics.scatter import Scatter, scatter_from
 from guardclash.studies.store import read_json
 from guardclash.studies.study import Cell, Named
 
@@ -53,6 +54,27 @@ class Results:
         """A curve in the order of its seeds, as far as it is there; arguments as `values`."""
         found = (measurement.get("curves", {}) for _, measurement in self._measurements(cell, of, seeds))
         return tuple(tuple((x, y) for x, y in curves[name]) for curves in found if name in curves)
+
+    def curve_names(self, cell: Cell, of: Named, seeds: range) -> tuple[str, ...]:
+        """The names of all curves that are there, in the order in which they were recorded."""
+        found = (measurement.get("curves", {}) for _, measurement in self._measurements(cell, of, seeds))
+        return tuple(dict.fromkeys(name for curves in found for name in curves))
+
+    def losses(self, cell: Cell, seeds: range) -> Iterator[tuple[int, Mapping[str, list[float]]]]:
+        """Seed and mean loss by epoch of each stream, of the trials of which losses are recorded."""
+        entry = self.cell(cell)
+        for trial in entry["trials"] if entry else ():
+            if trial["seed"] in seeds and trial.get("losses"):
+                yield trial["seed"], trial["losses"]
+
+    def evidence(self, cell: Cell) -> tuple[Mapping[str, Any], ...]:
+        """Pictures of what the mechanism of a cell put into its training, as `kept_pictures` gives them, if any."""
+        return tuple((self.cell(cell) or {}).get("evidence") or ())
+
+    def scatter(self, cell: Cell, of: Named, seed: int) -> Scatter | None:
+        """Points of clean images and marks in a cell's features; None where none are recorded."""
+        found = (measurement.get("scatter") for _, measurement in self._measurements(cell, of, range(seed, seed + 1)))
+        return next((scatter_from(record) for record in found if record), None)
 
     def _measurements(self, cell: Cell, of: Named | None, seeds: range) -> Iterator[tuple[int, Mapping[str, Any]]]:
         entry = self.cell(cell)

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
 from guardclash.studies.collect import collect, keep_results
+from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
 from guardclash.studies.measures import Measure
 from guardclash.studies.results import Results
@@ -157,7 +158,7 @@ def run_study(
     watcher: Watcher | None = None,
     datasets: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Trains and measures what is missing of a study, and keeps its results.
+    """Trains and measures what is missing of a study, and keeps its results and the pictures that reports show.
 
     Run it again to continue: what is in the store is not done twice. Adding seeds or combinations trains only those.
 
@@ -191,6 +192,7 @@ def run_study(
             _run_waves(planned, site, executor, watcher, keeping)
         if not asked:
             watcher.started((), {})
+        keep_pictures(_asked(composed, datasets), site)
     except BrokenProcessPool as error:
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
@@ -211,7 +213,12 @@ def _missing(
 ) -> tuple[tuple[Job, ...], ...]:
     """What is missing of the data sets that are asked for, as far as the verdicts so far need it."""
     needed = needed_now(study, composed, Results(collect(study, composed, store))) if study.start else composed
-    return waves([entry for entry in needed if not datasets or entry.recipe.dataset in datasets], store)
+    return waves(_asked(needed, datasets), store)
+
+
+def _asked(composed: Iterable[ComposedCell], datasets: Collection[str]) -> tuple[ComposedCell, ...]:
+    """The cells on some data sets; none named: on all."""
+    return tuple(entry for entry in composed if not datasets or entry.recipe.dataset in datasets)
 
 
 def _run_waves(

@@ -3,6 +3,7 @@
     trials/<plan>-<seed>/             record.json, history.jsonl, weights.safetensors
     measurements/<probe>.json         one mechanism's metrics on one trial
     data/<source>-<seed>.safetensors  images that were dear to make, such as marked ones: evidence
+    evidence/<mechanism>-<seed>.json  pictures of what a mechanism alone put into its training, for reports
     failures/<plan>-<seed>.json       why a trial has no result yet
     studies/<name>.json               a study's results, made anew from the above by every run
     work/                             what is being written; notes of work under way (see activity.py)
@@ -95,6 +96,18 @@ class Store:
     def keep_data(self, key: str, content: bytes) -> Path:
         """Keeps data; equal keys hold equal data."""
         return self._replace(f"data/{key}.safetensors", content)
+
+    def pictures(self, key: str) -> list[dict[str, Any]] | None:
+        """Pictures of evidence, if there are any; those in a damaged file are not there."""
+        path = self.folder / "evidence" / f"{key}.json"
+        try:
+            return list(read_json(path)["pictures"]) if path.is_file() else None
+        except (UserError, KeyError, TypeError):
+            return None  # the next run makes them anew; the results do not hang on them
+
+    def keep_pictures(self, key: str, pictures: list[dict[str, Any]]) -> None:
+        """Keeps pictures of evidence, none among them as well."""
+        self.keep_json(f"evidence/{key}.json", {"schema": SCHEMA, "pictures": pictures})
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why a trial failed last time, if it did."""

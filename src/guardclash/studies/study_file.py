@@ -5,85 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, get_args
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
 from guardclash.studies.extended_toml import read_table
 from guardclash.studies.study import Named, Note, Options, Study, Suspected
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class _Replicates(_Strict):
-    alone: int = Field(5, ge=1)
-    together: int = Field(10, ge=1)
-    suspects: int | None = Field(None, ge=1)
-    start: int | None = Field(None, ge=2)
-    most: int | None = Field(None, ge=2)
-
-
-class _Mechanism(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    name: str
-    sweep: dict[str, list[Any]] = {}
-
-
-Scale = Literal["paper", "reduced", "smoke"]
-
-
-class _Recipe(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    dataset: str
-    scale: Scale = "reduced"
-
-
-class _Suspect(BaseModel):
-    model_config = ConfigDict(extra="allow", strict=True)
-    kind: str
-    mechanisms: list[str | _Mechanism] = []
-    sweep: dict[str, list[Any]] = {}
-
-
-class _Combination(_Strict):
-    mechanisms: list[str | _Mechanism] = Field(min_length=1)
-
-
-class _Note(_Strict):
-    mechanisms: list[str]
-    metric: str
-    text: str
-
-
-class _Scales(_Strict):
-    paper: dict[str, dict[str, Any]] = {}
-    reduced: dict[str, dict[str, Any]] = {}
-    smoke: dict[str, dict[str, Any]] = {}
-
-
-class _File(_Strict):
-    extends: str | None = None
-    scales: _Scales = Field(default_factory=lambda: _Scales())
-    readings: dict[str, dict[str, dict[str, Any]]] = {}
-    name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
-    plugins: list[str] = []
-    rule: Literal["paper", "strict"] = "strict"
-    alpha: float = Field(0.05, gt=0, lt=0.5)
-    correction: Literal["none", "holm"] = "none"
-    first_seed: int = Field(0, ge=0)
-    replicates: _Replicates = Field(default_factory=lambda: _Replicates.model_validate({}))
-    criteria: dict[str, dict[str, Any]] = {}
-    recipes: list[_Recipe] = Field(min_length=1)
-    combinations: list[_Combination] = Field(min_length=1)
-    suspects: list[_Suspect] = []
-    reference: str | None = None
-    reference_tables: list[str] = []
-    records: str | None = None
-    notes: list[_Note] = []
+from guardclash.studies.study_schema import MechanismEntry, RecipeEntry, Scale, StudyTable, SuspectEntry, validated
 
 
 def read_study(path: str | Path, scale: str | None = None) -> Study:
@@ -114,10 +42,7 @@ def study_from(
     Raises:
         UserError: As `read_study`.
     """
-    try:
-        file = _File.model_validate(dict(table))
-    except ValidationError as error:
-        raise _explain(error, where) from None
+    file = validated(table, where)
     _check_replicates(file, where)
 
     def beside(path: str) -> Path:
@@ -152,7 +77,7 @@ def study_from(
     )
 
 
-def _recipes(recipe: _Recipe, file: _File, where: str, scale: str | None) -> Iterator[Named]:
+def _recipes(recipe: RecipeEntry, file: StudyTable, where: str, scale: str | None) -> Iterator[Named]:
     """A recipe under each of the study's readings; what the recipe itself says counts before scale and reading."""
     own = recipe.model_extra or {}
     chosen = scale or recipe.scale
@@ -191,7 +116,7 @@ def _parted(table: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Mapping
     return {name: value for name, value in table.items() if name not in narrow}, narrow
 
 
-def _check_replicates(file: _File, where: str) -> None:
+def _check_replicates(file: StudyTable, where: str) -> None:
     """Seeds that are added need both ends, and tests that no later seed changes."""
     asked = file.replicates
     start, most = asked.start, asked.most
@@ -208,7 +133,7 @@ def _check_replicates(file: _File, where: str) -> None:
         raise UserError("a correction over the study needs all its replicates at once", where=place, mend=mend)
 
 
-def _combinations(file: _File, where: str) -> tuple[tuple[Named, ...], ...]:
+def _combinations(file: StudyTable, where: str) -> tuple[tuple[Named, ...], ...]:
     found = [combination for entry in file.combinations for combination in _expand(entry.mechanisms, where)]
     for combination in found:
         names = [mechanism.name for mechanism in combination]
@@ -218,11 +143,11 @@ def _combinations(file: _File, where: str) -> tuple[tuple[Named, ...], ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _expand(mechanisms: list[str | _Mechanism], where: str) -> Iterator[tuple[Named, ...]]:
+def _expand(mechanisms: list[str | MechanismEntry], where: str) -> Iterator[tuple[Named, ...]]:
     """All combinations that an entry stands for: the product of its mechanisms' sweeps."""
     variants = []
     for mechanism in mechanisms:
-        entry = _Mechanism(name=mechanism) if isinstance(mechanism, str) else mechanism
+        entry = MechanismEntry(name=mechanism) if isinstance(mechanism, str) else mechanism
         fixed = entry.model_extra or {}
         for option, values in entry.sweep.items():
             if not values or option in fixed:
@@ -238,9 +163,9 @@ def _expand(mechanisms: list[str | _Mechanism], where: str) -> Iterator[tuple[Na
     yield from itertools.product(*variants)
 
 
-def _suspects(entry: _Suspect, where: str) -> Iterator[Suspected]:
+def _suspects(entry: SuspectEntry, where: str) -> Iterator[Suspected]:
     """All suspects that an entry stands for."""
-    kind = _Mechanism.model_validate({"name": entry.kind, "sweep": entry.sweep, **(entry.model_extra or {})})
+    kind = MechanismEntry.model_validate({"name": entry.kind, "sweep": entry.sweep, **(entry.model_extra or {})})
     for first, *own in _expand([kind, *entry.mechanisms], where):
         yield Suspected(first, tuple(own))
 
@@ -264,41 +189,3 @@ def _criterion(table: dict[str, Any], where: str) -> Criterion:
         return criterion_from(table, where)
     except UserError as error:
         raise error if where in str(error) else UserError(str(error).rstrip("."), where=where) from None
-
-
-def _explain(error: ValidationError, where: str) -> UserError:
-    # A misspelt key is reported as such, and not as the right one missing.
-    # Of the ways to write a mechanism, a text or a table, that one counts which was meant.
-    found = [one for one in error.errors() if not (one["type"] == "string_type" and isinstance(one["input"], dict))]
-    first = min(found or error.errors(), key=lambda one: one["type"] != "extra_forbidden")
-    path = _path(first["loc"])
-    if first["type"] in ("model_type", "dict_type"):
-        return UserError("this must be a table", where=f"{where}: {path}", got=first["input"])
-    if first["type"] == "extra_forbidden":
-        parent = [part for part in first["loc"][:-1] if isinstance(part, str)]
-        tables: dict[str, type[BaseModel]] = {"replicates": _Replicates, "combinations": _Combination}
-        known = tables.get(parent[-1] if parent else "", _File).model_fields
-        return UserError(
-            f"unknown key {str(first['loc'][-1])!r}",
-            where=f"{where}: {path}",
-            mend=suggestion(str(first["loc"][-1]), known),
-        )
-    if first["type"] == "missing":
-        return UserError(f"{path} is missing", where=where)
-    if first["type"] == "too_short":
-        return UserError(
-            f"{path} is empty",
-            where=where,
-            mend="A study needs at least one recipe and one combination of mechanisms.",
-        )
-    return UserError(first["msg"][:1].lower() + first["msg"][1:], where=f"{where}: {path}", got=first["input"])
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    text = ""
-    for part in location:
-        if isinstance(part, int):
-            text += f"[{part}]"
-        elif part not in ("str", "_Mechanism"):  # pydantic names the member of a union
-            text += f".{part}" if text else part
-    return text

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -128,10 +128,14 @@ class Axis:
     end: float
     log: bool = False
 
+    def step(self, value: float) -> float:
+        """What the axis is linear in: the value, or its logarithm to base 10."""
+        return math.log10(value) if self.log else float(value)
+
     def place(self, value: float) -> float:
         """Where a value is drawn; what lies beyond an end, at that end."""
-        step: Callable[[float], float] = math.log10 if self.log else float
-        share = (step(min(max(value, self.low), self.high)) - step(self.low)) / (step(self.high) - step(self.low))
+        low, high = self.step(self.low), self.step(self.high)
+        share = (self.step(min(max(value, self.low), self.high)) - low) / (high - low)
         return self.start + share * (self.end - self.start)
 
     def shows(self, value: float) -> bool:
@@ -162,6 +166,22 @@ def ticks(low: float, high: float, most: int = 5) -> tuple[tuple[float, str], ..
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple((n * step, f"{n * step:.{decimals}f}") for n in range(first, last + 1))
+
+
+def log_ticks(low: float, high: float, most: int = 8) -> tuple[tuple[float, str], ...]:
+    """As `ticks`, of an axis by logarithms: powers of ten, with their double and fivefold where these are few.
+
+    Example:
+        >>> [text for _, text in log_ticks(8, 1200)]
+        ['10', '100', '1000']
+    """
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps, factors in ((1, (1, 2, 5)), (1, (1,)), (2, (1,)), (4, (1,)), (25, (1,))):
+        numbers = [factor * 10.0**power for power in powers if power % steps == 0 for factor in factors]
+        found = [number for number in numbers if low <= number <= high]
+        if len(found) <= most:
+            return tuple((number, f"{number:g}") for number in found) if len(found) > 1 else ticks(low, high, most)
+    return ticks(low, high, most)
 
 
 def ends(values: Iterable[float], reaching: Iterable[float] = ()) -> tuple[float, float]:

@@ -96,14 +96,15 @@ def _curve(wide: Axis, high: Axis, curve: Curve, number: int, beside: float) -> 
     for (x, y), (_, _, both) in zip(places, curve.points, strict=True):
         if both:
             yield Line(x, high.place(both[0]), x, high.place(both[1]), f"interval {look}")
-        yield _marker(x, y, number)
+        yield marker(x, y, number)
 
 
-def _marker(x: float, y: float, number: int) -> Outline:
+def marker(x: float, y: float, number: int) -> Outline:
+    """The marker of a curve by its number, at a place."""
     return Outline(MARKERS[number % len(MARKERS)].format(x=plain(x), y=plain(y)), f"mean hue-{number % COLOURS}")
 
 
 def _legend(name: str, number: int, y: float) -> Iterator[Shape]:
     yield Line(LEFT - 42, y, LEFT - 22, y, f"curve hue-{number % COLOURS}")
-    yield _marker(LEFT - 32, y, number)
+    yield marker(LEFT - 32, y, number)
     yield Label(LEFT - 16, y + 4, name, "start", "name")

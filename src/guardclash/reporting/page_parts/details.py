@@ -21,8 +21,12 @@ from guardclash.reporting.page_parts.accounts import (
     warnings_of,
 )
 from guardclash.reporting.page_parts.claim_tables import ClaimTable, claim_tables
+from guardclash.reporting.page_parts.learning import learning_charts
+from guardclash.reporting.page_parts.lines import LineChart
 from guardclash.reporting.page_parts.metric_charts import MetricChart, judged_charts, single_chart
+from guardclash.reporting.page_parts.pictures import Exhibit, exhibits
 from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
+from guardclash.reporting.page_parts.recorded import recorded_charts
 from guardclash.reporting.page_parts.sweeps import Sweep
 from guardclash.reporting.tables import braces, limit, number, p_value, summary
 from guardclash.studies.results import Results
@@ -87,6 +91,11 @@ class Detail:
     remarks: tuple[tuple[str, str], ...]
     """Symbols of metrics, and what the study says of their published numbers."""
     claims: tuple[ClaimTable, ...]
+    recorded: tuple[LineChart, ...]
+    """Curves of suspects."""
+    exhibits: tuple[Exhibit, ...]
+    losses: tuple[LineChart, ...]
+    """By epoch."""
     facts: tuple[tuple[str, str, str], ...]
     """Mechanism, what is said of it, and its value."""
     warnings: tuple[tuple[str, str], ...]
@@ -143,6 +152,9 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
         comparisons=tuple(_comparison(one) for one in _compared(found, cell)),
         remarks=tuple(_remarks(study, cell, verdict)) if verdict else (),
         claims=claim_tables(one for one in found.claims if (one.recipe, one.combination) == place),
+        recorded=recorded_charts(study, results, cell, id),
+        exhibits=exhibits(study, results, cell),
+        losses=learning_charts(study, results, cell, id),
         facts=facts_of(entry),
         warnings=tuple(warnings_of(entry, study.seeds(cell))),
         effort=effort_of(entry, study.seeds(cell)),

@@ -1,0 +1,147 @@
+"""The form of a study file: which keys there are, and a message for each that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from guardclash.errors import UserError, suggestion
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Replicates(_Strict):
+    """How many: fixed, or added from `start` up to `most`."""
+
+    alone: int = Field(5, ge=1)
+    together: int = Field(10, ge=1)
+    suspects: int | None = Field(None, ge=1)
+    start: int | None = Field(None, ge=2)
+    most: int | None = Field(None, ge=2)
+
+
+class MechanismEntry(BaseModel):
+    """A mechanism with its options, and options to sweep."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    name: str
+    sweep: dict[str, list[Any]] = {}
+
+
+Scale = Literal["paper", "reduced", "smoke"]
+
+
+class RecipeEntry(BaseModel):
+    """A data set, at a scale, with what it overrides."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    dataset: str
+    scale: Scale = "reduced"
+
+
+class SuspectEntry(BaseModel):
+    """A kind of suspect with its options, and the mechanisms of its party."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    kind: str
+    mechanisms: list[str | MechanismEntry] = []
+    sweep: dict[str, list[Any]] = {}
+
+
+class CombinationEntry(_Strict):
+    """Mechanisms that are deployed together."""
+
+    mechanisms: list[str | MechanismEntry] = Field(min_length=1)
+
+
+class NoteEntry(_Strict):
+    """What is known of a disagreement with published numbers."""
+
+    mechanisms: list[str]
+    metric: str
+    text: str
+
+
+class ScaleTables(_Strict):
+    """By scale: what recipes override, by data set."""
+
+    paper: dict[str, dict[str, Any]] = {}
+    reduced: dict[str, dict[str, Any]] = {}
+    smoke: dict[str, dict[str, Any]] = {}
+
+
+class StudyTable(_Strict):
+    """All keys of a study file; see docs/studies.md."""
+
+    extends: str | None = None
+    scales: ScaleTables = Field(default_factory=lambda: ScaleTables())
+    readings: dict[str, dict[str, dict[str, Any]]] = {}
+    name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
+    plugins: list[str] = []
+    rule: Literal["paper", "strict"] = "strict"
+    alpha: float = Field(0.05, gt=0, lt=0.5)
+    correction: Literal["none", "holm"] = "none"
+    first_seed: int = Field(0, ge=0)
+    replicates: Replicates = Field(default_factory=lambda: Replicates.model_validate({}))
+    criteria: dict[str, dict[str, Any]] = {}
+    recipes: list[RecipeEntry] = Field(min_length=1)
+    combinations: list[CombinationEntry] = Field(min_length=1)
+    suspects: list[SuspectEntry] = []
+    reference: str | None = None
+    reference_tables: list[str] = []
+    records: str | None = None
+    notes: list[NoteEntry] = []
+
+
+def validated(table: Mapping[str, Any], where: str) -> StudyTable:
+    """A study file's table in its form.
+
+    Raises:
+        UserError: For an unknown or missing key, or a wrong value.
+    """
+    try:
+        return StudyTable.model_validate(dict(table))
+    except ValidationError as error:
+        raise _explain(error, where) from None
+
+
+def _explain(error: ValidationError, where: str) -> UserError:
+    # A misspelt key is reported as such, and not as the right one missing.
+    # Of the ways to write a mechanism, a text or a table, that one counts which was meant.
+    found = [one for one in error.errors() if not (one["type"] == "string_type" and isinstance(one["input"], dict))]
+    first = min(found or error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    path = _path(first["loc"])
+    if first["type"] in ("model_type", "dict_type"):
+        return UserError("this must be a table", where=f"{where}: {path}", got=first["input"])
+    if first["type"] == "extra_forbidden":
+        parent = [part for part in first["loc"][:-1] if isinstance(part, str)]
+        tables: dict[str, type[BaseModel]] = {"replicates": Replicates, "combinations": CombinationEntry}
+        known = tables.get(parent[-1] if parent else "", StudyTable).model_fields
+        return UserError(
+            f"unknown key {str(first['loc'][-1])!r}",
+            where=f"{where}: {path}",
+            mend=suggestion(str(first["loc"][-1]), known),
+        )
+    if first["type"] == "missing":
+        return UserError(f"{path} is missing", where=where)
+    if first["type"] == "too_short":
+        return UserError(
+            f"{path} is empty",
+            where=where,
+            mend="A study needs at least one recipe and one combination of mechanisms.",
+        )
+    return UserError(first["msg"][:1].lower() + first["msg"][1:], where=f"{where}: {path}", got=first["input"])
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    text = ""
+    for part in location:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        elif part not in ("str", "MechanismEntry"):  # pydantic names the member of a union
+            text += f".{part}" if text else part
+    return text

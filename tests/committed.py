@@ -1,0 +1,32 @@
+"""The studies whose records are committed, for tests over all of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from guardclash.studies.results import Results, read_results
+from guardclash.studies.study import Study
+from guardclash.studies.study_file import read_study
+
+ROOT = Path(__file__).parents[1]
+RECORDS = {
+    str(path.parent.relative_to(ROOT / "results")): path for path in sorted(ROOT.glob("results/**/results.json"))
+}
+"""By name, such as "raddata-wm", or "paper/table4-reduced" for studies/paper/table4.toml at scale reduced."""
+LARGEST = max(RECORDS, key=lambda name: RECORDS[name].with_name("verdicts.json").stat().st_size)
+COMMITTED = tuple(
+    pytest.param(name, marks=[pytest.mark.slow] * (name.startswith("paper/") and name != LARGEST)) for name in RECORDS
+)
+"""For tests over all of them; the fast ones leave out most of the paper's tables, which are alike."""
+
+
+@cache
+def committed(name: str) -> tuple[Study, Results]:
+    """A study and its records."""
+    own = ROOT / "studies" / f"{name}.toml"
+    stem, _, scale = name.rpartition("-")
+    asked = read_study(own) if own.is_file() else read_study(ROOT / "studies" / f"{stem}.toml", scale)
+    return asked, read_results(RECORDS[name])
