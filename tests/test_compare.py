@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from rich.table import Table
 
 from guardclash.errors import UserError
 from guardclash.reporting.compare import compare, compare_tables, counts
@@ -124,6 +125,19 @@ def test_verdicts_are_compared_as_a_whole(values, said, outcome, agreement):
     assert (ours.said, ours.outcome, ours.agreement(row.published)) == (said, outcome, agreement)
     text = "\n".join(map(str, compare_tables(asked, results(asked, values), [row.published], "strict")))
     assert ("It is the noise." in text) == (agreement in ("disagrees", "open"))
+
+
+def test_many_readings_stand_below_each_other():
+    for count in (2, 3):
+        asked = study(readings={f"r{number}": {"wm": {"triggers": 25 + number}} for number in range(count)})
+        (table,) = [
+            part
+            for part in compare_tables(asked, results(asked, KEPT), [published()], "strict")
+            if isinstance(part, Table)
+        ]
+        heads = [str(column.header) for column in table.columns]
+        assert ("recipe" in heads) == (count == 3)
+        assert table.row_count == (1 if count == 2 else 3)
 
 
 def test_half_finished_cells_are_not_judged():

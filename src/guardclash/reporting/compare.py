@@ -139,19 +139,30 @@ def compare_tables(study: Study, results: Results, reference: Iterable[Published
     yield from map(escape, _disagreements(study, rows))
 
 
+BESIDE = 2
+"""So many recipes of a data set stand beside each other; more stand below each other."""
+
+
 def _table(rows: list[BesidePublished], dataset: str) -> Table:
     heads = {ours.recipe: _head(ours) for row in rows for ours in row.ours}
-    columns = [column for head in heads.values() for column in (head, "says")]
+    beside = len(heads) <= BESIDE
+    columns = [column for head in heads.values() for column in (head, "says")] if beside else ["recipe", "here", "says"]
     title = f"{dataset}: published, and measured here"
     table = titled(title, "models", "metric", "table", "published", "says", *columns)
     for row in rows:
-        by_recipe = {ours.recipe: ours for ours in row.ours}
-        metric = next((ours.metric for ours in row.ours if ours.said != "missing"), row.ours[0].metric)
-        said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
-        cells = [cell for recipe in heads for cell in _cells(by_recipe.get(recipe), row.published)]
-        printed = _printed(metric, row.published)
-        table.add_row(escape(_models(row)), escape(metric.symbol), row.published.table, printed, said, *cells)
+        by_recipe = {ours.recipe: _cells(ours, row.published) for ours in row.ours}
+        if beside:
+            table.add_row(*_published(row), *(cell for recipe in heads for cell in by_recipe.get(recipe, ("-", "-"))))
+        else:
+            for number, (recipe, cells) in enumerate(by_recipe.items()):
+                table.add_row(*(("",) * 5 if number else _published(row)), escape(heads[recipe]), *cells)
     return table
+
+
+def _published(row: BesidePublished) -> tuple[str, ...]:
+    metric = next((ours.metric for ours in row.ours if ours.said != "missing"), row.ours[0].metric)
+    said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
+    return escape(_models(row)), escape(metric.symbol), row.published.table, _printed(metric, row.published), said
 
 
 def _models(row: BesidePublished) -> str:
@@ -165,9 +176,7 @@ def _head(ours: Ours) -> str:
     return ", ".join(words) or ours.recipe
 
 
-def _cells(ours: Ours | None, published: Published) -> tuple[str, str]:
-    if ours is None:
-        return "-", "-"
+def _cells(ours: Ours, published: Published) -> tuple[str, str]:
     if ours.unfinished or ours.outcome is None:
         return escape(ours.said), "missing" if ours.unfinished and ours.said != "missing" else "-"
     agreement = ours.agreement(published)
