@@ -956,12 +956,6 @@ def test_small_words():
     assert words.slug("mnist/reduced {wm, dpsgd(on=task)}") == "mnist-reduced-wm-dpsgd-on-task"
     assert (words.listed([]), words.listed(["a"]), words.listed(["a", "b", "c"])) == ("", "a", "a, b and c")
     assert (words.plural(1, "seed"), words.plural(1234, "seed")) == ("1 seed", "1,234 seeds")
-    assert [words.duration(seconds) for seconds in (3.21, 59.7, 75, 7260)] == [
-        "3.2 s",
-        "60 s",
-        "1 min 15 s",
-        "2 h 1 min",
-    ]
     assert accounts.seed_names([0, 1, 2]) == "seeds 0 to 2"
     assert accounts.seed_names([3]) == "seed 3"
     assert accounts.last_line("") == ""

@@ -38,7 +38,7 @@ from guardclash.watching.board import Board, Standing
 from guardclash.watching.forecast import Means
 from guardclash.watching.progress import Progress
 from guardclash.watching.tasks import Task, learnt_kinds, tasks
-from guardclash.watching.view import decided, duration, left, view
+from guardclash.watching.view import decided, left, view
 
 HERE = Path("/proc/self/stat").exists()
 
@@ -301,10 +301,6 @@ def test_the_last_training_is_not_halved_by_idle_workers(followed):
         assert followed.standing().left == 10.0
 
 
-def test_durations():
-    assert [duration(seconds) for seconds in (0.2, 59.4, 200, 7500)] == ["0 s", "59 s", "3 min 20 s", "2 h 5 min"]
-
-
 # Verdicts
 
 
@@ -423,8 +419,8 @@ def test_measuring_is_shown(site, monkeypatch):
     monkeypatch.setattr(jobs, "_values", looking)
     run_study(wanted, site, Inline())
     assert "seed 0: measuring" in seen[0]
-    assert "    measuring accuracy   0 s so far" in seen[0]
-    assert "    measuring wm   0 s so far" in seen[1]
+    assert re.search(r"    measuring accuracy   [\d.]+ s so far", seen[0])
+    assert re.search(r"    measuring wm   [\d.]+ s so far", seen[1])
     assert "left" in seen[-1], "others of its kind were timed by then"
 
 

@@ -274,6 +274,20 @@ def test_every_task_has_its_source_of_triggers(task, triggers):
     assert plan.stream("trigger").source.classes == 10
 
 
+def facts_of(watermark, base):
+    return watermark.facts(compose(base, [watermark]))
+
+
+def test_facts_name_the_trigger_set(base):
+    assert facts_of(Watermark(triggers=96), base)["triggers"] == "96 of photo-patches, random labels"
+
+
+@pytest.mark.parametrize(("triggers", "warned"), [(47, False), (48, False), (49, False), (50, True), (51, False)])
+def test_a_last_batch_of_two_triggers_is_warned_of(triggers, warned, base):
+    """Of 49, the last one joins the batch before; of 50 in batches of 16, the rest spoils batch norm."""
+    assert ("warning" in facts_of(Watermark(triggers=triggers, batch_size=16), base)) is warned
+
+
 def test_the_task_is_left_alone(base):
     plan = compose(base, [Watermark()])
     assert plan.task == base.task

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe, fingerprint
+from guardclash.reporting.tables import duration
 from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
 from guardclash.studies.collect import collect
@@ -24,7 +25,7 @@ from guardclash.studies.trials import ComposedCell, compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, tasks
-from guardclash.watching.view import duration, view
+from guardclash.watching.view import view
 
 
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:

@@ -177,6 +177,15 @@ class Watermark(Mechanism):
         )
         return plan.add(stream)
 
+    def facts(self, plan: Plan) -> dict[str, str]:
+        """The trigger set in words, and what its batches do to batch norm where that is known to hurt."""
+        triggers = self.trigger_set(plan)
+        found = {"triggers": f"{self.triggers} of {triggers.images.dataset}, {self.labels} labels"}
+        batches = plan.stream("trigger").sampler
+        if isinstance(batches, Shuffled) and self.triggers % batches.batch_size == 2:
+            found["warning"] = "the last batch holds two images, too few for batch norm: choose another batch_size"
+        return found
+
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """phi_WM and log10 V of any model, against this seed's trigger set."""
         return self.verify(trained, trained, context)

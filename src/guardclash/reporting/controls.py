@@ -63,11 +63,11 @@ def controls(study: Study, results: Results) -> tuple[Control, ...]:
 
     Left out is a mechanism that changes nothing, such as a test of finished models: its two cells are the same models.
     """
-    return tuple(found for cell in study.cells() for found in _of_cell(study, results, cell))
+    cells = {(cell.recipe, cell.combination): cell for cell in study.cells()}
+    return tuple(found for cell in cells.values() for found in _of_cell(study, results, cell, cells))
 
 
-def _of_cell(study: Study, results: Results, cell: Cell) -> Iterator[Control]:
-    cells = {(other.recipe, other.combination): other for other in study.cells()}
+def _of_cell(study: Study, results: Results, cell: Cell, cells: dict[Any, Cell]) -> Iterator[Control]:
     for named in cell.combination:
         bare = cells.get((cell.recipe, without(cell.combination, named)))
         if bare is None:

@@ -68,6 +68,21 @@ def summary(metric: Metric, values: Sample) -> str:
     return f"{number(metric, values.mean)}{spread} (n={values.n})"
 
 
+def duration(seconds: float) -> str:
+    """A time for people.
+
+    Example:
+        >>> duration(0), duration(3.21), duration(59.7), duration(75), duration(7260)
+        ('0 s', '3.2 s', '1 min 0 s', '1 min 15 s', '2 h 1 min')
+    """
+    if seconds < 9.95:
+        return f"{round(seconds, 1):g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if not minutes:
+        return f"{rest} s"
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 def bound(criterion: Absolute) -> str:
     """A fixed bound, and on which side of it values are wanted."""
     return f"{'≥' if isinstance(criterion, Floor) else '≤'} {criterion.threshold:g}"

@@ -17,8 +17,7 @@ from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_notes, claim_tables
 from guardclash.reporting.controls import Control, controls
-from guardclash.reporting.page_parts.words import duration
-from guardclash.reporting.tables import braces, limit, number, p_value, place, styled, summary, titled
+from guardclash.reporting.tables import braces, duration, limit, number, p_value, place, styled, summary, titled
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts

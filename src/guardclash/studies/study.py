@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -67,7 +68,7 @@ class Cell:
     suspect: Suspected | None = None
     """Not the model of the combination itself but one that may be stolen from it."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Canonical text of what is asked for; the number of replicates is left out."""
         parts: list[Any] = [self.recipe.to_dict(), [mechanism.to_dict() for mechanism in self.combination]]
@@ -128,6 +129,11 @@ class Study:
 
     def cells(self) -> tuple[Cell, ...]:
         """All that is trained: per recipe the unprotected model, each mechanism alone, each combination; once each."""
+        return self._cells
+
+    @cached_property
+    def _cells(self) -> tuple[Cell, ...]:
+        """Kept, since a report asks for it hundreds of times; with this very study, for True == 1 would mix up two."""
         cells: dict[str, Cell] = {}
         for recipe in self.recipes:
             alone = [(mechanism,) for combination in self.combinations for mechanism in combination]

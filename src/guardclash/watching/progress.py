@@ -12,6 +12,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from guardclash.judging.rules import Rule
+from guardclash.reporting.tables import duration
 from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Done, Job
@@ -23,7 +24,7 @@ from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import tasks
-from guardclash.watching.view import decided, duration, left, view
+from guardclash.watching.view import decided, left, view
 
 LINE_EVERY_S = 15.0
 REFRESHED_PER_SECOND = 1.0

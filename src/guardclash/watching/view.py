@@ -13,7 +13,7 @@ from rich.text import Text
 
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
-from guardclash.reporting.tables import braces, styled
+from guardclash.reporting.tables import braces, duration, styled
 from guardclash.watching.board import Standing, Underway
 
 
@@ -102,13 +102,3 @@ def _verdicts(verdicts: Sequence[Verdict], rule: Rule, room: int | None) -> Iter
         yield _line(Text.from_markup(f"  {word}  {label}"))
     if len(fitting) < len(words):
         yield Text(f"  and {len(words) - len(fitting)} more")
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: "45 s", "3 min 20 s", "2 h 5 min"."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -10,8 +10,8 @@ from markupsafe import Markup
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
-from guardclash.reporting.page_parts.words import duration, listed, plural, prose, symbol
-from guardclash.reporting.tables import limit, number
+from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
+from guardclash.reporting.tables import duration, limit, number
 
 
 def alone_sentence(entry: Mapping[str, Any]) -> tuple[Markup, ...]:

@@ -149,16 +149,3 @@ def listed(items: Iterable[str]) -> str:
         return last
     joiner = Markup(", ") if isinstance(last, Markup) else ", "
     return joiner.join(most) + " and " + last
-
-
-def duration(seconds: float) -> str:
-    """A time for people.
-
-    Example:
-        >>> duration(3.21), duration(75), duration(7260)
-        ('3.2 s', '1 min 15 s', '2 h 1 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
