@@ -510,3 +510,10 @@ def test_floors_are_shown_with_their_own_interval():
     mark = judgement(to_json(wanted, results(wanted), "strict"), "mark")
     assert mark["definition"]["criterion"] == {"floor": Floor(0.1).threshold}
     assert mark["together_interval"][0] < mark["together"]["mean"] < mark["together_interval"][1]
+
+
+def test_a_scale_that_recipes_share_is_said_once():
+    recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
+    wanted = study(recipes=recipes)
+    (said,) = [line for line in render(wanted, results(wanted), "strict").splitlines() if line.startswith("Scale of")]
+    assert said.startswith("Scale of digits/smoke (epochs=1), digits/smoke (epochs=2): ")

@@ -181,7 +181,8 @@ class Watermark(Mechanism):
         """The trigger set in words, and what its batches do to batch norm where that is known to hurt."""
         triggers = self.trigger_set(plan)
         found = {"triggers": f"{self.triggers} of {triggers.images.dataset}, {self.labels} labels"}
-        batches = plan.stream("trigger").sampler
+        stream = plan.stream("trigger")
+        batches = stream.sampler if stream else None
         if isinstance(batches, Shuffled) and self.triggers % batches.batch_size == 2:
             found["warning"] = "the last batch holds two images, too few for batch norm: choose another batch_size"
         return found

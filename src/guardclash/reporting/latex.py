@@ -14,11 +14,11 @@ from guardclash.judging.rules import Rule
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.latex_layout import heading, paged, row
-from guardclash.reporting.latex_tables import FRACTION, combination_tables, criterion_of, measured, scales
+from guardclash.reporting.latex_tables import FRACTION, combination_tables, criterion_of, measured
 from guardclash.reporting.latex_text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.tables import Plain, plain
-from guardclash.reporting.text import notes
+from guardclash.reporting.text import notes, scales
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts, wanted
@@ -73,7 +73,7 @@ def alone_tables(study: Study, results: Results) -> Iterator[str]:
         rf"Each mechanism alone: mean $\pm$ standard deviation over {seeds} seeds, from seed {study.first_seed}.",
         "Unprotected: the same measured without it.",
         *([FRACTION] if missing(study, results) else []),
-        *scales(study, results, study.recipes),
+        *map(escaped, scales(study, results, study.recipes)),
     ]
     needed = wanted(study, results)
     head = [row(["Mechanism", prose(ACCURACY.symbol), "Metric", "Alone", "Unprotected"])]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import ACCURACY, Criterion, Metric
@@ -13,9 +13,9 @@ from guardclash.reporting.latex_layout import heading, paged, row, spanning
 from guardclash.reporting.latex_text import escaped, number, prose
 from guardclash.reporting.tables import braces, limit
 from guardclash.reporting.tables import number as decimals
-from guardclash.reporting.text import scale_of
+from guardclash.reporting.text import scales
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Cell, Study
 from guardclash.studies.verdicts import alone, judged_cells, wanted
 
 MARKS = {
@@ -167,7 +167,7 @@ def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> s
         FRACTION if any(0 < entry.there < entry.asked for entry in entries) else "",
         NOTHING if any(not entry.there and not entry.clash for entry in entries) else "",
         r"\emph{clash}: cannot be built together." if any(entry.clash for entry in entries) else "",
-        *scales(group.study, group.results, dict.fromkeys(cell.recipe for cell in group.cells)),
+        *map(escaped, scales(group.study, group.results, dict.fromkeys(cell.recipe for cell in group.cells))),
     ]
     return " ".join(filter(None, parts))
 
@@ -185,13 +185,3 @@ def criterion_of(study: Study, metric: Metric) -> Criterion | None:
 
 def _limit(study: Study, metric: Metric) -> str:
     return f"{prose(metric.symbol)} {prose(limit(replace(metric, criterion=criterion_of(study, metric))))}"
-
-
-def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator[str]:
-    """What rows were trained at, said once for all that share it."""
-    shared: dict[str | None, list[str]] = {}
-    for recipe in recipes:
-        shared.setdefault(scale_of(study, results, recipe), []).append(study.recipe_label(recipe))
-    for scale, labels in shared.items():
-        if scale:
-            yield f"Scale of {escaped(', '.join(labels))}: {escaped(scale)}."

@@ -158,8 +158,7 @@ def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]
     lines = [line for cell in cells for line in _cell_notes(study, results, cell)]
     lines += claim_notes(study, results)
     lines += [line for verdict in found for line in _verdict_notes(verdict)]
-    scales = ((study.recipe_label(recipe), scale_of(study, results, recipe)) for recipe in study.recipes)
-    lines += [f"Scale of {label}: {scale}." for label, scale in scales if scale]
+    lines += scales(study, results, study.recipes)
     lines += _compute(results)
     return list(dict.fromkeys(lines))
 
@@ -210,7 +209,17 @@ def _fired(judgement: Judgement, verdict: Verdict) -> str:
     return f"{'are its controls' if len(fired) > 1 else 'is its control'} {', '.join(fired)}"
 
 
-def scale_of(study: Study, results: Results, recipe: Named) -> str | None:
+def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator[str]:
+    """How large trainings are, said once for all recipes that share it."""
+    shared: dict[str | None, list[str]] = {}
+    for recipe in recipes:
+        shared.setdefault(_scale_of(study, results, recipe), []).append(study.recipe_label(recipe))
+    for scale, labels in shared.items():
+        if scale:
+            yield f"Scale of {', '.join(labels)}: {scale}."
+
+
+def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
     """How large a recipe's trainings are; None while the results know nothing of it."""
     entry = results.cell(Cell(recipe, (), study.alone))
     if entry is None:
