@@ -18,6 +18,7 @@ from scipy import stats
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.reporting.export import dump, export, to_json
+from guardclash.reporting.notes import notes
 from guardclash.reporting.text import number, p_value, render
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.store import SCHEMA
@@ -334,13 +335,14 @@ def test_nothing_measured_yet():
             content = strictly(dump(to_json(wanted, found, rule)))
             assert [verdict["outcome"] for verdict in content["verdicts"]] == ["undecided"]
             assert "undecided" in render(wanted, found, rule)
-    assert "digits/smoke {a, b}: not run yet." in render(wanted, found, "strict")
+    assert "digits/smoke {a}, {b}, {a, b}: not run yet." in render(wanted, found, "strict")
 
 
 def test_results_of_another_study_are_not_taken_for_its_own():
     wanted, other = study(), study(recipes=[{"dataset": "digits", "scale": "smoke", "epochs": 9}])
     text = render(other, results(wanted), "strict")
-    assert "digits/smoke {a, b}: not run yet." in text
+    assert "digits/smoke {}, {a}, {b}, {a, b}: not run yet." in text
+    assert "Compute" not in text
     assert "conflict" not in text
 
 
@@ -414,7 +416,7 @@ def test_the_text_shows_baselines_chance_levels_facts_and_scale():
     (row,) = [line for line in alone if " a " in line and "φ_MARK" in line]
     assert "φ_MARK 0.95±0.01 (n=5)" in row
     assert "φ_MARK 0.20±0.01 (n=5)" in row, "what the unprotected model scores by chance"
-    assert "digits/smoke {a, b}: b: cost of task 3 (δ = 1e-05)." in text
+    assert "digits/smoke {b}, {a, b}: b: cost of task 3 (δ = 1e-05)." in text
     assert "256 training examples, 2 epochs" in text
     assert "drop 0.3" in text
     assert "× 1.5" in text
@@ -517,3 +519,11 @@ def test_a_scale_that_recipes_share_is_said_once():
     wanted = study(recipes=recipes)
     (said,) = [line for line in render(wanted, results(wanted), "strict").splitlines() if line.startswith("Scale of")]
     assert said.startswith("Scale of digits/smoke (epochs=1), digits/smoke (epochs=2): ")
+
+
+def test_what_is_true_of_several_models_is_noted_once():
+    recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
+    wanted = study(["a", "b"], ["a", "c"], recipes=recipes)
+    nothing = Results({"schema": SCHEMA, "study": "study", "cells": [], "environments": {}})
+    lines = notes(wanted, nothing, verdicts(wanted, nothing))
+    assert lines == ["digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."]

@@ -17,8 +17,8 @@ from guardclash.reporting.latex_layout import heading, paged, row
 from guardclash.reporting.latex_tables import FRACTION, combination_tables, criterion_of, measured
 from guardclash.reporting.latex_text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
+from guardclash.reporting.notes import notes, scales
 from guardclash.reporting.tables import Plain, plain
-from guardclash.reporting.text import notes, scales
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts, wanted

@@ -11,9 +11,9 @@ from guardclash.judging.stats import Sample
 from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, entry_of, verdicts_of
 from guardclash.reporting.latex_layout import heading, paged, row, spanning
 from guardclash.reporting.latex_text import escaped, number, prose
+from guardclash.reporting.notes import scales
 from guardclash.reporting.tables import braces, limit
 from guardclash.reporting.tables import number as decimals
-from guardclash.reporting.text import scales
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
 from guardclash.studies.verdicts import alone, judged_cells, wanted

@@ -21,6 +21,7 @@ from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.rules import RULES, Rule
 from guardclash.reporting.claims import claims
 from guardclash.reporting.controls import controls
+from guardclash.reporting.notes import notes
 from guardclash.reporting.page_parts.charts import plain
 from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
 from guardclash.reporting.page_parts.details import Detail, Found, asked, detail
@@ -53,7 +54,6 @@ from guardclash.reporting.page_parts.words import (
     unique,
 )
 from guardclash.reporting.tables import summary
-from guardclash.reporting.text import notes
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
 from guardclash.studies.verdicts import sample, verdicts

@@ -42,9 +42,13 @@ def braces(labels: Iterable[str]) -> str:
 
 def place(study: Study, cell: Cell) -> str:
     """Recipe and combination, and which suspect of it."""
-    combination = braces(study.label(named) for named in cell.combination)
+    return f"{study.recipe_label(cell.recipe)} {models_of(study, cell)}"
+
+
+def models_of(study: Study, cell: Cell) -> str:
+    """The combination, and which suspect of it."""
     suspect = f"{study.suspect_label(cell.suspect)} of " if cell.suspect else ""
-    return f"{study.recipe_label(cell.recipe)} {suspect}{combination}"
+    return suspect + braces(study.label(named) for named in cell.combination)
 
 
 def number(metric: Metric, value: float | None) -> str:

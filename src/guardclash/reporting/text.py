@@ -15,9 +15,10 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import RULES, Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims import claims
-from guardclash.reporting.claims_text import claim_notes, claim_tables
+from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control, controls
-from guardclash.reporting.tables import braces, duration, limit, number, p_value, place, styled, summary, titled
+from guardclash.reporting.notes import notes
+from guardclash.reporting.tables import braces, limit, number, p_value, styled, summary, titled
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts
@@ -150,82 +151,3 @@ def _control_table(found: Iterable[Control]) -> Table:
 def _own(study: Study, results: Results, cell: Cell, named: Named) -> str:
     found = [(metric, sample(study, results, cell, named, metric)) for metric in results.metrics(cell, named)]
     return "\n".join(f"{metric.symbol} {summary(metric, values)}" for metric, values in found if values.n) or "-"
-
-
-def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
-    """What a reader must know beside the tables: privacy spent, what is missing or failed, seeds that would decide."""
-    cells = (*study.cells(), *study.suspect_cells())
-    lines = [line for cell in cells for line in _cell_notes(study, results, cell)]
-    lines += claim_notes(study, results)
-    lines += [line for verdict in found for line in _verdict_notes(verdict)]
-    lines += scales(study, results, study.recipes)
-    lines += _compute(results)
-    return list(dict.fromkeys(lines))
-
-
-def _compute(results: Results) -> Iterator[str]:
-    """How many models were trained for the results, in what time, and where."""
-    taken = {trial["trial"]: trial.get("seconds") for cell in results.content["cells"] for trial in cell["trials"]}
-    seconds = [time for time in taken.values() if time is not None]
-    machines = dict.fromkeys(str(one.get("processor", "unknown")) for one in results.environments)
-    if seconds:
-        where = f" on {'; '.join(machines)}" if machines else ""
-        yield f"Compute: {len(seconds)} models, {duration(sum(seconds))} of training{where}; measuring comes on top."
-
-
-def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[str]:
-    entry, where = results.cell(cell), place(study, cell)
-    if entry is None:
-        yield f"{where}: not run yet."
-        return
-    for name, facts in entry["facts"].items():
-        yield f"{where}: {name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
-    for trial in entry["trials"]:
-        if trial.get("error"):
-            yield f"{where}: seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"
-        for measurement in trial["measurements"]:
-            for warning in measurement.get("warnings", ()):
-                yield f"{where}: seed {trial['seed']}: {warning}."
-
-
-def _verdict_notes(verdict: Verdict) -> Iterator[str]:
-    where = f"{verdict.recipe} {braces(verdict.combination)}"
-    if verdict.missing:
-        yield f"{where}: still to be measured: " + "; ".join(verdict.missing) + "."
-    for judgement in verdict.judgements:
-        if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
-            needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
-            yield f"{where}: {judgement.metric.symbol} is undecided; {needed}."
-        if "not credible" in judgement.outcomes.values():
-            yield f"{where}: {judgement.metric.symbol} is met, but so {_fired(judgement, verdict)}: not credible."
-        if "ineffective" in judgement.outcomes.values():
-            yield f"{where}: {judgement.metric.symbol} misses its limit already alone: nothing to lose."
-
-
-def _fired(judgement: Judgement, verdict: Verdict) -> str:
-    """Which controls fired, by their symbols; by name where the combination itself was not measured by them."""
-    symbols = {j.metric.name: j.metric.symbol for j in verdict.judgements if j.against == judgement.against}
-    fired = [symbols.get(name, name) for name in judgement.fired]
-    return f"{'are its controls' if len(fired) > 1 else 'is its control'} {', '.join(fired)}"
-
-
-def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator[str]:
-    """How large trainings are, said once for all recipes that share it."""
-    shared: dict[str | None, list[str]] = {}
-    for recipe in recipes:
-        shared.setdefault(_scale_of(study, results, recipe), []).append(study.recipe_label(recipe))
-    for scale, labels in shared.items():
-        if scale:
-            yield f"Scale of {', '.join(labels)}: {scale}."
-
-
-def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
-    """How large a recipe's trainings are; None while the results know nothing of it."""
-    entry = results.cell(Cell(recipe, (), study.alone))
-    if entry is None:
-        return None
-    made = entry["recipe"]
-    protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
-    examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
-    trained = f"batch {made['batch_size']}, {made['model']} with {made['norm']} norm"
-    return f"{examples}, {trained}; {made['test_examples'] or 'all'} test examples"

@@ -1,0 +1,112 @@
+"""What a report says beside its tables: privacy spent, what is missing or failed, seeds that would decide, scale."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.claims_text import claim_notes
+from guardclash.reporting.tables import braces, duration, models_of
+from guardclash.studies.results import Results
+from guardclash.studies.study import Cell, Named, Study
+
+Note = tuple[str, str, str]
+"""A recipe, models on it, and what is to be known of them."""
+NOT_RUN = "not run yet."
+
+
+def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
+    """What a reader must know beside the tables: privacy spent, what is missing or failed, seeds that would decide."""
+    cells = (*study.cells(), *study.suspect_cells())
+    of_cells = [note for cell in cells for note in _cell_notes(study, results, cell)]
+    unknown = {note[:2] for note in of_cells if note[2] == NOT_RUN}
+    of_verdicts = [note for verdict in found for note in _verdict_notes(verdict) if note[:2] not in unknown]
+    lines = [*_grouped(of_cells), *claim_notes(study, results), *_grouped(of_verdicts)]
+    lines += scales(study, results, study.recipes)
+    lines += _compute(results, cells)
+    return list(dict.fromkeys(lines))
+
+
+def _grouped(notes: Iterable[Note]) -> list[str]:
+    """What is noted of several places alike, once; and once the models of which it is noted on several recipes."""
+    places: dict[str, dict[str, list[str]]] = {}
+    for recipe, models, text in notes:
+        places.setdefault(text, {}).setdefault(recipe, []).append(models)
+    lines = []
+    for text, by_recipe in places.items():
+        by_models: dict[str, list[str]] = {}
+        for recipe, alike in by_recipe.items():
+            by_models.setdefault(", ".join(dict.fromkeys(alike)), []).append(recipe)
+        lines.append("; ".join(f"{', '.join(found)} {models}" for models, found in by_models.items()) + f": {text}")
+    return lines
+
+
+def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
+    """How many models were trained for cells, in what time, and where."""
+    known = [entry for cell in cells if (entry := results.cell(cell))]
+    taken = {trial["trial"]: trial.get("seconds") for entry in known for trial in entry["trials"]}
+    seconds = [time for time in taken.values() if time is not None]
+    machines = dict.fromkeys(str(one.get("processor", "unknown")) for one in results.environments)
+    if seconds:
+        where = f" on {'; '.join(machines)}" if machines else ""
+        yield f"Compute: {len(seconds)} models, {duration(sum(seconds))} of training{where}; measuring comes on top."
+
+
+def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Note]:
+    entry, recipe, models = results.cell(cell), study.recipe_label(cell.recipe), models_of(study, cell)
+    if entry is None:
+        yield recipe, models, NOT_RUN
+        return
+    for name, facts in entry["facts"].items():
+        yield recipe, models, f"{name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
+    for trial in entry["trials"]:
+        if trial.get("error"):
+            yield recipe, models, f"seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"
+        for measurement in trial["measurements"]:
+            for warning in measurement.get("warnings", ()):
+                yield recipe, models, f"seed {trial['seed']}: {warning}."
+
+
+def _verdict_notes(verdict: Verdict) -> Iterator[Note]:
+    recipe, models = verdict.recipe, braces(verdict.combination)
+    if verdict.missing:
+        yield recipe, models, "still to be measured: " + "; ".join(verdict.missing) + "."
+    for judgement in verdict.judgements:
+        if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
+            needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
+            yield recipe, models, f"{judgement.metric.symbol} is undecided; {needed}."
+        if "not credible" in judgement.outcomes.values():
+            fired = _fired(judgement, verdict)
+            yield recipe, models, f"{judgement.metric.symbol} is met, but so {fired}: not credible."
+        if "ineffective" in judgement.outcomes.values():
+            yield recipe, models, f"{judgement.metric.symbol} misses its limit already alone: nothing to lose."
+
+
+def _fired(judgement: Judgement, verdict: Verdict) -> str:
+    """Which controls fired, by their symbols; by name where the combination itself was not measured by them."""
+    symbols = {j.metric.name: j.metric.symbol for j in verdict.judgements if j.against == judgement.against}
+    fired = [symbols.get(name, name) for name in judgement.fired]
+    return f"{'are its controls' if len(fired) > 1 else 'is its control'} {', '.join(fired)}"
+
+
+def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator[str]:
+    """How large trainings are, said once for all recipes that share it."""
+    shared: dict[str | None, list[str]] = {}
+    for recipe in recipes:
+        shared.setdefault(_scale_of(study, results, recipe), []).append(study.recipe_label(recipe))
+    for scale, labels in shared.items():
+        if scale:
+            yield f"Scale of {', '.join(labels)}: {scale}."
+
+
+def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
+    """How large a recipe's trainings are; None while the results know nothing of it."""
+    entry = results.cell(Cell(recipe, (), study.alone))
+    if entry is None:
+        return None
+    made = entry["recipe"]
+    protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
+    examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
+    trained = f"batch {made['batch_size']}, {made['model']} with {made['norm']} norm"
+    return f"{examples}, {trained}; {made['test_examples'] or 'all'} test examples"
