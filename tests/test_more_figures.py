@@ -198,6 +198,20 @@ def test_a_mechanism_swept_alone_is_held_against_the_unprotected_model():
     assert {point.limit for point in strip.panels[0].lines[0].points} == {0.5}
 
 
+def test_a_swept_recipe_is_an_axis_of_its_own():
+    def longer(epochs: int, **options: Any) -> Named:
+        return Named("digits", (*options.items(), ("epochs", epochs), ("scale", "smoke")))
+
+    recipes = tuple(longer(epochs, reading=reading) for reading in ("one", "two") for epochs in (5, 20, 10))
+    study = replace(study_of((A, PLAIN)), recipes=recipes)
+    strips = list(_strips(study, measured(study)))
+    assert [strip.title for strip in strips] == [f"digits/smoke (reading={name}) {{a, b}}" for name in ("one", "two")]
+    (line,) = strips[0].panels[1].lines
+    assert (strips[0].option, line.label) == ("epochs", "{a, b}")
+    assert [point.option for point in line.points] == [5, 10, 20]
+    assert {"epochs", "5", "10", "20"} <= set(shown("sweep", study, measured(study)))
+
+
 def test_the_front_is_what_nothing_surpasses():
     def point(accuracy: float, metric: float, deployed: bool = True) -> ParetoPoint:
         return ParetoPoint(1, Sample((accuracy,)), Sample((metric,)), "", deployed)

@@ -727,6 +727,15 @@ def test_a_swept_number_gives_curves():
     assert "sweep-" not in render_html(study(), results(study()), "strict")
 
 
+def test_a_swept_recipe_gives_curves_of_all_its_models():
+    wanted = study(["a", "b"], recipes=[{"dataset": "digits", "scale": "smoke", "sweep": {"epochs": [1, 2, 4]}}])
+    page = read(render_html(wanted, results(wanted), "strict"))
+    sound(page)
+    charts = section(page, "sweep-epochs").all("svg", class_="chart")
+    (chart,) = [one for one in charts if one.attributes["aria-label"].startswith("φ_MARK of a over epochs")]
+    assert [one.said for one in chart.all("text", class_="name")] == ["a alone", "{a, b}", "epochs"]
+
+
 def test_options_that_are_no_numbers_are_not_swept():
     wanted = study([{"name": "a", "sweep": {"kind": ["x", "y"], "flag": [True, False]}}, "b"])
     assert 'id="sweep-' not in render_html(wanted, results(wanted), "strict")

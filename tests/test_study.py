@@ -152,6 +152,32 @@ def test_a_value_that_stands_twice_in_a_sweep_counts_once():
     assert len(study_from(table([{"name": "dpsgd", "sweep": {"epsilon": [3, 1, 3]}}])).combinations) == 2
 
 
+EPOCHS = {"epochs": [5, 10]}
+COMBINATIONS = [{"mechanisms": ["wm"]}]
+
+
+def epochs(table: dict[str, Any], scale: str | None = None) -> list[int]:
+    recipes = study_from({"combinations": COMBINATIONS, **table}, scale=scale).recipes
+    return [dict(recipe.options)["epochs"] for recipe in recipes]
+
+
+def test_a_recipe_may_be_swept():
+    recipe = {"dataset": "digits", "sweep": {**EPOCHS, "examples": [100, 200, 300]}}
+    study = study_from({"combinations": COMBINATIONS, "recipes": [recipe]})
+    assert len(study.recipes) == 6
+    assert study.recipe_label(study.recipes[0]) == "digits/reduced (epochs=5, examples=100)"
+    readings = {"one": {"recipe": {"norm": "group"}}, "two": {}}
+    assert epochs({"recipes": [{"dataset": "digits", "sweep": EPOCHS}], "readings": readings}) == [5, 10] * 2
+
+
+def test_a_scale_may_sweep_what_the_recipe_leaves_open():
+    """The sweep of a scale counts before its fixed values, which may come from an extended file."""
+    scales = {"reduced": {"digits": {"epochs": 7, "sweep": EPOCHS}}}
+    assert epochs({"recipes": [{"dataset": "digits"}], "scales": scales}) == [5, 10]
+    assert epochs({"recipes": [{"dataset": "digits", "epochs": 3}], "scales": scales}) == [3]
+    assert epochs({"recipes": [{"dataset": "digits", "epochs": 3}], "scales": scales}, "smoke") == [3]
+
+
 def test_one_meaning_has_one_form():
     """The order of options and 3 or 3.0 make no difference, so no cell stands there twice."""
     one = {"name": "dpsgd", "epsilon": 3, "clip": 0.5}
@@ -223,6 +249,20 @@ BAD_TABLES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "a sweep over no list": (
         table([{"name": "wm", "sweep": {"triggers": 3}}]),
         ("my.toml", "mechanisms[0].sweep.triggers"),
+    ),
+    "a recipe's sweep that is no table": (table(recipes=({**DIGITS, "sweep": [1]},)), ("my.toml: digits.sweep",)),
+    "a recipe's sweep over no list": (
+        table(recipes=({**DIGITS, "sweep": {"epochs": 3}},)),
+        ("my.toml: digits.sweep", "3"),
+    ),
+    "an empty sweep of a recipe": (table(recipes=({**DIGITS, "sweep": {"epochs": []}},)), ("my.toml: digits.sweep",)),
+    "a recipe's option that is swept and fixed": (
+        table(recipes=({**DIGITS, "epochs": 3, "sweep": {"epochs": [1, 2]}},)),
+        ("my.toml: digits.sweep.epochs",),
+    ),
+    "a scale's sweep that is no table": (
+        {**table(["wm"]), "scales": {"smoke": {"digits": {"sweep": 3}}}},
+        ("my.toml: scales.smoke.digits.sweep",),
     ),
     "an empty sweep": (table([{"name": "wm", "sweep": {"triggers": []}}]), ("my.toml", "sweep.triggers")),
     "swept and fixed": (

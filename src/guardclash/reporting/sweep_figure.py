@@ -15,10 +15,10 @@ from guardclash.reporting.entries import Column, Verdicts, columns_of, judgement
 from guardclash.reporting.metrics_figure import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.spread import Spread, spread_of
-from guardclash.reporting.swept import Series, series_of, swept_options
+from guardclash.reporting.swept import Axis, Series, sweeps_of
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Cell, Study
 from guardclash.studies.verdicts import alone, sample
 
 if TYPE_CHECKING:
@@ -112,29 +112,29 @@ def sweep(study: Study, results: Results, rule: Rule) -> Figure:
 
 def _strips(study: Study, results: Results) -> Iterator[Strip]:
     found, columns = verdicts_of(study, results), columns_of(study, results)
-    for recipe in study.recipes:
-        seen: set[str] = set()
-        for name, option, lines in _groups(study, recipe):
-            cells = {cell.key for line in lines for _, cell in line.points}
-            panels = tuple(_panels(study, results, found, lines, columns))
-            if panels and not cells <= seen:
-                combination = lines[0].points[0][1].combination
-                title = f"{study.recipe_label(recipe)} {braces(named.name for named in combination)}"
-                yield Strip(title, f"{option} of {name}", panels)
-            seen |= cells
+    seen: dict[str, set[str]] = {}
+    for recipe, axis, lines in _groups(study):
+        cells = {cell.key for line in lines for _, cell in line.points}
+        drawn = seen.setdefault(recipe, set())
+        panels = tuple(_panels(study, results, found, lines, columns))
+        if panels and not cells <= drawn:
+            combination = lines[0].points[0][1].combination
+            yield Strip(f"{recipe} {braces(named.name for named in combination)}", axis.label, panels)
+        drawn |= cells
 
 
-def _groups(study: Study, recipe: Named) -> list[tuple[str, str, list[Series]]]:
-    """Mechanism, option and lines of every sweep; the options with most values first."""
-    groups: list[tuple[str, str, list[Series]]] = []
-    for name, option in swept_options(study):
+def _groups(study: Study) -> list[tuple[str, Axis, list[Series]]]:
+    """Recipe, option and lines of every sweep; of a recipe the options with most values first."""
+    groups: list[tuple[str, Axis, list[Series]]] = []
+    for swept in sweeps_of(study):
         by_names: dict[tuple[str, ...], list[Series]] = {}
-        for series in series_of(study, recipe, name, option):
+        for series in swept.series:
             names = tuple(named.name for named in series.points[0][1].combination)
             by_names.setdefault(names, []).append(series)
         together = [names for names in by_names if len(names) > 1]
-        groups += [(name, option, by_names[names]) for names in together or by_names]
-    return sorted(groups, key=lambda group: -max(len(series.points) for series in group[2]))
+        groups += [(swept.recipe, swept.axis, by_names[names]) for names in together or by_names]
+    order = list(dict.fromkeys(recipe for recipe, *_ in groups))
+    return sorted(groups, key=lambda group: (order.index(group[0]), -max(len(line.points) for line in group[2])))
 
 
 def _panels(

@@ -91,10 +91,10 @@ def _recipes(recipe: RecipeEntry, file: StudyTable, where: str, scale: str | Non
         under = {**wide, **narrow.get(recipe.dataset, {})}
         of_scale = getattr(file.scales, chosen).get(recipe.dataset, {})
         named = {"reading": reading} if reading else {}
-        yield Named(
-            recipe.dataset,
-            _options({**of_scale, **under, **own, **named, "scale": chosen}, f"{where}: {recipe.dataset}"),
-        )
+        place = f"{where}: {recipe.dataset}"
+        for scaled in _variants(of_scale, f"{where}: scales.{chosen}.{recipe.dataset}", over=True):
+            for variant in _variants(own, place):
+                yield Named(recipe.dataset, _options({**scaled, **under, **variant, **named, "scale": chosen}, place))
 
 
 def _reading(
@@ -143,23 +143,33 @@ def _combinations(file: StudyTable, where: str) -> tuple[tuple[Named, ...], ...]
     return tuple(dict.fromkeys(found))
 
 
+def _variants(table: Mapping[str, Any], where: str, over: bool = False) -> Iterator[dict[str, Any]]:
+    """A table of options without its `sweep`: one for each choice of swept values.
+
+    Where these go `over` fixed ones, an option may be both, for the fixed value may come from an extended file.
+    """
+    fixed = {name: value for name, value in table.items() if name != "sweep"}
+    sweep = table.get("sweep", {})
+    if not isinstance(sweep, Mapping):
+        raise UserError("a sweep is a table", where=f"{where}.sweep", got=sweep, allowed="{ option = [value, ...] }")
+    for option, values in sweep.items():
+        if not isinstance(values, list) or not values:
+            raise UserError("a sweep needs values", where=f"{where}.sweep.{option}", got=values, allowed="[value, ...]")
+    both = next((option for option in sweep if option in fixed), None)
+    if both and not over:
+        raise UserError("an option is both swept and fixed", where=f"{where}.sweep.{both}")
+    choices = [[(option, value) for value in values] for option, values in sweep.items()]
+    yield from ({**fixed, **dict(choice)} for choice in itertools.product(*choices))
+
+
 def _expand(mechanisms: list[str | MechanismEntry], where: str) -> Iterator[tuple[Named, ...]]:
     """All combinations that an entry stands for: the product of its mechanisms' sweeps."""
     variants = []
     for mechanism in mechanisms:
         entry = MechanismEntry(name=mechanism) if isinstance(mechanism, str) else mechanism
-        fixed = entry.model_extra or {}
-        for option, values in entry.sweep.items():
-            if not values or option in fixed:
-                problem = "an option is both swept and fixed" if values else "a sweep needs values"
-                raise UserError(problem, where=f"{where}: {entry.name}.sweep.{option}")
-        choices = [[(option, value) for value in values] for option, values in entry.sweep.items()]
-        variants.append(
-            [
-                Named(entry.name, _options({**fixed, **dict(choice)}, f"{where}: {entry.name}"))
-                for choice in itertools.product(*choices)
-            ]
-        )
+        place = f"{where}: {entry.name}"
+        options = {**(entry.model_extra or {}), "sweep": entry.sweep}
+        variants.append([Named(entry.name, _options(variant, place)) for variant in _variants(options, place)])
     yield from itertools.product(*variants)
 
 

@@ -12,10 +12,10 @@ from guardclash.reporting.page_parts.charts import Chart, short, wrapped
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.words import slug
-from guardclash.reporting.swept import Series, series_of, swept_options
+from guardclash.reporting.swept import Axis, Series, Swept, sweeps_of
 from guardclash.reporting.tables import bound
 from guardclash.studies.results import Results
-from guardclash.studies.study import Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
 
@@ -33,7 +33,7 @@ class SweptMetric:
 
 @dataclass(frozen=True)
 class Sweep:
-    """All metrics over one option of one mechanism."""
+    """All metrics over one option of a mechanism, or of the recipes."""
 
     id: str
     option: str
@@ -47,22 +47,25 @@ class Sweep:
 
 def sweeps(study: Study, results: Results) -> tuple[Sweep, ...]:
     """Of every numeric option with several values in cells that are otherwise alike, as far as they are measured."""
-    return tuple(found for name, option in swept_options(study) if (found := _sweep(study, results, name, option)))
+    by_axis: dict[Axis, list[Swept]] = {}
+    for swept in sweeps_of(study):
+        by_axis.setdefault(swept.axis, []).append(swept)
+    return tuple(found for axis, all_of in by_axis.items() if (found := _sweep(study, results, axis, all_of)))
 
 
-def _sweep(study: Study, results: Results, name: str, option: str) -> Sweep | None:
-    series = {recipe: series_of(study, recipe, name, option) for recipe in study.recipes}
+def _sweep(study: Study, results: Results, axis: Axis, all_of: Sequence[Swept]) -> Sweep | None:
     judged: list[SweptMetric] = []
     reported: list[SweptMetric] = []
-    for recipe, lines in series.items():
-        for of, metric in _metrics(study, results, lines):
-            found = _swept(study, results, (recipe, name, option), lines, of, metric)
+    for swept in all_of:
+        for of, metric in _metrics(study, results, swept.series):
+            found = _swept(study, results, swept, of, metric)
             if found:
                 (judged if metric.criterion else reported).append(found)
     if not judged and not reported:
         return None
-    members = frozenset(cell.key for lines in series.values() for line in lines for _, cell in line.points)
-    return Sweep(f"sweep-{slug(f'{name} {option}')}", f"{name}: {option}", tuple(judged), tuple(reported), members)
+    members = frozenset(cell.key for swept in all_of for line in swept.series for _, cell in line.points)
+    option = f"{axis.of}: {axis.option}" if axis.of else axis.option
+    return Sweep(f"sweep-{slug(f'{axis.of} {axis.option}')}", option, tuple(judged), tuple(reported), members)
 
 
 def _metrics(study: Study, results: Results, lines: Sequence[Series]) -> list[tuple[str | None, Metric]]:
@@ -78,26 +81,18 @@ def _metrics(study: Study, results: Results, lines: Sequence[Series]) -> list[tu
     return [(of, replace(metric, criterion=criteria.get(metric.name, metric.criterion))) for (of, _), metric in ordered]
 
 
-def _swept(
-    study: Study,
-    results: Results,
-    place: tuple[Named, str, str],
-    lines: Sequence[Series],
-    of: str | None,
-    metric: Metric,
-) -> SweptMetric | None:
-    recipe, name, option = place
-    drawn = [curve for line in lines if (curve := _curve(study, results, line, of, metric))]
+def _swept(study: Study, results: Results, swept: Swept, of: str | None, metric: Metric) -> SweptMetric | None:
+    drawn = [curve for line in swept.series if (curve := _curve(study, results, line, of, metric))]
     if not drawn:
         return None
-    label, axis = study.recipe_label(recipe), f"{option} of {name}"
+    label, axis = swept.recipe, swept.axis
     criterion = metric.criterion
     limit = (criterion.threshold, bound(criterion)) if isinstance(criterion, Absolute) else None
-    height, shapes = curves([Curve(short(c.name, 56), c.points) for c in drawn], axis, limit)
+    height, shapes = curves([Curve(short(c.name, 56), c.points) for c in drawn], axis.label, limit)
     whose = f" of {of}" if of else ""
-    head = f"{metric.symbol}{whose} over {axis}, {label}"
+    head = f"{metric.symbol}{whose} over {axis.label}, {label}"
     notes = f"Means over seeds with intervals at {1 - 2 * level(study):.0%}."
-    file = slug(f"{study.name} {name} {option} {label} {of or ''} {metric.name}")
+    file = slug(f"{study.name} {axis.of} {axis.option} {label} {of or ''} {metric.name}")
     title = f"{head}: {len(drawn)} curves, the values stand in the table of raw values."
     chart = Chart(file, height, shapes, wrapped(head), wrapped(notes), title)
     return SweptMetric(label, of or "", metric.symbol, metric.title, chart)
