@@ -176,8 +176,8 @@ def test_a_file_called_like_a_module_does_not_take_its_place(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("source", "said"),
     [
-        ("def broken(:\n", "SyntaxError"),
-        ("raise RuntimeError('boom')\n", "boom"),
+        ("x = 1\ndef broken(:\n", "SyntaxError: invalid syntax (in {path}, line 2)"),
+        ("x = 1\n\nraise RuntimeError('boom')\n", "RuntimeError: boom (in {path}, line 3)"),
         ("import no_such_module_anywhere\n", "no_such_module_anywhere"),
         ("raise SystemExit(3)\n", "SystemExit"),
         (MECHANISM.format(name="a").replace("frozen=True", "frozen=False"), "frozen"),
@@ -190,7 +190,7 @@ def test_broken_plugins(write, source, said):
         with pytest.raises(UserError, match="cannot be imported") as caught:
             find_mechanisms((path,))
         assert str(path) in str(caught.value)
-        assert said in str(caught.value)
+        assert said.format(path=path) in str(caught.value)
     assert not [name for name in sys.modules if path.stem in name]
 
 

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import entry_points
@@ -73,7 +74,7 @@ def _installed() -> Iterator[ModuleType]:
                 raise TypeError(f"{entry.value} is not a module")
         except Exception as error:
             raise UserError(
-                f"the installed plugin {entry.name!r} cannot be imported: {error!r}", where=entry.value
+                f"the installed plugin {entry.name!r} cannot be imported: {_told(error)}", where=entry.value
             ) from error
         _register_datasets(module)
         yield module
@@ -95,7 +96,7 @@ def _load_file(path: Path) -> ModuleType:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
-        raise UserError(f"the plugin cannot be imported: {error!r}", where=path) from error
+        raise UserError(f"the plugin cannot be imported: {_told(error)}", where=_line(path, error)) from error
     if not _register_datasets(module) and not _defined_in(module):
         del sys.modules[name]
         raise UserError("the plugin holds no mechanism", where=path, mend="See docs/add-a-mechanism.md.")
@@ -122,3 +123,16 @@ def _register_datasets(module: ModuleType) -> int:
     for dataset in datasets:
         register(dataset)
     return len(datasets)
+
+
+def _told(error: BaseException) -> str:
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def _line(path: Path, error: BaseException) -> str:
+    """The place in the file from which an error came, as far as it is known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines += [error.lineno] if isinstance(error, SyntaxError) and error.filename == str(path) else []
+    return f"{path}, line {lines[-1]}" if lines else str(path)
