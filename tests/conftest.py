@@ -16,8 +16,8 @@ from guardclash.training.train import train
 from guardclash.training.trained import Trained
 
 NOWHERE = Path("nowhere")
-pytest_plugins = ["running"]
-"""Fixtures of runs."""
+pytest_plugins = ["pages", "running"]
+"""Fixtures of pages and of runs."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import test_browser
 from guardclash.reporting.page import render_html
-from test_page import everything
+from pages import everything
 from test_page_curves import with_losses
 from test_page_evidence import picture, png, with_pictures
 

@@ -23,7 +23,7 @@ from guardclash.reporting.page_parts.lines import Bundle, Scales, lines, span_of
 from guardclash.reporting.page_parts.recorded import recorded_charts
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
-from test_page import EVIL, QUOTED, Element, everything, read, results, section, sound, study
+from pages import EVIL, QUOTED, Element, everything, read, results, section, sound, study
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 

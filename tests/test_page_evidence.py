@@ -17,7 +17,7 @@ from guardclash.reporting.page_parts import pictures as pictures_module
 from guardclash.reporting.page_parts.pictures import PNG, ROOM
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
-from test_page import EVIL, QUOTED, Element, everything, read, section, sound
+from pages import EVIL, QUOTED, Element, everything, read, section, sound
 
 HEADING = "What mechanisms put into the training, under seed 0"
 
