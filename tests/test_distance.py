@@ -23,7 +23,7 @@ from guardclash.mechanisms.distance import CLOSENESS, IMAGES, ModelDistance, clo
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
-from guardclash.reporting.distances_figure import COLUMNS, FIRST, ROWS, band
+from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve

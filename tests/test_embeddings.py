@@ -36,7 +36,7 @@ from guardclash.numerics.scatter import (
     scatter_from,
 )
 from guardclash.registry import find_mechanisms
-from guardclash.reporting.embeddings_figure import CLEAN, MARKS, ONLY
+from guardclash.reporting.figure_parts.embeddings import CLEAN, MARKS, ONLY
 from guardclash.reporting.figures import METADATA, draw
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job, Site, run_job

@@ -26,9 +26,10 @@ from committed import COMMITTED, committed
 from guardclash import cli
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
-from guardclash.reporting import latex_text, markdown
+from guardclash.reporting import markdown
 from guardclash.reporting.forms import BINARY, FORMS, SUFFIXES, form_asked
 from guardclash.reporting.latex import render_latex
+from guardclash.reporting.latex_parts import text as latex_text
 from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet

@@ -21,8 +21,8 @@ from guardclash.judging.stats import Sample, one_sample
 from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
 from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.export import dump, to_json
+from guardclash.reporting.figure_parts.style import LOOKS
 from guardclash.reporting.figures import draw
-from guardclash.reporting.metrics_figure import LOOKS
 from guardclash.reporting.tables import STYLES
 from guardclash.reporting.text import render
 from guardclash.studies.results import Results

@@ -16,11 +16,11 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
 from guardclash.reporting.entries import Column
+from guardclash.reporting.figure_parts.matrix import LOOKS, _pairs
+from guardclash.reporting.figure_parts.pareto import ParetoPanel, ParetoPoint, front
+from guardclash.reporting.figure_parts.spread import spread_of
+from guardclash.reporting.figure_parts.sweep import _strips
 from guardclash.reporting.figures import METADATA, draw
-from guardclash.reporting.matrix_figure import LOOKS, _pairs
-from guardclash.reporting.pareto_figure import ParetoPanel, ParetoPoint, front
-from guardclash.reporting.spread import spread_of
-from guardclash.reporting.sweep_figure import _strips
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 

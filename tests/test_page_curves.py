@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committed import LARGEST, committed
-from guardclash.reporting.distances_figure import COLUMNS, NEAREST, ROWS, band
+from guardclash.reporting.figure_parts.distances import COLUMNS, NEAREST, ROWS, band
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts.charts import TOP, WIDTH, Label, Outline, log_ticks
 from guardclash.reporting.page_parts.curves import PLOT

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.rules import Rule
-from guardclash.reporting.distances_figure import distances
-from guardclash.reporting.embeddings_figure import embeddings
-from guardclash.reporting.matrix_figure import matrix
-from guardclash.reporting.metrics_figure import metrics, plain
-from guardclash.reporting.pareto_figure import pareto
-from guardclash.reporting.sweep_figure import sweep
+from guardclash.reporting.figure_parts.distances import distances
+from guardclash.reporting.figure_parts.embeddings import embeddings
+from guardclash.reporting.figure_parts.matrix import matrix
+from guardclash.reporting.figure_parts.metrics import metrics
+from guardclash.reporting.figure_parts.pareto import pareto
+from guardclash.reporting.figure_parts.style import plain
+from guardclash.reporting.figure_parts.sweep import sweep
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 

@@ -13,9 +13,9 @@ from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.judging.rules import Rule
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
-from guardclash.reporting.latex_layout import heading, paged, row
-from guardclash.reporting.latex_tables import FRACTION, combination_tables, criterion_of, measured
-from guardclash.reporting.latex_text import comment, escaped, prose
+from guardclash.reporting.latex_parts.layout import heading, paged, row
+from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables, criterion_of, measured
+from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
 from guardclash.reporting.tables import Plain, plain

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from guardclash.reporting.claims import suspects_of
-from guardclash.reporting.distances_figure import COLUMNS, FIRST, NEAREST, ROWS, band
+from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, NEAREST, ROWS, band
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Scales, lines, span_of
 from guardclash.reporting.page_parts.words import slug, unique

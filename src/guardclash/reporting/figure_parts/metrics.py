@@ -5,12 +5,12 @@ from __future__ import annotations
 import textwrap
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
+from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, Look, plain
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -19,43 +19,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PAGE = 7.2
-"""Width in inches of a figure with few columns: that of a page's text."""
 ROW = 0.12
 """Height in inches of a row: a line of small print."""
 LONG = 38
 """Letters of a label; longer ones are shortened if they can be, and else broken into lines."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """How values are drawn: in colours that the colour-blind tell apart, and shapes for prints without colours."""
-
-    colour: str
-    marker: str
-    size: float
-    """Of the mean's marker, in points."""
-
-
-LOOKS = {
-    "compatible": Look("#0072B2", "o", 4.2),
-    "conflict": Look("#D55E00", "X", 5),
-    "undecided": Look("#A6539A", "^", 4.8),
-    "not credible": Look("#E69F00", "s", 4),
-    "ineffective": Look("#000000", "v", 4.8),
-    "": Look("#4d4d4d", "d", 4.2),
-}
-"""By outcome; "" is what is not judged: the unprotected model and mechanisms alone."""
-RARE = ("not credible", "ineffective")
-"""Only fixed bounds and claims come to these; the legend names them where they occur."""
-QUIET, BEYOND, GUIDE = "#6b6b6b", "#e7e7e7", "#e0e0e0"
-"""Colours of notes, of what lies beyond a limit, and of lines that guide the eye."""
-EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-
-
-def plain(text: str) -> str:
-    """A text with what has no shape of its own (line ends, control characters) made visible."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def metrics(study: Study, results: Results, rule: Rule) -> Figure:

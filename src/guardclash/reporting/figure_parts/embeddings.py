@@ -12,7 +12,7 @@ from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.numerics.scatter import Points, Scatter
 from guardclash.reporting.entries import cells_of
-from guardclash.reporting.metrics_figure import GUIDE, PAGE, QUIET, plain
+from guardclash.reporting.figure_parts.style import GUIDE, PAGE, QUIET, plain
 from guardclash.reporting.tables import braces, number
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study

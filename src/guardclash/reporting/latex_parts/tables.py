@@ -9,8 +9,8 @@ from guardclash.judging.criteria import ACCURACY, Criterion, Metric
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
 from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, entry_of, verdicts_of
-from guardclash.reporting.latex_layout import heading, paged, row, spanning
-from guardclash.reporting.latex_text import escaped, number, prose
+from guardclash.reporting.latex_parts.layout import heading, paged, row, spanning
+from guardclash.reporting.latex_parts.text import escaped, number, prose
 from guardclash.reporting.notes import scales
 from guardclash.reporting.tables import braces, limit
 from guardclash.reporting.tables import number as decimals

@@ -12,9 +12,9 @@ from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
 from guardclash.reporting.entries import Column, Verdicts, cells_of, columns_of, entry_of, verdicts_of
-from guardclash.reporting.metrics_figure import EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, plain
+from guardclash.reporting.figure_parts.spread import Spread, spread_of
+from guardclash.reporting.figure_parts.style import EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, plain
 from guardclash.reporting.missing import unfinished
-from guardclash.reporting.spread import Spread, spread_of
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
 from guardclash.studies.study import Named, Study

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
-from guardclash.reporting.metrics_figure import EDGE, GUIDE, PAGE, plain
+from guardclash.reporting.figure_parts.style import COLOURS, EDGE, GUIDE, MARKERS, PAGE, plain
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Curve, Results
 from guardclash.studies.study import Cell, Named, Study, Suspected
@@ -32,10 +32,6 @@ COLUMNS = {
     "random": "random noise",
 }
 """A curve is named by its row and its column: "cosine_members"."""
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#A6539A", "#E69F00", "#56B4E9", "#000000")
-"""The colour-blind tell them apart."""
-MARKERS = ("o", "X", "s", "^", "D", "v", "P", "<", "*", ">", "p")
-"""Their number and that of colours have no common factor, so that pairs repeat late."""
 FIRST = 10
 """Means of fewer images are not drawn, unless there are no more: they say more of chance than of the models."""
 

@@ -10,11 +10,10 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import Absolute
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
-from guardclash.reporting.distances_figure import COLOURS, MARKERS
 from guardclash.reporting.entries import Column, Verdicts, columns_of, judgement_of, limit_of, verdicts_of
-from guardclash.reporting.metrics_figure import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, plain
+from guardclash.reporting.figure_parts.spread import Spread, spread_of
+from guardclash.reporting.figure_parts.style import BEYOND, COLOURS, EDGE, GUIDE, LOOKS, MARKERS, PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
-from guardclash.reporting.spread import Spread, spread_of
 from guardclash.reporting.swept import Axis, Series, sweeps_of
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results

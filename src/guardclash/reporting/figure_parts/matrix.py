@@ -11,7 +11,7 @@ from guardclash.errors import UserError
 from guardclash.judging.rules import OUTCOMES, Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.entries import Verdicts, verdicts_of
-from guardclash.reporting.metrics_figure import PAGE, QUIET, plain
+from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.pairs import in_order, sides
 from guardclash.reporting.tables import braces
