@@ -149,9 +149,7 @@ def _table(rows: list[BesidePublished], dataset: str) -> Table:
     columns = [column for head in heads.values() for column in (head, "says")] if beside else ["recipe", "here", "says"]
     title = f"{dataset}: published, and measured here"
     table = titled(title, "models", "metric", "table", "published", "says", *columns)
-    table.columns[0].min_width = max(
-        len(word) for row in rows for word in _models(row).split()
-    )  # breaks at spaces only
+    table.columns[0].min_width = max(len(word) for row in rows for word in _models(row).split())  # break at spaces
     for row in rows:
         by_recipe = {ours.recipe: _cells(ours, row.published) for ours in row.ours}
         if beside:
