@@ -193,16 +193,21 @@ def _printed(metric: Metric, published: Published) -> str:
 
 def _disagreements(study: Study, rows: Iterable[BesidePublished]) -> Iterator[str]:
     """A line for every published conclusion that is not confirmed, with what the notes know of it."""
+    alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         found = [ours for ours in row.ours if ours.agreement(row.published) in ("disagrees", "open")]
         if found:
             said = "a conflict" if row.published.conflict else "no conflict"
             here = "; ".join(f"{ours.recipe}: {ours.outcome}" for ours in found)
             texts = [note.text for note in study.notes if any(_speaks(note, ours) for ours in found)]
-            yield (
-                f"{_models(row)} {found[0].metric.symbol}: published (table {row.published.table}): {said}; "
-                f"here: {here}. {' '.join(texts) or 'No note explains it yet.'}"
-            )
+            known = " ".join(texts) or "No note explains it yet."
+            text = f"published ({_printed_in(row.published)}): {said}; here: {here}. {known}"
+            alike.setdefault((found[0].metric.symbol, text), []).append(_models(row))
+    yield from (f"{', '.join(models)} {symbol}: {text}" for (symbol, text), models in alike.items())
+
+
+def _printed_in(published: Published) -> str:
+    return f"table {published.table}" if published.table.isdigit() else published.table
 
 
 def _speaks(note: Note, ours: Ours) -> bool:

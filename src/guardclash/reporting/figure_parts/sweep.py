@@ -216,6 +216,7 @@ def _draw_path(axes: Axes, path: Sequence[tuple[float, ...]], look: dict[str, An
     if path:
         options, means, lows, highs = zip(*path, strict=True)
         axes.fill_between(options, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
+        axes.vlines(options, lows, highs, color=look["color"], linewidth=0.7)
         axes.plot(options, means, **{"linewidth": 1, "markersize": 4, **EDGE, **look})
 
 
@@ -239,7 +240,8 @@ def _draw_limits(axes: Axes, panel: SweepPanel, labels: Sequence[str]) -> None:
         axes.plot(options, numbers, color=colour, linewidth=1, linestyle=(0, (1, 1)), zorder=1.5)
         if same:
             low, high = axes.get_ylim()
-            axes.fill_between(options, numbers, low if panel.column.metric.higher_is_better else high, color=BEYOND)
+            far = low if panel.column.metric.higher_is_better else high
+            axes.fill_between(options, numbers, far, color=BEYOND, zorder=0.4)  # below the bands
             axes.set_ylim(low, high)
 
 
