@@ -55,7 +55,7 @@ def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
 
 def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Note]:
     entry, recipe, models = results.cell(cell), study.recipe_label(cell.recipe), models_of(study, cell)
-    if entry is None:
+    if entry is None or not (entry["clash"] or entry["trials"]):
         yield recipe, models, NOT_RUN
         return
     for name, facts in entry["facts"].items():
