@@ -12,9 +12,11 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from committed import committed
 from guardclash.errors import UserError
 from guardclash.reporting.compare import compare, compare_tables, counts
 from guardclash.reporting.reference import Published, read_reference, reference_of
+from guardclash.reporting.text import plain
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
@@ -227,3 +229,12 @@ def test_damaged_numbers_are_told(tmp_path, content, said):
     with pytest.raises(UserError, match="cannot be read"):
         read_reference(tmp_path / "none.json")
     assert json.loads((PAPER / "paper.json").read_text())
+
+
+def test_long_names_leave_room_for_conclusions():
+    wanted, found = committed("paper/table7-reduced")
+    published = reference_of(wanted)
+    said = [ours.outcome for row in compare(wanted, found, published, "strict") for ours in row.ours]
+    tables = plain(list(compare_tables(wanted, found, published, "strict"))[:2], 160)
+    assert tables.count("compatible") == said.count("compatible")
+    assert " {raddata(placement=stream), " in tables

@@ -139,6 +139,8 @@ def compare_tables(study: Study, results: Results, reference: Iterable[Published
     yield from map(escape, _disagreements(study, rows))
 
 
+LONG = 30
+"""Letters of names in a table; longer ones are broken into lines."""
 BESIDE = 2
 """So many recipes of a data set stand beside each other; more stand below each other."""
 
@@ -149,7 +151,7 @@ def _table(rows: list[BesidePublished], dataset: str) -> Table:
     columns = [column for head in heads.values() for column in (head, "says")] if beside else ["recipe", "here", "says"]
     title = f"{dataset}: published, and measured here"
     table = titled(title, "models", "metric", "table", "published", "says", *columns)
-    table.columns[0].min_width = max(len(word) for row in rows for word in _models(row).split())  # break at spaces
+    table.columns[0].no_wrap = True  # names are broken here, between mechanisms
     for row in rows:
         by_recipe = {ours.recipe: _cells(ours, row.published) for ours in row.ours}
         if beside:
@@ -163,7 +165,9 @@ def _table(rows: list[BesidePublished], dataset: str) -> Table:
 def _published(row: BesidePublished) -> tuple[str, ...]:
     metric = next((ours.metric for ours in row.ours if ours.said != "missing"), row.ours[0].metric)
     said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
-    return escape(_models(row)), escape(metric.symbol), row.published.table, _printed(metric, row.published), said
+    models = _models(row)
+    broken = models.replace("), ", "),\n ") if len(models) > LONG else models
+    return escape(broken), escape(metric.symbol), row.published.table, _printed(metric, row.published), said
 
 
 def _models(row: BesidePublished) -> str:
