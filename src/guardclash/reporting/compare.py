@@ -131,12 +131,16 @@ def compare_tables(study: Study, results: Results, reference: Iterable[Published
     rows = compare(study, results, reference, rule)
     for dataset in dict.fromkeys(row.published.dataset for row in rows):
         yield _table([row for row in rows if row.published.dataset == dataset], dataset)
-    for recipe, counted in counts(rows).items():
-        words = ", ".join(
-            f"{counted[word]} {word}" for word in ("agrees", "disagrees", "open", "missing") if word in counted
-        )
-        yield escape(f"{recipe}: of {sum(counted.values())} conclusions {words}.")
+    yield from (escape(_counted(recipe, counted)) for recipe, counted in counts(rows).items())
     yield from map(escape, _disagreements(study, rows))
+
+
+def _counted(recipe: str, counted: dict[Agreement, int]) -> str:
+    """Such as "mnist/reduced: of 3 conclusions 2 agree, 1 disagrees."."""
+    found = [(counted[word], word) for word in ("agrees", "disagrees", "open", "missing") if word in counted]
+    words = ", ".join(f"{n} {word if n == 1 else word.removesuffix('s')}" for n, word in found)
+    total = sum(counted.values())
+    return f"{recipe}: of {total} conclusion{'s' * (total != 1)} {words}."
 
 
 LONG = 30
