@@ -62,8 +62,8 @@ def other_tables(study: Study, results: Results) -> Iterator[Table]:
 
 
 def judgement_tables(found: Iterable[Verdict]) -> Iterator[Table]:
-    """A table for every combination that can be built: its metrics, alone and together."""
-    return (_judgement_table(verdict) for verdict in found if verdict.judgements)
+    """A table for every combination of which anything is measured: its metrics, alone and together."""
+    return (_judgement_table(verdict) for verdict in found if any(one.together.n for one in verdict.judgements))
 
 
 def verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
@@ -113,22 +113,26 @@ def _alone_table(study: Study, results: Results) -> Table:
         "unprotected",
     )
     for recipe in study.recipes:
-        unprotected = Cell(recipe, (), study.alone)
-        label = study.recipe_label(recipe)
-        table.add_row(
-            escape(label),
-            "none",
-            summary(ACCURACY, sample(study, results, unprotected, None, ACCURACY)),
-            "-",
-            "-",
-        )
-        for named in study.mechanisms():
-            cell = Cell(recipe, (named,), study.alone)
-            own, by_chance = _own(study, results, cell, named), _own(study, results, unprotected, named)
-            accuracy = summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
-            table.add_row(*map(escape, (label, study.label(named), accuracy, own, by_chance)))
-        table.add_section()
+        rows = list(_alone(study, results, recipe))
+        if any(accuracy != "-" for _, accuracy, *_ in rows):  # else nothing of the recipe is run yet
+            for row in rows:
+                table.add_row(*map(escape, (study.recipe_label(recipe), *row)))
+            table.add_section()
     return table
+
+
+def _alone(study: Study, results: Results, recipe: Named) -> Iterator[tuple[str, str, str, str]]:
+    """Of the unprotected model and of each mechanism: accuracy, own metrics, and these of the unprotected model."""
+    unprotected = Cell(recipe, (), study.alone)
+
+    def accuracy(cell: Cell) -> str:
+        return summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
+
+    yield "none", accuracy(unprotected), "-", "-"
+    for named in study.mechanisms():
+        cell = Cell(recipe, (named,), study.alone)
+        own, by_chance = _own(study, results, cell, named), _own(study, results, unprotected, named)
+        yield study.label(named), accuracy(cell), own, by_chance
 
 
 def _control_table(found: Iterable[Control]) -> Table:
