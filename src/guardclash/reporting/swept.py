@@ -11,7 +11,7 @@ from guardclash.studies.study import Cell, Named, Options, Study
 
 
 @dataclass(frozen=True)
-class Axis:
+class SweptOption:
     """An option that is swept."""
 
     of: str
@@ -38,7 +38,7 @@ class Series:
 class Swept:
     """All series over an option on one recipe."""
 
-    axis: Axis
+    axis: SweptOption
     recipe: str
     """Its label, without the option."""
     series: tuple[Series, ...]
@@ -49,13 +49,13 @@ def sweeps_of(study: Study) -> tuple[Swept, ...]:
     return tuple(found for axis in _axes(study) for found in _swept(study, axis))
 
 
-def _axes(study: Study) -> list[Axis]:
+def _axes(study: Study) -> list[SweptOption]:
     """Options of one mechanism, or of recipes of one data set, that have several numbers."""
-    values: dict[tuple[str, Axis], set[float]] = {}
+    values: dict[tuple[str, SweptOption], set[float]] = {}
     for dataset, of, options in _options(study):
         for option, value in options:
             if _is_number(value):
-                values.setdefault((dataset, Axis(of, option)), set()).add(value)
+                values.setdefault((dataset, SweptOption(of, option)), set()).add(value)
     return list(dict.fromkeys(axis for (_, axis), numbers in values.items() if len(numbers) > 1))
 
 
@@ -64,7 +64,7 @@ def _options(study: Study) -> Iterator[tuple[str, str, Options]]:
     yield from ((recipe.name, "", recipe.options) for recipe in study.recipes)
 
 
-def _swept(study: Study, axis: Axis) -> Iterator[Swept]:
+def _swept(study: Study, axis: SweptOption) -> Iterator[Swept]:
     alike: dict[Named, dict[tuple[Named, ...], list[tuple[float, Cell]]]] = {}
     for cell in study.cells():
         (recipe, *rest), value = _left(axis, (cell.recipe, *cell.combination))
@@ -80,7 +80,7 @@ def _swept(study: Study, axis: Axis) -> Iterator[Swept]:
             yield Swept(axis, study.recipe_label(recipe), series)
 
 
-def _left(axis: Axis, names: tuple[Named, ...]) -> tuple[tuple[Named, ...], float | None]:
+def _left(axis: SweptOption, names: tuple[Named, ...]) -> tuple[tuple[Named, ...], float | None]:
     """Recipe and mechanisms without the option, and its value."""
     at = next((n for n, named in enumerate(names) if (named.name if n else "") == axis.of), None)
     if at is None:

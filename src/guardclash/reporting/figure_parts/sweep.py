@@ -14,7 +14,7 @@ from guardclash.reporting.entries import Column, Verdicts, columns_of, judgement
 from guardclash.reporting.figure_parts.spread import Spread, spread_of
 from guardclash.reporting.figure_parts.style import BEYOND, COLOURS, EDGE, GUIDE, LOOKS, MARKERS, PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
-from guardclash.reporting.swept import Axis, Series, sweeps_of
+from guardclash.reporting.swept import Series, SweptOption, sweeps_of
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
@@ -122,9 +122,9 @@ def _strips(study: Study, results: Results) -> Iterator[Strip]:
         drawn |= cells
 
 
-def _groups(study: Study) -> list[tuple[str, Axis, list[Series]]]:
+def _groups(study: Study) -> list[tuple[str, SweptOption, list[Series]]]:
     """Recipe, option and lines of every sweep; of a recipe the options with most values first."""
-    groups: list[tuple[str, Axis, list[Series]]] = []
+    groups: list[tuple[str, SweptOption, list[Series]]] = []
     for swept in sweeps_of(study):
         by_names: dict[tuple[str, ...], list[Series]] = {}
         for series in swept.series:

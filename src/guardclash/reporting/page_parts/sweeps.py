@@ -12,7 +12,7 @@ from guardclash.reporting.page_parts.charts import Chart, short, wrapped
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.words import slug
-from guardclash.reporting.swept import Axis, Series, Swept, sweeps_of
+from guardclash.reporting.swept import Series, Swept, SweptOption, sweeps_of
 from guardclash.reporting.tables import bound
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
@@ -47,13 +47,13 @@ class Sweep:
 
 def sweeps(study: Study, results: Results) -> tuple[Sweep, ...]:
     """Of every numeric option with several values in cells that are otherwise alike, as far as they are measured."""
-    by_axis: dict[Axis, list[Swept]] = {}
+    by_axis: dict[SweptOption, list[Swept]] = {}
     for swept in sweeps_of(study):
         by_axis.setdefault(swept.axis, []).append(swept)
     return tuple(found for axis, all_of in by_axis.items() if (found := _sweep(study, results, axis, all_of)))
 
 
-def _sweep(study: Study, results: Results, axis: Axis, all_of: Sequence[Swept]) -> Sweep | None:
+def _sweep(study: Study, results: Results, axis: SweptOption, all_of: Sequence[Swept]) -> Sweep | None:
     judged: list[SweptMetric] = []
     reported: list[SweptMetric] = []
     for swept in all_of:
