@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from guardclash.errors import UserError
@@ -428,6 +428,13 @@ def test_verdicts_are_strictly_valid_json():
     st.lists(st.tuples(sample, sample, st.sampled_from((WM, RAD, None))), min_size=1, max_size=6),
     st.sampled_from((0.01, 0.05)),
 )
+@example(
+    [
+        (Sample.of(0.0, 0.0, 2), Sample.of(0.0, 0.0, 2), RAD),
+        (Sample.of(0.0, 0.0, 5), Sample((0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.5)), RAD),
+    ],
+    0.01,
+)
 @settings(deadline=None, max_examples=60)
 def test_holm_adjusts_each_question_over_the_study(cases, alpha):
     judgements = [judge(m or WM, m and m.criterion, a, b, alpha) for a, b, m in cases]
@@ -443,7 +450,7 @@ def test_holm_adjusts_each_question_over_the_study(cases, alpha):
     )
     for before, after in zip(judgements, adjusted, strict=True):
         assert after.raw == before.raw and after.point == before.point
-        missed = before.alone_inferior is not None and before.alone_inferior < alpha
+        missed = before.beyond and before.alone_inferior is not None and before.alone_inferior < alpha
         assert after.outcome("strict") in (before.outcome("strict"), "ineffective" if missed else "undecided")
         assert after.outcome("paper") != "conflict" or before.outcome("paper") == "conflict"
 
