@@ -278,7 +278,7 @@ def test_results_from_before_there_were_suspects():
     old = results(before)
     assert [claim.suspect for claim in claims(wanted, old)] == [ITSELF]
     text = render(wanted, old, "strict")
-    assert "digits/smoke extraction of {p, c}" in text and ": not run yet." in text
+    assert "digits/smoke extraction of {p, c}, independent of {p, c}: not run yet." in text
     empty = Results({"schema": SCHEMA, "study": "study", "cells": []})
     assert claims(wanted, empty) == ()
     assert "Ownership claims" not in render(wanted, empty, "strict")

@@ -184,7 +184,9 @@ class Watermark(Mechanism):
         stream = plan.stream("trigger")
         batches = stream.sampler if stream else None
         if isinstance(batches, Shuffled) and self.triggers % batches.batch_size == 2:
-            found["warning"] = "the last batch holds two images, too few for batch norm: choose another batch_size"
+            found["warning"] = (
+                "the last batch holds two images, too few where the model has batch norm: choose another batch_size"
+            )
         return found
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:

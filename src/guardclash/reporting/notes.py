@@ -11,7 +11,7 @@ from guardclash.reporting.tables import braces, duration, models_of
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
-Note = tuple[str, str, str]
+Noted = tuple[str, str, str]
 """A recipe, models on it, and what is to be known of them."""
 NOT_RUN = "not run yet."
 
@@ -28,7 +28,7 @@ def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]
     return list(dict.fromkeys(lines))
 
 
-def _grouped(notes: Iterable[Note]) -> list[str]:
+def _grouped(notes: Iterable[Noted]) -> list[str]:
     """What is noted of several places alike, once; and once the models of which it is noted on several recipes."""
     places: dict[str, dict[str, list[str]]] = {}
     for recipe, models, text in notes:
@@ -53,7 +53,7 @@ def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
         yield f"Compute: {len(seconds)} models, {duration(sum(seconds))} of training{where}; measuring comes on top."
 
 
-def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Note]:
+def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
     entry, recipe, models = results.cell(cell), study.recipe_label(cell.recipe), models_of(study, cell)
     if entry is None or not (entry["clash"] or entry["trials"]):
         yield recipe, models, NOT_RUN
@@ -68,7 +68,7 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Note]:
                 yield recipe, models, f"seed {trial['seed']}: {warning}."
 
 
-def _verdict_notes(verdict: Verdict) -> Iterator[Note]:
+def _verdict_notes(verdict: Verdict) -> Iterator[Noted]:
     recipe, models = verdict.recipe, braces(verdict.combination)
     if verdict.missing:
         yield recipe, models, "still to be measured: " + "; ".join(verdict.missing) + "."
