@@ -185,7 +185,7 @@ class Watermark(Mechanism):
         batches = stream.sampler if stream else None
         if isinstance(batches, Shuffled) and self.triggers % batches.batch_size == 2:
             found["warning"] = (
-                "the last batch holds two images, too few where the model has batch norm: choose another batch_size"
+                "the last batch holds two images, too few if there is batch norm: choose another batch_size"
             )
         return found
 
