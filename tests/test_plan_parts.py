@@ -58,6 +58,7 @@ def test_shuffled_batches_are_full_but_for_the_last(size, batch_size):
     *full, last = [len(batch) for batch in Shuffled(batch_size).batches(size, generator())]
     assert set(full) <= {batch_size}
     assert 1 <= last <= batch_size + 1
+    assert last == Shuffled(batch_size).last(size)
     if size > 1 and batch_size > 1:
         assert last > 1, "batch norm cannot take a batch of one"
 

@@ -183,7 +183,7 @@ class Watermark(Mechanism):
         found = {"triggers": f"{self.triggers} of {triggers.images.dataset}, {self.labels} labels"}
         stream = plan.stream("trigger")
         batches = stream.sampler if stream else None
-        if isinstance(batches, Shuffled) and self.triggers % batches.batch_size == 2:
+        if isinstance(batches, Shuffled) and batches.last(self.triggers) == 2:
             found["warning"] = (
                 "the last batch holds two images, too few if there is batch norm: choose another batch_size"
             )

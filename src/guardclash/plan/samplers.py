@@ -30,10 +30,14 @@ class Shuffled:
         joins = rest == 1 and full > 0
         return full + (rest > 0 and not joins)
 
+    def last(self, size: int) -> int:
+        """Examples in the last batch of a pass over `size`, at most one more than `batch_size`."""
+        return size - self.batch_size * (self.steps(size) - 1)
+
     def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
         """One pass: index tensors of `batch_size` each, the last one shorter (or one longer)."""
         order = torch.randperm(size, generator=rng)
-        cut = self.batch_size * (self.steps(size) - 1)
+        cut = size - self.last(size)
         return [*order[:cut].split(self.batch_size), order[cut:]] if cut else [order]
 
 
