@@ -130,6 +130,18 @@ def test_a_comparison_may_be_of_one_data_set(said, tmp_path):
     assert code == 2 and "Did you mean 'digits'" in err
 
 
+def test_a_run_of_one_data_set_counts_and_tells_nothing_of_others(said, tmp_path):
+    (tmp_path / "study.toml").write_text(STUDY.replace('["wm", "dpsgd"]', '["wm"]').replace("replicates", "# "))
+    code, out, err = said("run", "study.toml", "--dataset", "digits", "--workers", 1, "--store", tmp_path / "runs")
+    assert code == 0
+    assert " done, 0 s left" in err.splitlines()[-1], "what other data sets lack is not waited for"
+    assert "digits/smoke" in out and "mnist" not in out
+    _, some, _ = said("status", "study.toml", "--dataset", "digits")
+    _, whole, _ = said("status", "study.toml")
+    assert " 0 waiting" in some and "mnist" not in some
+    assert " 0 waiting" not in whole and "mnist" in whole
+
+
 @pytest.mark.parametrize("name", sorted({path.stem for path in PAPER.glob("*.toml")} - {"common"}))
 def test_every_committed_record_of_the_paper_is_compared_without_a_store(name, said):
     recorded = ROOT / "results" / "paper" / f"{name}-reduced" / "results.json"

@@ -99,13 +99,14 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     from guardclash.watching.tracking import Tracking
 
     wanted, count = read_study(study, scale), workers or _cores()
+    asked = restricted(wanted, datasets)
     site, chosen = _site(store, data_dir, device), rule_of(rule, wanted)
     executor: Any = Inline()
     interruption = Interruption()
     try:
         with (
             interruption,
-            Progress(Console(stderr=True), count, wanted, site.store, chosen) as progress,
+            Progress(Console(stderr=True), count, asked, site.store, chosen) as progress,
             Tracking(track or (), wanted, site.store, chosen, progress.say) as tracking,
         ):
             if count > 1:
@@ -120,17 +121,19 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             raise typer.Exit(130) from None
         raise
     executor.shutdown()
-    print_text(wanted, Results(results), rule)
+    print_text(asked, Results(results), rule)
     if progress.failed:
         raise typer.Exit(1)
 
 
 @app.command()
-def status(study: StudyPath, store: StorePath = RUNS, rule: Rule = None, scale: Scale = None) -> None:
+def status(
+    study: StudyPath, store: StorePath = RUNS, rule: Rule = None, scale: Scale = None, datasets: Datasets = None
+) -> None:
     """How far a study is: every cell, what runs and how long it will take, what is decided."""
     from guardclash.planning import standing
 
-    wanted = read_study(study, scale)
+    wanted = restricted(read_study(study, scale), datasets)
     for part in standing(wanted, store, rule_of(rule, wanted)):
         out.print(part)
 
