@@ -110,12 +110,13 @@ def _plain(named: Named) -> dict[str, Any]:
     return {key: list(value) if isinstance(value, tuple) else value for key, value in named.to_dict().items()}
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | Path) -> Results:
     """Reads a results file.
 
     Raises:
         UserError: If it is not there or is not one.
     """
+    path = Path(path)
     if not path.is_file():
         raise UserError("no results yet", where=path, mend="Run the study first: guardclash run STUDY.")
     content = read_json(path)
