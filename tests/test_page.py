@@ -18,6 +18,7 @@ from guardclash.judging.rules import OUTCOMES, RULES
 from guardclash.reporting.export import to_json
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import words
+from guardclash.reporting.page_parts.pictures import ROOM
 from guardclash.reporting.page_parts.plan_tree import plan_tree
 from guardclash.reporting.tables import number, p_value
 from pages import (
@@ -63,7 +64,9 @@ def test_the_largest_study_is_fast_and_small():
     begun = time.process_time()
     text = render_html(wanted, found, "strict")
     assert time.process_time() - begun < 3
-    assert len(text.encode()) < 2_000_000
+    pictures = sum(map(len, re.findall(r"<img src=\"([^\"]*)\"", text)))
+    assert pictures <= ROOM
+    assert len(text.encode()) - pictures < 40_000 * len(wanted.cells())
     records = RECORDS[LARGEST].read_text(encoding="utf-8")
     longest = max(len(part) for one in read(text).walk() for part in one.content if isinstance(part, str))
     assert longest < len(records) / 20, "no records are kept in the page as such"
