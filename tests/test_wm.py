@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from guardclash.compose import compose
 from guardclash.errors import UserError
-from guardclash.mechanisms.wm import TriggerSet, Watermark, log10_verification_p
+from guardclash.mechanisms.wm import Watermark, log10_verification_p
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
@@ -189,10 +189,13 @@ def test_triggers_are_a_secret_of_the_seed(base, context):
     assert not torch.equal(one.y, other.y)
 
 
-def test_native_labels_that_the_task_has_no_class_for_are_refused(context):
-    digits = Split("digits", "test")
-    with pytest.raises(UserError, match="native"):
-        TriggerSet(digits, 50, "native", classes=3).load(context(0))
+def test_native_labels_that_the_task_has_no_class_for_are_refused_before_any_data_are_read():
+    cifar = recipe("cifar10", "reduced").plan()
+    with pytest.raises(UserError) as caught:
+        compose(cifar, [Watermark(labels="native")])
+    for part in ("gtsrb", "wm.labels", "43 classes", "at most 10 classes", 'labels = "random"'):
+        assert part in str(caught.value)
+    assert compose(cifar, [Watermark(labels="random")]).stream("trigger").source.images.dataset == "gtsrb"
 
 
 def test_a_trigger_set_larger_than_its_source_is_refused(base):

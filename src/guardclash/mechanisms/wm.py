@@ -45,6 +45,15 @@ class TriggerSet:
                 got=self.size,
                 allowed=f"1 to {self.images.size}",
             )
+        theirs = find_dataset(self.images.dataset).classes
+        if self.labels == "native" and theirs > self.classes:
+            raise UserError(
+                f"{self.images.dataset} has more classes than the task, so its native labels cannot be used",
+                where="wm.labels",
+                got=f"native labels of {theirs} classes",
+                allowed=f"at most {self.classes} classes",
+                mend='Use labels = "random".',
+            )
 
     def load(self, context: Context) -> Data:
         """The triggers of the context's seed."""
@@ -53,13 +62,6 @@ class TriggerSet:
         chosen = torch.randperm(len(x), generator=rng)[: self.size]
         if self.labels == "random":
             return Data(x[chosen], torch.randint(self.classes, (self.size,), generator=rng))
-        if native.max() >= self.classes:
-            raise UserError(
-                f"{self.images.dataset} has more classes than the task, so its native labels cannot be used",
-                where="wm.labels",
-                got="native",
-                mend='Use labels = "random".',
-            )
         return Data(x[chosen], native[chosen])
 
 
