@@ -53,10 +53,17 @@ def compared(study: Study, results: Results) -> dict[str, Any]:
     }
 
 
+def study_of(record: str) -> Study:
+    """The study of a folder of records, such as "theft", or "table4-reduced" for table4.toml at scale reduced."""
+    own = ROOT / "studies" / f"{record}.toml"
+    stem, _, scale = record.rpartition("-")
+    return read_study(own) if own.is_file() else read_study(own.with_stem(stem), scale)
+
+
 def recorded() -> Iterator[tuple[Study, Results]]:
     """Committed records of studies that judge something, with enough replicates."""
     for path in sorted((ROOT / "results").glob("*/results.json")):
-        study = read_study(ROOT / "studies" / f"{path.parent.name}.toml")
+        study = study_of(path.parent.name)
         if min(study.alone, study.together) > START and judged_cells(study):
             yield study, read_results(path)
 

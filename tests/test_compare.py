@@ -235,7 +235,7 @@ def test_long_names_leave_room_for_conclusions():
     wanted, found = committed("paper/table7-reduced")
     published = reference_of(wanted)
     said = [ours.outcome for row in compare(wanted, found, published, "strict") for ours in row.ours]
-    of_each_data_set = len({named.name for named in wanted.recipes})
-    tables = plain(list(compare_tables(wanted, found, published, "strict"))[:of_each_data_set], 160)
+    data_sets = len({named.name for named in wanted.recipes})
+    tables = plain(list(compare_tables(wanted, found, published, "strict"))[:data_sets], 160)
     assert tables.count("compatible") == said.count("compatible")
     assert " {raddata(placement=stream), " in tables

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from committed import ROOT
 from guardclash.errors import UserError
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
@@ -167,3 +171,12 @@ def test_the_verdict_is_that_of_its_own_look(mean, spread, seed):
     (stage,) = [stage for stage in asked.stages() if stage.together == replicates]
     (fixed,) = verdicts(stage, found)
     assert fixed == verdict
+
+
+def test_the_savings_on_record_come_out_of_the_records_again(tmp_path):
+    found = tmp_path / "found.json"
+    script = ROOT / "benchmarks/adaptive_replicates.py"
+    subprocess.run([sys.executable, script, "--json", found], check=True, capture_output=True, timeout=120)
+    kept = json.loads((ROOT / "results/benchmarks/adaptive_replicates.json").read_text(encoding="utf-8"))
+    assert json.loads(found.read_text(encoding="utf-8")) == kept
+    assert sum(row["trainings, step by step"] for row in kept) < sum(row["trainings, fixed"] for row in kept)

@@ -14,7 +14,7 @@ from guardclash.studies.verdicts import alone
 
 PNG = b"\x89PNG\r\n\x1a\n"
 """With what a PNG file begins; nothing else is shown."""
-ROOM = 2_000_000
+ROOM = 500_000
 """Letters of a page that pictures may take before each is shown once only."""
 WRITTEN = "guardclash evidence writes it as a file."
 """What is said of a picture that is not shown."""
