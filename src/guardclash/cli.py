@@ -27,7 +27,7 @@ from guardclash.cli_options import (
     known,
     print_text,
     restricted,
-    rule_of,
+    ruled,
     say,
 )
 from guardclash.cli_reports import compare, export_records, figure, report
@@ -98,9 +98,9 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     from guardclash.watching.progress import Progress
     from guardclash.watching.tracking import Tracking
 
-    wanted, count = read_study(study, scale), workers or _cores()
+    wanted, count = ruled(read_study(study, scale), rule), workers or _cores()
     asked = restricted(wanted, datasets)
-    site, chosen = _site(store, data_dir, device), rule_of(rule, wanted)
+    site, chosen = _site(store, data_dir, device), wanted.rule
     executor: Any = Inline()
     interruption = Interruption()
     try:
@@ -121,7 +121,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             raise typer.Exit(130) from None
         raise
     executor.shutdown()
-    print_text(asked, Results(results), rule)
+    print_text(asked, Results(results))
     if progress.failed:
         raise typer.Exit(1)
 
@@ -133,8 +133,8 @@ def status(
     """How far a study is: every cell, what runs and how long it will take, what is decided."""
     from guardclash.planning import standing
 
-    wanted = restricted(read_study(study, scale), datasets)
-    for part in standing(wanted, store, rule_of(rule, wanted)):
+    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
+    for part in standing(wanted, store, wanted.rule):
         out.print(part)
 
 

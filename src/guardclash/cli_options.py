@@ -12,14 +12,16 @@ from rich.console import Console
 
 from guardclash.cli_data import out
 from guardclash.errors import UserError, suggestion
+from guardclash.judging.rules import check_rule
 from guardclash.studies.study import Study
 
 
 class RuleName(StrEnum):
-    """The two rules for verdicts."""
+    """The rules for verdicts."""
 
     paper = "paper"
     strict = "strict"
+    bounded = "bounded"
 
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/digits.toml.")]
@@ -76,16 +78,20 @@ def results_path(study: Study, store: Path, given: Path | None) -> Path:
     return recorded
 
 
-def rule_of(given: RuleName | None, study: Study) -> Any:
-    """The rule that is asked for, or the study's own."""
-    return given.value if given else study.rule
+def ruled(study: Study, given: RuleName | None) -> Study:
+    """A study under the rule that is asked for, or its own.
+
+    Raises:
+        UserError: The study cannot be judged by that rule.
+    """
+    return replace(study, rule=check_rule(given.value)) if given else study
 
 
-def print_text(study: Study, results: Any, rule: RuleName | None) -> None:
+def print_text(study: Study, results: Any) -> None:
     """Prints the report as text."""
     from guardclash.reporting.text import report_parts
 
-    for part in report_parts(study, results, rule_of(rule, study)):
+    for part in report_parts(study, results):
         out.print(part)
 
 

@@ -21,7 +21,7 @@ from guardclash.cli_options import (
     restricted,
     results_of,
     results_path,
-    rule_of,
+    ruled,
     say,
     write,
 )
@@ -50,12 +50,12 @@ def report(
     from guardclash.reporting.missing import unfinished
 
     chosen = form_asked(form, output)
-    wanted = restricted(read_study(study, scale), datasets)
+    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
     found = results_of(wanted, store, results)
     if chosen == "text" and output is None:
-        print_text(wanted, found, rule)
+        print_text(wanted, found)
         return
-    content = FORMS[chosen](wanted, found, rule_of(rule, wanted))
+    content = FORMS[chosen](wanted, found, wanted.rule)
     if output is None:
         sys.stdout.buffer.write(content)
     else:
@@ -78,8 +78,8 @@ def figure(
     from guardclash.reporting.figures import draw, figure_named, form_of
 
     form, _ = form_of(output), figure_named(name)
-    wanted = restricted(read_study(study, scale), datasets)
-    write(draw(name, wanted, results_of(wanted, store, results), rule_of(rule, wanted), form), output, "figure")
+    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
+    write(draw(name, wanted, results_of(wanted, store, results), wanted.rule, form), output, "figure")
 
 
 def compare(
@@ -99,10 +99,10 @@ def compare(
     from guardclash.reporting.reference import reference_of
     from guardclash.studies.results import Results, read_results
 
-    wanted = restricted(read_study(study, scale), datasets)
+    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
     reference, path = reference_of(wanted), results_path(wanted, store, results)
     found = read_results(path) if results or path.is_file() else Results({"cells": []})
-    for part in compare_tables(wanted, found, reference, rule_of(rule, wanted)):
+    for part in compare_tables(wanted, found, reference, wanted.rule):
         out.print(part)
 
 
@@ -119,11 +119,11 @@ def export_records(
     from guardclash.reporting.export import export
     from guardclash.studies.results import read_results
 
-    wanted = read_study(study, scale)
+    wanted = ruled(read_study(study, scale), rule)
     target = folder or (wanted.records / wanted.name if wanted.records else None)
     if target is None:
         mend = 'Give a folder, or name one in the study: records = "../results".'
         raise UserError("no folder to write to", where=study, mend=mend)
     own = store / "studies" / f"{wanted.name}.json"
-    for path in export(wanted, read_results(own), rule_of(rule, wanted), target):
+    for path in export(wanted, read_results(own), wanted.rule, target):
         out.print(str(path))

@@ -7,6 +7,7 @@ known.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -80,6 +81,13 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         plan = edited
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
+    if norm := _over_one_value(plan.model, plan.all_rewrites):
+        raise UserError(
+            "a group norm over single values makes the network constant",
+            where=f"layer {norm}",
+            got=f"images of {plan.model.shape}",
+            mend="Use fewer poolings or larger images, or a model with fewer groups.",
+        )
     if not _has_batch_norm(plan.model, plan.all_rewrites):
         return _without_policies(plan)
     _check_batch_sizes(plan)
@@ -93,6 +101,29 @@ def _has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
         for rewrite in rewrites:
             network = rewrite(network)
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+@lru_cache
+def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
+    """The group norm of which a group holds one value, if there is any: its output says nothing of its input."""
+    with torch.device("meta"), torch.no_grad():
+        network = model.build()
+        for rewrite in rewrites:
+            network = rewrite(network)
+        norms = {module: name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm)}
+        found: list[str] = []
+
+        def look(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            if isinstance(module, nn.GroupNorm) and given[0][0].numel() <= module.num_groups:
+                found.append(norms[module])
+
+        for module in norms:
+            module.register_forward_pre_hook(look)
+        if norms:
+            # A network that cannot run without numbers cannot be looked at either.
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                network.eval()(torch.empty(2, *model.shape))
+    return next(iter(found), None)
 
 
 def _check_batch_sizes(plan: Plan) -> None:

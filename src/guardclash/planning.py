@@ -97,7 +97,7 @@ def _name(study: Study, entry: ComposedCell) -> str:
 
 def standing(study: Study, folder: Path, rule: Rule) -> Iterator[Any]:
     """Every cell with the keys that `show` takes, then what a run of the study shows on its terminal."""
-    store = Store(folder.resolve())
+    store, study = Store(folder.resolve()), study.under(rule)
     composed = compose_study(study)
     yield _cells_standing(study, composed, store)
     results = Results(collect(study, composed, store))

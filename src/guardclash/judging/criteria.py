@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.stats import TOLERANCE, Sample
 
+RETAINED = 0.5
+"""The usual share of an effect that must be preserved where its loss is tolerated up to a margin: a margin never makes
+up for a lost effect (U.S. Food and Drug Administration, Non-Inferiority Clinical Trials, 2016, section IV)."""
 LOG10_FLOOR = -324.0
 """The least log10 p-value told apart: no positive double is below 5e-324, so a p-value of 0 says no more."""
 
@@ -104,6 +107,10 @@ def criterion_dict(criterion: Criterion) -> dict[str, float]:
     return {criterion.kind: criterion.factor if isinstance(criterion, MaxGrowth) else criterion.threshold}
 
 
+JUDGING = ("range", "gain", "least_gain", "retain", "net", "paired", "computed", "optional")
+"""Fields of a metric that most leave as they are."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A number φ that a mechanism is measured by, and what is expected of it when the mechanism is not alone.
@@ -128,7 +135,29 @@ class Metric:
     """Names of metrics of the same mechanism that must not reach `claimed_at`, such as the same test on a model that
     owes nothing to the owner: if one does, a claim is not credible, whatever its own value."""
     claim: Absolute | None = None
-    """From which value on the owner claims a suspect model as stolen; None: see `claimed_at`."""
+    """From which value on the owner claims a suspect model as stolen; None: see `claimed_at`. A mechanism that does not
+    reach it alone is ineffective, whether or not the metric has a criterion."""
+    range: tuple[float, float] | None = None
+    """The least and the largest possible value: others are refused, and the rule "bounded" needs it. None: unknown."""
+    gain: bool = True
+    """Whether the mechanism must be shown to better the unprotected model's value when it is alone (section 3: "must be
+    effective"). False: what an unprotected model scores says nothing about it."""
+    least_gain: float | None = None
+    """From which gain on it is an effect, in the units of the metric; None: more than half of what a drop may be. A
+    convention of ours: an effect whose whole loss the criterion would hardly see is none to be judged by it."""
+    retain: float = RETAINED
+    """The share of that gain that must be left together, in [0, 1), whatever a drop may be."""
+    net: bool = False
+    """Judged is what the mechanism adds: the value with it minus the value of the same combination without it, seed by
+    seed. For metrics of which 0 is not what an unprotected model scores."""
+    paired: bool = False
+    """Values of one seed share a secret on which most of their spread rests, so alone and together are compared seed by
+    seed. To be declared by the design, never after looking at values."""
+    computed: bool = False
+    """It follows from the plan and not from a trained model: all seeds have one value, and no seed adds evidence."""
+    optional: bool = False
+    """It may have no meaning in company, and `measure` then leaves it out. Any other metric that is measured alone and
+    left out together is "not measured together"."""
 
     def __post_init__(self) -> None:
         if self.claim is not None and not isinstance(self.claim, Absolute):
@@ -140,6 +169,12 @@ class Metric:
             raise UserError("controls need a fixed bound that they must not reach", where=self.name, mend=mend)
         if self.name in self.controls:
             raise UserError("a metric is not its own control", where=self.name, got=self.controls)
+        if self.range is not None and not self.range[0] < self.range[1]:
+            raise UserError("a range has a least and a largest value", where=self.name, got=self.range)
+        if not 0 <= self.retain < 1:
+            raise UserError(
+                "a share of the gain is retained", where=self.name, got=self.retain, allowed="0 <= retain < 1"
+            )
 
     def _check_suits(self, bound: Criterion | None) -> None:
         unsuited = Ceiling | MaxGrowth if self.higher_is_better else Floor
@@ -155,6 +190,17 @@ class Metric:
                 got=bound.threshold,
                 mend="Write the log10 of the p-value: -3 for 1e-3",
             )
+
+    @property
+    def judged_symbol(self) -> str:
+        """As tables show what is judged."""
+        return f"{self.symbol} net" if self.net else self.symbol
+
+    @property
+    def effect(self) -> float:
+        """The least gain that is an effect."""
+        half = self.criterion.threshold / 2 if isinstance(self.criterion, MaxDrop) else 0.0
+        return half if self.least_gain is None else self.least_gain
 
     @property
     def claimed_at(self) -> Absolute | None:
@@ -176,28 +222,47 @@ class Metric:
         beyond = value > bound.threshold if self.higher_is_better else value < bound.threshold
         return beyond or math.isclose(value, bound.threshold, rel_tol=TOLERANCE)
 
-    def sample(self, values: Iterable[float]) -> Sample:
-        """Replicates of this metric as a sample.
+    def checked(self, value: float) -> float:
+        """A value as samples and records hold it.
 
-        A log10 p-value below `LOG10_FLOOR`, also -inf, counts as `LOG10_FLOOR`. The mean of such values is
-        the logarithm of a geometric mean.
+        A log10 p-value below `LOG10_FLOOR`, also -inf, counts as `LOG10_FLOOR`. Of what should be low, inf is a value:
+        no epsilon bounds a training without privacy.
 
         Raises:
-            UserError: A value is not finite; the metric is named.
+            UserError: The value is not a number, or outside of the metric's range; the metric is named.
         """
-        lowest = LOG10_FLOOR if self.log10 else -math.inf
-        numbers = tuple(max(float(value), lowest) for value in values)  # nan stays nan
-        if not all(math.isfinite(number) for number in numbers):
-            raise UserError("measured values must be finite", where=self.name, got=numbers)
-        return Sample(numbers)
+        number = max(float(value), LOG10_FLOOR) if self.log10 else float(value)  # nan stays nan
+        unbounded = number == math.inf and not (self.higher_is_better or self.log10)
+        if not (math.isfinite(number) or unbounded):
+            raise UserError("a measured value must be a finite number", where=self.name, got=value)
+        low, high = self.range or (-math.inf, math.inf)
+        slack = TOLERANCE * max(abs(low), abs(high)) if self.range else 0.0
+        if not low - slack <= number <= high + slack:
+            raise UserError(
+                "a value outside of its metric's range", where=self.name, got=value, allowed=f"{low} to {high}"
+            )
+        return number
+
+    def sample(self, values: Iterable[float], seeds: Iterable[int] = ()) -> Sample:
+        """Replicates of this metric as a sample, each as `checked`.
+
+        The mean of log10 p-values is the logarithm of a geometric mean.
+
+        Raises:
+            UserError: As `checked`.
+        """
+        return Sample(tuple(map(self.checked, values)), seeds=tuple(seeds))
 
     def to_dict(self) -> dict[str, Any]:
-        """All fields as JSON, criterion and claim by `criterion_dict`."""
+        """JSON: criterion and claim by `criterion_dict`; of how it is judged, what is not the usual way."""
+        usual = {field.name: field.default for field in fields(self)}
+        said = {name: value for name, value in vars(self).items() if name not in JUDGING or value != usual[name]}
         return {
-            **vars(self),
+            **said,
             "criterion": self.criterion and criterion_dict(self.criterion),
             "controls": list(self.controls),
             "claim": self.claim and criterion_dict(self.claim),
+            **({"range": list(self.range)} if self.range else {}),
         }
 
 
@@ -211,10 +276,14 @@ def metric_from(data: Mapping[str, Any]) -> Metric:
     try:
         bounds = {"criterion": data["criterion"], "claim": data.get("claim")}
         read = {name: bound and criterion_from(bound, where) for name, bound in bounds.items()}
-        return Metric(**{**data, **read, "controls": tuple(data.get("controls", ()))})
+        span = data.get("range")
+        given = {**data, **read, "controls": tuple(data.get("controls", ())), "range": tuple(span) if span else None}
+        return Metric(**given)
     except (KeyError, TypeError) as error:
         raise UserError("not a metric", where=where, got=dict(data), mend=str(error)) from error
 
 
-ACCURACY = Metric("accuracy", "φ_ACC", MaxDrop(0.10), title="test accuracy")
+SHARE = (0.0, 1.0)
+"""The range of accuracies and other shares."""
+ACCURACY = Metric("accuracy", "φ_ACC", MaxDrop(0.10), title="test accuracy", range=SHARE, gain=False)
 """Every combination is also judged by accuracy: at most 10 percentage points may be lost (section 3)."""

@@ -1,14 +1,18 @@
-"""One metric of one combination: alone against together, under both rules."""
+"""One metric of one combination: alone against together, under each rule."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from guardclash.errors import UserError
-from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
-from guardclash.judging.rules import PValues, Rule, check_rule, paper, paper_absolute, qualified, strict
+from guardclash.judging import bounded
+from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric
+from guardclash.judging.gain import Gain
+from guardclash.judging.rules import PValues, Rule, check_rule, met, paper, paper_absolute, strict
+from guardclash.judging.spread import apart, unseen
 from guardclash.judging.stats import (
     TOLERANCE,
     Estimate,
@@ -16,14 +20,12 @@ from guardclash.judging.stats import (
     estimate_difference,
     estimate_mean,
     interval,
-    one_sample,
-    replicates_needed,
-    t_test,
-    welch,
 )
 
 NOTHING = Sample()
 """No replicate yet."""
+MINIMUM = 3
+"""Replicates in each arm below which nothing is claimed: two cannot show that they are alike by chance."""
 
 
 @dataclass(frozen=True)
@@ -33,52 +35,75 @@ class Judgement:
     metric: Metric
     """With the criterion that was applied, which a study may have set."""
     alone: Sample
+    """Of a net metric: what the mechanism adds alone."""
     together: Sample
+    """Of a net metric: what the mechanism adds in the combination."""
     alpha: float
     """Level of every test."""
     raw: PValues
-    adjusted: PValues | None = None
-    """After a correction over a whole study."""
+    """The tests of the criterion against `alone`."""
+    claims: PValues
+    """What the rules look at: the same, with what a claim also needs (the gain kept, a loss shown, every baseline)."""
     threshold: float | None = None
     """The largest admissible drop, or the fixed bound, in the units of the metric."""
     beyond: bool | None = None
     """Whether the means alone, without any test, break the criterion."""
+    gain: Gain | None = None
+    """What the mechanism gains over the unprotected model; None: that is not asked or not known."""
     replicates_needed: int | None = None
     """Replicates per arm that would probably decide where the strict rule cannot (`stats.replicates_needed`);
-    without regard to a correction over the study."""
+    without regard to a correction."""
     against: str = ""
     """Whose own value `alone` is."""
-    others: tuple[tuple[str, float], ...] = ()
-    """Name and mean of the baselines that were not chosen."""
+    baselines: tuple[tuple[str, Sample], ...] = ()
+    """Name and sample of every baseline where there are several, the chosen one among them."""
     missing: tuple[str, ...] = ()
-    """What must still be measured; until then both rules say "undecided", because peeking inflates errors."""
-    alone_inferior: float | None = None
-    """p-value, one-sided: small when alone already misses a fixed bound; None while its replicates are too few. No
-    correction over a study touches it: it can only take a conflict back."""
+    """What must still be measured; until then every rule says "undecided", because peeking inflates errors."""
+    unmeasured: bool = False
+    """Whether it is measured alone and never in company, although it should be."""
     fired: tuple[str, ...] = ()
-    """Names of the metric's controls that made its claim in any replicate, together or alone."""
+    """Names of the metric's controls that made its claim more often than chance explains, together or alone."""
+    level: float | None = None
+    """Level of the whole study where `alpha` is a share of it; None: alpha."""
+    last: bool = True
+    """Whether these are all replicates that the study may have."""
+    adjusted: Mapping[Rule, PValues] = field(default_factory=dict)
+    """By rule: `claims` after a correction for the number of tests (`verdict.corrected`)."""
+
+    @property
+    def symbol(self) -> str:
+        """As tables show what is judged."""
+        return self.metric.judged_symbol if self.metric.criterion else self.metric.symbol
+
+    @property
+    def others(self) -> tuple[tuple[str, float], ...]:
+        """Name and mean of the baselines that were not chosen."""
+        return tuple((name, sample.mean) for name, sample in self.baselines if name != self.against)
+
+    @property
+    def change(self) -> Estimate:
+        """Mean together minus mean alone, in the units of the metric; seed by seed if the metric is `paired`."""
+        return estimate_difference(self.together, self.alone, self.metric.paired)
 
     @property
     def difference(self) -> float | None:
-        """Mean together minus mean alone, in the units of the metric."""
-        return _known(self.together.mean - self.alone.mean)
+        """The value of `change`."""
+        return known(self.change.value)
 
     @property
     def drop(self) -> float | None:
         """The difference as a loss: positive when together is worse (Δφ of section 3, with its sign)."""
-        return None if self.difference is None else _direction(self.metric) * -self.difference
+        return None if self.difference is None else direction(self.metric) * -self.difference
 
     @property
     def interval(self) -> tuple[float, float] | None:
         """Of the difference, at confidence 1 - 2 alpha: uncorrected tests against a drop can be read off."""
-        ends = interval(estimate_difference(self.together, self.alone), self.alpha)
-        return None if math.isnan(ends[0]) else ends
+        return _ends(self.change, self.alpha)
 
     @property
     def together_interval(self) -> tuple[float, float] | None:
         """Of the mean together, at confidence 1 - 2 alpha: tests against a fixed bound can be read off."""
-        ends = interval(estimate_mean(self.together), self.alpha)
-        return None if math.isnan(ends[0]) else ends
+        return _ends(estimate_mean(self.together), self.alpha)
 
     @property
     def point(self) -> str | None:
@@ -86,51 +111,120 @@ class Judgement:
         return None if self.beyond is None else "conflict" if self.beyond else "compatible"
 
     @property
-    def chosen(self) -> PValues:
-        """The raw p-values, corrected for the choice of `alone` among k baselines (Bonferroni).
+    def failing(self) -> int:
+        """How many seeds of the combination break the criterion by themselves, held against the mean alone."""
+        criterion = self.metric.criterion
+        if criterion is None or not (self.alone.n or isinstance(criterion, Absolute)):
+            return 0
+        limit = _limit(criterion, self.alone.mean, direction(self.metric))
+        excess = (direction(self.metric) * (limit - value) for value in self.together.values)
+        return sum(one > TOLERANCE * max(1.0, abs(limit)) for one in excess)
 
-        The worst of several noisy baselines lies below the truth, which makes "within the criterion" too easy
-        and "beyond it" harder to show; so only the former pays, by the factor k.
+    @property
+    def unseen(self) -> float | None:
+        """The largest share of trainings that may break the criterion although so few seeds do (1 - alpha)."""
+        judged = self.metric.criterion is not None and not self.metric.computed and self.together.values
+        return unseen(self.failing, self.together.n, self.alpha) if judged else None
+
+    @property
+    def apart(self) -> tuple[tuple[str, int, float], ...]:
+        """Seeds that lie far from all others of their arm, by more than half of what may be lost: arm, place, value."""
+        if self.metric.criterion is None or self.threshold is None:
+            return ()
+        found = []
+        for arm, sample in (("alone", self.alone), ("together", self.together)):
+            place = apart(sample)
+            if place is not None and self._matters(sample, place):
+                found.append((arm, place, sample.values[place]))
+        return tuple(found)
+
+    def _matters(self, sample: Sample, place: int) -> bool:
+        value, rest = sample.values[place], sample.without(place)
+        if isinstance(self.metric.criterion, Absolute):
+            return (value > self.metric.criterion.threshold) != (rest.mean > self.metric.criterion.threshold)
+        return min(abs(value - other) for other in rest.values) > (self.threshold or 0.0) / 2
+
+    @property
+    def too_few(self) -> bool:
+        """Whether an arm has fewer than `MINIMUM` replicates, so that nothing is claimed; if computed, one will do."""
+        return not self.metric.computed and min(self.alone.n, self.together.n) < MINIMUM
+
+    def decisive(self, rule: Rule) -> PValues:
+        """The p-values that a rule looks at: corrected for their number, if they are.
+
+        Those of the paper's rule never are: it takes a test that does not reject for a claim, which a correction would
+        make easier.
         """
-        p = self.raw.noninferior
-        return self.raw if p is None else replace(self.raw, noninferior=min(1.0, p * self._baselines))
+        return self.adjusted.get(rule) or self.uncorrected(rule)
 
-    @property
-    def _baselines(self) -> int:
-        return 1 + len(self.others) if isinstance(self.metric.criterion, Relative) else 1
+    def uncorrected(self, rule: Rule) -> PValues:
+        """The p-values of a rule before a correction."""
+        return self._bounded if rule == "bounded" else self.claims
 
-    @property
-    def decisive(self) -> PValues:
-        """The p-values that the rules look at."""
-        return self.adjusted or self.chosen
+    @cached_property
+    def _bounded(self) -> PValues:
+        """By tests without normality, for a drop of a metric with a range; what is computed is as it is."""
+        metric, criterion = self.metric, self.metric.criterion
+        if metric.computed:
+            return self.claims
+        arms = [sample for _, sample in self.baselines] or [self.alone]
+        complete = all(sample.values for sample in (self.together, *arms))
+        if metric.range is None or not isinstance(criterion, MaxDrop) or metric.net or not complete:
+            return PValues()
+        low, high = metric.range
+        mirror = (lambda sample: sample) if metric.higher_is_better else (lambda one: _mirrored(one, low + high))
+        together, gap = mirror(self.together), criterion.threshold
+        within = min(bounded.difference_above(together, mirror(arm), -gap, metric.range) for arm in arms)
+        beyond = max(bounded.difference_above(mirror(arm), together, gap, metric.range) for arm in arms)
+        if self.gain is not None and self.gain.unprotected.values:
+            kept = bounded.difference_above(together, mirror(self.gain.unprotected), 0.0, metric.range)
+            within = max(within, kept)
+        return PValues(noninferior=min(1.0, within * len(arms)), inferior=beyond)
 
     @property
     def outcomes(self) -> dict[Rule, str]:
-        """By rule; "reported" for a metric without a criterion."""
+        """By the strict rule and the paper's; "reported" for a metric without a criterion."""
         return {"paper": self.outcome("paper"), "strict": self.outcome("strict")}
 
     def outcome(self, rule: Rule) -> str:
-        """What one rule says; see the functions of `rules`."""
+        """What one rule says; see the functions of `rules`, and docs/verdicts.md for what takes their word back."""
+        check_rule(rule)
         if self.metric.criterion is None:
-            return "reported"
-        if self.missing or self.beyond is None:
+            return "ineffective" if self.gain is not None and self.gain.missed(self.alpha) else "reported"
+        if self.unmeasured:
+            return "not measured together"
+        if self.missing or self.beyond is None or self.too_few:
             return "undecided"
-        misses = bool(self.beyond) and self.alone_inferior is not None and self.alone_inferior < self.alpha
-        return qualified(self._word(check_rule(rule), self.beyond), bool(self.fired), misses)
+        return self._qualified(self._word(rule, self.beyond))
 
     def _word(self, rule: Rule, beyond: bool) -> str:
         """What the tests of the combination say, whatever its controls do."""
-        if rule == "strict":
-            return strict(self.decisive, self.alpha)
+        if rule != "paper":
+            return strict(self.decisive(rule), self.alpha)
         if isinstance(self.metric.criterion, Absolute):
-            return paper_absolute(self.decisive, beyond, self.alpha)
-        return paper(self.decisive, self.drop or 0.0, beyond, self.alpha)
+            return paper_absolute(self.claims, beyond, self.alpha)
+        return paper(self.claims, self.drop or 0.0, beyond, self.alpha, level=self.level, last=self.last)
+
+    def _qualified(self, word: str) -> str:
+        """What is left of a rule's word, given the controls and what the mechanism does alone.
+
+        Where a control makes the claim as well, meeting the criterion proves nothing. A mechanism that is ineffective
+        alone has nothing that could be destroyed. And "compatible" needs an effect, alone or in company.
+        """
+        if met(word) and self.fired:
+            return "not credible"
+        gain, alpha = self.gain, self.alpha
+        if gain is None or gain.shown(alpha):
+            return word
+        if met(word) and (isinstance(self.metric.criterion, Absolute) or gain.shown_together(alpha)):
+            return word
+        return "ineffective" if gain.missed(alpha) else "undecided" if met(word) else word
 
     def to_dict(self, rule: Rule = "paper") -> dict[str, Any]:
         """Strictly valid JSON: what cannot be known is null, never NaN."""
         return {
             "metric": self.metric.name,
-            "symbol": self.metric.symbol,
+            "symbol": self.symbol,
             "definition": self.metric.to_dict(),
             "outcome": self.outcome(rule),
             "outcomes": self.outcomes,
@@ -141,11 +235,17 @@ class Judgement:
             "drop": self.drop,
             "interval": self.interval and list(self.interval),
             "together_interval": self.together_interval and list(self.together_interval),
-            "threshold": self.threshold,
+            "confidence": 1 - 2 * self.alpha,
+            "paired": self.metric.paired,
+            "raw": _p_dict(self.raw),
+            "claims": _p_dict(self.claims),
+            "decisive": _p_dict(self.decisive(rule)),
+            "gain": self.gain and self.gain.to_dict(self.alpha),
+            "threshold": known(self.threshold),
             "alpha": self.alpha,
-            **_p_dict(self.raw),
-            "p_alone_inferior": self.alone_inferior,
-            "adjusted": _p_dict(self.decisive) if self.decisive != self.raw else None,
+            "failing": self.failing,
+            "unseen": self.unseen,
+            "apart": [{"arm": arm, "place": place, "value": value} for arm, place, value in self.apart],
             "replicates_needed": self.replicates_needed,
             "against": self.against,
             "others": dict(self.others),
@@ -154,131 +254,46 @@ class Judgement:
         }
 
 
-def judge(
-    metric: Metric,
-    criterion: Criterion | None,
-    alone: Sample | None,
-    together: Sample,
-    alpha: float = 0.05,
-    *,
-    against: str = "",
-    others: tuple[tuple[str, float], ...] = (),
-    asked: tuple[int, int] = (1, 1),
-) -> Judgement:
-    """Holds a metric of a combination against what it is alone, or against a fixed bound.
-
-    A drop or growth is tested by Welch's t test of together against its limit: the alone sample moved by the
-    threshold, or multiplied by the factor, so that the spread of the limit counts. A floor or ceiling is
-    tested by Student's t test of together; the same test of alone says whether there was anything to lose.
-    Without any spread the means decide.
-
-    Args:
-        metric: What was measured.
-        criterion: What is demanded, the metric's own or a study's; None: reported, not judged.
-        alone: Replicates of the mechanism on its own.
-        together: Replicates of the combination.
-        alpha: Level of every test, in (0, 0.5).
-        against: Whose replicates `alone` are.
-        others: Name and mean of further baselines, of which `alone` was chosen as the worst.
-        asked: How many replicates were planned, (alone, together); fewer leave the judgement undecided.
-            A fixed bound does not wait for alone, which then says nothing.
-
-    Raises:
-        UserError: alpha is out of range, or the criterion does not suit the metric.
-
-    Example:
-        >>> wm = Metric("wm_accuracy", "φ_WM", MaxDrop(0.30))
-        >>> judge(wm, wm.criterion, Sample.of(0.97, 0.01, 5), Sample.of(0.36, 0.06, 10)).outcomes
-        {'paper': 'conflict', 'strict': 'conflict'}
-    """
-    if not 0 < alpha < 0.5:
-        raise UserError("not a level of significance", where="alpha", got=alpha, allowed="0 < alpha < 0.5")
-    metric, alone = replace(metric, criterion=criterion), alone or NOTHING
-    arms = {"together": (together, asked[1])} if criterion else {}
-    if isinstance(criterion, Relative):
-        arms[f"{against} alone".strip()] = (alone, asked[0])
-    missing = tuple(f"{arm}: {sample.n} of {n}" for arm, (sample, n) in arms.items() if sample.n < n)
-    raw = PValues(difference=_known(welch(together, alone).p))
-    judged = Judgement(metric, alone, together, alpha, raw, against=against, others=others, missing=missing)
-    if isinstance(criterion, Absolute) and alone.n >= asked[0]:
-        judged = replace(judged, alone_inferior=_alone_inferior(judged, criterion))
-    if criterion is None or not all(sample.n for sample, _ in arms.values()):
-        return judged
-    if isinstance(criterion, Relative):
-        return _against_alone(judged, criterion)
-    return _against_bound(judged, criterion)
+def _limit(criterion: Criterion, alone: float, better: int) -> float:
+    """The last admissible value together, given the mean alone."""
+    if isinstance(criterion, Absolute):
+        return criterion.threshold
+    lost = criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone)
+    return alone - better * lost
 
 
-def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
-    alone, together, better = judged.alone, judged.together, _direction(judged.metric)
-    threshold = _threshold(criterion, alone)
-    worst, best = _edge(criterion, alone, -better), _edge(criterion, alone, better)
-    excess = better * (alone.mean - together.mean) - threshold
-    beyond = excess > TOLERANCE * max(abs(alone.mean), abs(together.mean), threshold)
-    judged = _against_limit(judged, estimate_difference(together, worst), beyond, (together.std, worst.std))
-    if (within := judged.raw.noninferior) is not None:
-        to_best = welch(together, best)
-        equivalence = max(within, to_best.p_less if better > 0 else to_best.p_greater)
-        judged = replace(judged, raw=replace(judged.raw, equivalence=equivalence))
-    return replace(judged, threshold=threshold)
+def _mirrored(sample: Sample, both: float) -> Sample:
+    return Sample(tuple(both - value for value in sample.values))
 
 
-def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
-    together, bound = judged.together, criterion.threshold
-    excess = _direction(judged.metric) * (bound - together.mean)
-    beyond = excess > TOLERANCE * max(abs(together.mean), abs(bound))
-    judged = _against_limit(judged, estimate_mean(together.shifted(-bound)), beyond, (together.std,))
-    return replace(judged, threshold=bound)
-
-
-def _alone_inferior(judged: Judgement, criterion: Absolute) -> float | None:
-    """Times the number of baselines of which alone is the worst (Bonferroni), as the choice makes a miss likelier."""
-    test = one_sample(judged.alone, criterion.threshold)
-    p = _known(test.p_less if judged.metric.higher_is_better else test.p_greater)
-    return None if p is None else min(1.0, p * (1 + len(judged.others)))
-
-
-def _against_limit(judged: Judgement, to_limit: Estimate, beyond: bool, stds: tuple[float, ...]) -> Judgement:
-    """The one-sided tests of a signed distance to the limit, shared by both kinds of criteria."""
-    test = t_test(to_limit)
-    good, bad = (test.p_greater, test.p_less) if judged.metric.higher_is_better else (test.p_less, test.p_greater)
-    if to_limit.error == 0:
-        good, bad = float(beyond), float(not beyond)  # the limit itself is still admissible
-    raw = replace(judged.raw, noninferior=_known(good), inferior=_known(bad))
-    judged = replace(judged, raw=raw, beyond=beyond)
-    if strict(judged.chosen, judged.alpha) != "undecided":
-        return judged
-    level = judged.alpha if beyond else judged.alpha / judged._baselines
-    return replace(judged, replicates_needed=replicates_needed(to_limit.value, stds, level))
-
-
-def _threshold(criterion: Relative, alone: Sample) -> float:
-    return criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone.mean)
-
-
-def _edge(criterion: Relative, alone: Sample, sign: float) -> Sample:
-    """The alone sample moved by the threshold, up (+1) or down (-1); for a growth in proportion."""
-    if isinstance(criterion, MaxDrop):
-        return alone.shifted(sign * criterion.threshold)
-    return alone.scaled(1 + math.copysign(criterion.factor - 1, sign * alone.mean))
-
-
-def _direction(metric: Metric) -> int:
-    return 1 if metric.higher_is_better else -1
-
-
-def _known(number: float) -> float | None:
-    return number if math.isfinite(number) else None
+def _ends(estimate: Estimate, alpha: float) -> tuple[float, float] | None:
+    ends = interval(estimate, alpha)
+    return ends if all(map(math.isfinite, ends)) else None
 
 
 def _sample_dict(sample: Sample) -> dict[str, Any]:
     return {
-        "mean": _known(sample.mean),
-        "std": _known(sample.std),
+        "mean": plain(sample.mean),
+        "std": known(sample.std),
         "n": sample.n,
-        "values": list(sample.values),
+        "values": [plain(value) for value in sample.values],
     }
+
+
+def plain(value: float) -> float | str | None:
+    """A number as strict JSON holds it: inf is the text "inf", which `float` reads; nan is null."""
+    return "inf" if value == math.inf else known(value)
 
 
 def _p_dict(p: PValues) -> dict[str, float | None]:
     return {f"p_{name}": value for name, value in vars(p).items()}
+
+
+def direction(metric: Metric) -> int:
+    """1 of a metric of which more is better, -1 of one of which less is."""
+    return 1 if metric.higher_is_better else -1
+
+
+def known(number: float | None) -> float | None:
+    """A number, or None of what is none: nan and infinities."""
+    return number if number is not None and math.isfinite(number) else None

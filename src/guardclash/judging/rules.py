@@ -1,7 +1,7 @@
-"""From p-values to outcomes: the paper's rule, and a strict one that takes no failed test for evidence.
+"""From p-values to outcomes: the paper's rule, a strict one that takes no failed test for evidence, a bounded one.
 
-Both rules speak about one metric of one combination. "Worse" honours the direction of the metric; an
-improvement is a negative drop and never a conflict.
+All rules speak about one metric of one combination. "Worse" honours the direction of the metric; an improvement is a
+negative drop and never a conflict.
 """
 
 from __future__ import annotations
@@ -12,8 +12,17 @@ from typing import Literal, get_args
 
 from guardclash.errors import UserError, suggestion
 
-Rule = Literal["paper", "strict"]
-Outcome = Literal["compatible", "conflict", "not credible", "ineffective", "undecided", "clash"]
+Rule = Literal["paper", "strict", "bounded"]
+Outcome = Literal[
+    "compatible",
+    "conflict",
+    "does not train together",
+    "not credible",
+    "ineffective",
+    "not measured together",
+    "undecided",
+    "clash",
+]
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
 RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -23,7 +32,7 @@ class PValues:
     """The tests of one judgement; None where there was nothing to test or too few replicates to test it."""
 
     difference: float | None = None
-    """Welch, two-sided: small when together differs from alone."""
+    """Two-sided: small when together differs from alone."""
     equivalence: float | None = None
     """TOST: small when together differs from alone by less than the threshold, either way."""
     noninferior: float | None = None
@@ -43,14 +52,22 @@ def check_rule(rule: str) -> Rule:
     return rule
 
 
-def paper(p: PValues, drop: float, beyond: bool, alpha: float) -> str:
+def beside(rule: Rule) -> tuple[Rule, Rule]:
+    """A rule and the one that reports show beside it: the paper's, and beside that the strict one."""
+    return rule, "paper" if rule != "paper" else "strict"
+
+
+def paper(p: PValues, drop: float, beyond: bool, alpha: float, *, level: float | None = None, last: bool = True) -> str:
     """The paper's rule for a drop or a growth (section 4.2): a t test first, TOST only where it rejects.
 
     Args:
         p: The decisive p-values.
         drop: How much worse together is than alone.
         beyond: Whether the drop itself, without any test, exceeds the threshold.
-        alpha: Level of all tests.
+        alpha: Level of the tests whose rejection is a claim.
+        level: Of the t test whose *non*-rejection is one, "no difference": the whole study's, since a smaller level
+            would make that easier; None: alpha.
+        last: Whether no more replicates will come; before, "no difference" is not said.
 
     Returns:
         "no difference" when the t test does not reject; else "equivalent" when TOST does; else "improved" or
@@ -59,10 +76,12 @@ def paper(p: PValues, drop: float, beyond: bool, alpha: float) -> str:
     """
     if p.difference is None or p.equivalence is None:
         return "undecided"
-    if p.difference >= alpha:
-        return "no difference"
+    if p.difference >= (level or alpha):
+        return "no difference" if last else "undecided"
     if p.equivalence < alpha:
         return "equivalent"
+    if p.difference >= alpha:
+        return "undecided"
     if drop < 0:
         return "improved"
     return "conflict" if beyond else "undecided"
@@ -72,8 +91,8 @@ def paper_absolute(p: PValues, beyond: bool, alpha: float) -> str:
     """The paper's rule for a floor or a ceiling (sections 6.1 and 6.2, RADDATA and DI).
 
     Returns:
-        "effective" when the mean is on the good side, "conflict" when it is significantly on the bad side,
-        else "undecided".
+        "effective" when the mean is on the good side, "conflict" when it is significantly on the bad side and worse
+        than alone, else "undecided".
     """
     if p.inferior is None:
         return "undecided"
@@ -94,30 +113,17 @@ def strict(p: PValues, alpha: float) -> str:
     return "conflict" if p.inferior is not None and p.inferior < alpha else "undecided"
 
 
-def qualified(outcome: str, fired: bool, alone_misses: bool) -> str:
-    """What is left of a rule's word about a metric, given what controls and the mechanism alone say.
-
-    Args:
-        outcome: What `paper`, `paper_absolute` or `strict` says.
-        fired: Whether a control made the metric's claim too, so that meeting the criterion proves nothing.
-        alone_misses: Whether the mechanism misses a fixed bound already alone, and still does together: there was
-            nothing to destroy.
-
-    Returns:
-        "not credible" instead of any word that the criterion is met; "ineffective" instead of "conflict" and
-        "undecided"; else the word itself.
-    """
-    if combined([outcome]) == "compatible":
-        return "not credible" if fired else outcome
-    return "ineffective" if alone_misses else outcome
+def met(outcome: str) -> bool:
+    """Whether a metric's word is one of those that its criterion is met."""
+    return combined([outcome]) == "compatible"
 
 
 def combined(outcomes: Iterable[str]) -> Outcome:
     """The outcome of a combination from those of its metrics: one conflict suffices (section 3).
 
     After a conflict, the gravest is a claim that is not credible, then a mechanism that is ineffective already
-    alone. Metrics that are only reported do not count; if nothing else is left, nothing is decided.
+    alone, then one that could not be measured in company. Metrics that are only reported do not count; if nothing else
+    is left, nothing is decided.
     """
     judged = {outcome for outcome in outcomes if outcome != "reported"} or {"undecided"}
-    gravest: tuple[Outcome, ...] = ("conflict", "not credible", "ineffective", "undecided")
-    return next((outcome for outcome in gravest if outcome in judged), "compatible")
+    return next((outcome for outcome in OUTCOMES if outcome in judged and outcome != "compatible"), "compatible")

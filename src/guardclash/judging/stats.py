@@ -27,7 +27,8 @@ class Sample:
         summary: Mean, standard deviation and count; for a sample of which no more is known. See `Sample.of`.
 
     Raises:
-        UserError: A value is not finite, a deviation negative, or a count below one.
+        UserError: A value is nan or -inf, a deviation negative, a count below one, or a seed missing. A value of inf is
+            a quantity without any bound, such as the epsilon of a training without privacy: mean inf, no spread.
 
     Example:
         >>> Sample((0.25, 0.5, 0.75)).mean
@@ -38,6 +39,8 @@ class Sample:
 
     values: tuple[float, ...] = ()
     summary: tuple[float, float, int] | None = None
+    seeds: tuple[int, ...] = ()
+    """Of the values, in their order; empty: not known, so that no seed can be set against the same seed elsewhere."""
     mean: float = field(init=False, compare=False)
     """nan of no values."""
     std: float = field(init=False, compare=False)
@@ -46,8 +49,10 @@ class Sample:
 
     def __post_init__(self) -> None:
         values = tuple(float(value) for value in self.values)
-        if not all(math.isfinite(value) for value in values):
-            raise UserError("a sample holds finite numbers only", got=values, mend="Build it by Metric.sample")
+        if not all(math.isfinite(value) or value == math.inf for value in values):
+            raise UserError("a sample holds numbers only, or inf", got=values, mend="Build it by Metric.sample")
+        if self.seeds and len(self.seeds) != len(values):
+            raise UserError("a sample has one seed for each value", got=self.seeds, allowed=f"{len(values)} seeds")
         mean, std, n = self.summary or _summary(values)
         facts = {"values": values, "mean": mean, "std": std if n > 1 else math.nan, "n": n}
         for name, value in facts.items():
@@ -61,16 +66,34 @@ class Sample:
             raise UserError("no such sample", got=(mean, std, n), allowed="a finite mean, 0 <= std < inf, n >= 1")
         return cls((), (float(mean), float(std), n))
 
-    def shifted(self, amount: float) -> Sample:
-        """The same spread around a mean that is `amount` higher."""
-        return Sample.of(self.mean + amount, self.std, self.n)
+    def minus(self, other: Sample) -> Sample:
+        """The differences from another sample, seed by seed, of the seeds that both have.
+
+        Example:
+            >>> Sample((3.0, 5.0), seeds=(0, 1)).minus(Sample((1.0, 2.0), seeds=(1, 2))).values
+            (4.0,)
+        """
+        theirs = dict(zip(other.seeds, other.values, strict=False))
+        shared = {
+            seed: value - theirs[seed] for seed, value in zip(self.seeds, self.values, strict=False) if seed in theirs
+        }
+        return Sample(tuple(shared.values()), seeds=tuple(shared))
+
+    def without(self, index: int) -> Sample:
+        """The sample without one of its values."""
+        left = tuple(value for place, value in enumerate(self.values) if place != index)
+        return Sample(left, seeds=tuple(seed for place, seed in enumerate(self.seeds) if place != index))
 
     def scaled(self, factor: float) -> Sample:
         """Every replicate multiplied by `factor`."""
-        return Sample.of(self.mean * factor, self.std * abs(factor), self.n)
+        if not self.values:
+            return Sample.of(self.mean * factor, self.std * abs(factor), self.n) if self.n else self
+        return Sample(tuple(value * factor for value in self.values), seeds=self.seeds)
 
 
 def _summary(values: tuple[float, ...]) -> tuple[float, float, int]:
+    if math.inf in values:
+        return math.inf, math.nan, len(values)
     mean = fmean(values) if values else math.nan
     return mean, stdev(values) if len(values) > 1 else math.nan, len(values)
 
@@ -86,25 +109,58 @@ class Estimate:
     """Degrees of freedom of the standard error; inf when it is 0."""
 
 
+Terms = tuple[tuple[float, Sample], ...]
+"""Samples with their weights in a sum of means."""
+
+
 def estimate_mean(sample: Sample) -> Estimate:
     """The mean of a sample, with Student's standard error."""
-    return _estimate(sample.mean, (sample,), abs(sample.mean))
+    return contrast(((1.0, sample),))
 
 
-def estimate_difference(a: Sample, b: Sample) -> Estimate:
-    """mean(a) - mean(b) with the standard error and the degrees of freedom of Welch and Satterthwaite."""
-    return _estimate(a.mean - b.mean, (a, b), max(abs(a.mean), abs(b.mean)))
+def estimate_difference(a: Sample, b: Sample, paired: bool = False) -> Estimate:
+    """mean(a) - mean(b), see `contrast`."""
+    return contrast(((1.0, a), (-1.0, b)), paired)
 
 
-def _estimate(value: float, samples: tuple[Sample, ...], scale: float) -> Estimate:
-    if any(sample.n < 2 for sample in samples):
+def contrast(terms: Terms, paired: bool = False) -> Estimate:
+    """A weighted sum of means.
+
+    Args:
+        terms: Weight and sample of each; one sample that occurs twice has its weights added up.
+        paired: Seed by seed, with the seeds that all samples have: where values of one seed share their chance. Else
+            the samples count as independent, with the standard error and the degrees of freedom of Welch and
+            Satterthwaite.
+
+    Example:
+        >>> contrast(((1.0, Sample.of(0.9, 0.01, 5)), (-1.0, Sample.of(0.7, 0.02, 5)))).value
+        0.2
+    """
+    if paired and len(terms) > 1:
+        return contrast(((1.0, _by_seed(terms)),))
+    # By identity: an arm that occurs twice is one set of replicates, two arms with equal values are two.
+    arms = {id(sample): sample for _, sample in terms}
+    weights = {arm: sum(weight for weight, sample in terms if id(sample) == arm) for arm in arms}
+    summed = [(weights[arm], sample) for arm, sample in arms.items() if weights[arm]]
+    value = sum(weight * sample.mean for weight, sample in summed)
+    if any(sample.n < 2 or not math.isfinite(sample.mean) for _, sample in summed):
         return Estimate(value, math.nan, math.nan)
-    error = math.hypot(*(sample.std / math.sqrt(sample.n) for sample in samples))
+    errors = [abs(weight) * sample.std / math.sqrt(sample.n) for weight, sample in summed]
+    error, scale = math.hypot(*errors), max((abs(sample.mean) for _, sample in summed), default=0.0)
     if error <= TOLERANCE * scale:
         return Estimate(0.0 if abs(value) <= TOLERANCE * scale else value, 0.0, math.inf)
     # As shares of the variance, because the squares of tiny variances would underflow.
-    shares = ((sample.std / math.sqrt(sample.n) / error) ** 2 for sample in samples)
-    return Estimate(value, error, 1 / sum(w**2 / (s.n - 1) for w, s in zip(shares, samples, strict=True)))
+    shares = ((one / error) ** 2 for one in errors)
+    df = 1 / sum(share**2 / (sample.n - 1) for share, (_, sample) in zip(shares, summed, strict=True))
+    return Estimate(value, error, df)
+
+
+def _by_seed(terms: Terms) -> Sample:
+    values = [dict(zip(sample.seeds, sample.values, strict=False)) for _, sample in terms]
+    shared = [seed for seed in values[0] if all(seed in other for other in values)]
+    weights = [weight for weight, _ in terms]
+    sums = (sum(w * other[seed] for w, other in zip(weights, values, strict=True)) for seed in shared)
+    return Sample(tuple(sums), seeds=tuple(shared))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -14,9 +15,11 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.gradients import ClippedNoisy
+from guardclash.plan.identity import parts
 from guardclash.plan.models import GroupNormForBatchNorm, WithoutDropout
-from guardclash.plan.plan import Context, Plan, Stream
+from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream, trainings
 from guardclash.plan.samplers import Poisson
+from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained
 
 # Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only
@@ -99,6 +102,7 @@ class DPSGD(Mechanism):
     name: ClassVar[str] = "dpsgd"
     concern: ClassVar[str] = "differential privacy"
     paper: ClassVar[str] = "Abadi et al. 2016"
+    version: ClassVar[int] = 2  # 1 looked at the plan's own streams only, and at whole splits
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "epsilon",
@@ -106,6 +110,8 @@ class DPSGD(Mechanism):
             MaxGrowth(1.5),
             higher_is_better=False,
             title="privacy spent on the task's examples",
+            gain=False,  # an unprotected training has none at all
+            computed=True,
         ),
     )
 
@@ -156,29 +162,35 @@ class DPSGD(Mechanism):
         return {} if spent is None else {"epsilon": spent}
 
     def facts(self, plan: Plan) -> dict[str, str]:
-        """Epsilon of every stream, or that it is not covered."""
+        """Epsilon of every stream, or that it is not covered, and what else reads its examples."""
         spent = self.spent(plan)
-        return {
-            f"ε of {stream.name}": f"{spent[stream.name]:.3g} (δ = {self.delta:g})"
-            if stream.name in spent
-            else "not covered"
-            for stream in plan.streams
-        }
+        return {f"ε of {stream.name}": self._fact(stream, plan, spent.get(stream.name)) for stream in plan.streams}
+
+    def _fact(self, stream: Stream, plan: Plan, spent: float | None) -> str:
+        if spent is None:
+            return "not covered"
+        if math.isfinite(spent):
+            return f"{spent:.3g} (δ = {self.delta:g})"
+        elsewhere = any(not _covered(other) and run is not plan for run, other in _readers(stream, plan))
+        where = "another training that this one uses" if elsewhere else "another stream"
+        return f"∞: {where} reads the same examples without DP-SGD"
 
     def spent(self, plan: Plan) -> dict[str, float]:
         """Epsilon by name of covered stream, at this delta, from what the plan says is done to its examples.
 
-        Streams that read the same examples spend together; a stream without DP-SGD that reads them spends everything.
+        Whatever reads the same examples spends together, in this training and in those that it uses: the one that it
+        goes on from, a marking network, a model whose answers are labels. One that reads them without DP-SGD spends
+        everything.
         """
         spent = {}
         for stream in filter(_covered, plan.streams):
-            same = [other for other in plan.streams if _examples(other) == _examples(stream)]
+            readers = _readers(stream, plan)
             steps = tuple(
-                (other.gradient.noise_multiplier, *_exposure(other, plan.epochs))
-                for other in same
+                (other.gradient.noise_multiplier, *_exposure(other, run.epochs))
+                for run, other in readers
                 if isinstance(other.gradient, ClippedNoisy)
             )
-            whole = all(map(_covered, same))
+            whole = all(_covered(other) for _, other in readers)
             spent[stream.name] = composed_epsilon(steps, self.delta, self.accountant) if whole else math.inf
         return spent
 
@@ -190,11 +202,31 @@ def _covered(stream: Stream) -> bool:
     return isinstance(stream.gradient, ClippedNoisy) and isinstance(stream.sampler, Poisson)
 
 
-def _examples(stream: Stream) -> object:
-    """What tells the examples of two streams apart: their split of a data set, or else their source."""
-    source = stream.source
-    named = getattr(source, "dataset", None), getattr(source, "split", None)
-    return named if all(named) else source
+def _readers(stream: Stream, plan: Plan) -> list[tuple[Plan, Stream]]:
+    """Every stream that reads examples of a stream's, itself among them, with its training: the plan or one it uses."""
+    runs = (plan, *(run for run, _ in dict.fromkeys(trainings(plan))))
+    return [(run, other) for run in runs for other in run.streams if _same_people(other.source, stream.source)]
+
+
+def _same_people(one: Source, other: Source) -> bool:
+    """Whether two sources may hold the same examples: overlapping parts of a split, or equal sources of other kinds."""
+    theirs = list(_splits(other))
+    if not theirs:
+        return one == other
+    return any(
+        (mine.dataset, mine.split) == (split.dataset, split.split) and mine.start < split.end and split.start < mine.end
+        for mine in _splits(one)
+        for split in theirs
+    )
+
+
+def _splits(source: Any) -> Iterator[Split]:
+    """The parts of data sets that a source reads itself, not through another training."""
+    if isinstance(source, Split):
+        yield source
+    elif not isinstance(source, Plan | OtherSeed):
+        for part in parts(source):
+            yield from _splits(part)
 
 
 def _exposure(stream: Stream, epochs: int) -> tuple[float, int]:

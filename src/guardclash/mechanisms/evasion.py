@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from guardclash.errors import UserError
-from guardclash.judging.criteria import MaxDrop, Metric
+from guardclash.judging.criteria import SHARE, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import (
     ENSEMBLE_QUERIES,
@@ -33,7 +33,9 @@ DOUBT = 0.02
 """More than this share of images on which a weaker attack beats a stronger one is a sign that the attack fails."""
 STRONGER = 0.05
 """More than this share of images that only the ensemble breaks makes phi_ADV misleading."""
-ENSEMBLE = Metric("adv_ensemble", "φ_ADV*", None, title="accuracy under PGD and an ensemble of stronger attacks")
+ENSEMBLE = Metric(
+    "adv_ensemble", "φ_ADV*", None, title="accuracy under PGD and an ensemble of stronger attacks", range=SHARE
+)
 """Reported only, as the verdicts are about the attack that was trained against; a study may set a criterion."""
 
 
@@ -43,7 +45,13 @@ class Evasion(Mechanism):
 
     concern: ClassVar[str] = "model evasion"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("adv_accuracy", "φ_ADV", MaxDrop(0.10), title="accuracy under PGD in evaluation mode, float32"),
+        Metric(
+            "adv_accuracy",
+            "φ_ADV",
+            MaxDrop(0.10),
+            title="accuracy under PGD in evaluation mode, float32",
+            range=SHARE,
+        ),
         Metric("adv_doubt", "attack doubt", None, False, title="share by which a weaker attack beats a stronger one"),
     )
 

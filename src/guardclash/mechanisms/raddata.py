@@ -59,15 +59,24 @@ class RadioactiveData(Mechanism):
     plain memorisation does not raise. The white-box test aligns the suspect's features with the marking network's and
     asks whether its class weights point along the carriers.
 
-    Marked images are harder than clean ones for a model that never saw marks, so its phi_RAD is below 0: reports show
-    what the same model scores without the marks.
+    Marked images are harder than clean ones for a model that never saw marks, so its phi_RAD is below 0, and under
+    another mechanism it may be above. So the threshold is held against the trace: phi_RAD with the marks minus that of
+    the same combination without them, seed by seed, since a seed's marks are the same in both.
     """
 
     name: ClassVar[str] = "raddata"
     concern: ClassVar[str] = "dataset watermarking"
     paper: ClassVar[str] = "Sablayrolles et al. 2020"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("rad_loss_difference", "φ_RAD", Floor(0.01), decimals=3, title="mean loss difference, clean - marked"),
+        Metric(
+            "rad_loss_difference",
+            "φ_RAD",
+            Floor(0.01),
+            decimals=3,
+            title="mean loss difference, clean - marked",
+            net=True,  # marked images are harder than clean ones, so an innocent model's value is not 0
+            paired=True,  # the marks of a seed are the same secret in all of its models
+        ),
         Metric("rad_held_out", "φ_RAD held-out", None, decimals=3, title="the same on images nobody trained on"),
         Metric("rad_sign_rate", "share > 0", None, title="share of marked images that fit better"),
         Metric("rad_log10_p", "log₁₀ p_RAD", None, False, 1, title="paired one-sided t test", log10=True),

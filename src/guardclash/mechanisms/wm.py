@@ -13,7 +13,7 @@ from scipy.special import gammaln, logsumexp
 from guardclash.data.catalog import find_dataset
 from guardclash.data.pictures import Picture, grid
 from guardclash.errors import UserError
-from guardclash.judging.criteria import Ceiling, MaxDrop, Metric
+from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.features import linear_readout
 from guardclash.numerics.scatter import Scatter, boundary_plane
@@ -112,7 +112,7 @@ class Watermark(Mechanism):
     concern: ClassVar[str] = "model watermarking"
     paper: ClassVar[str] = "Zhang et al. 2018; Adi et al. 2018; Szyller et al. 2021"
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("wm_accuracy", "φ_WM", MaxDrop(0.30), title="accuracy on the trigger set"),
+        Metric("wm_accuracy", "φ_WM", MaxDrop(0.30), title="accuracy on the trigger set", range=SHARE),
         Metric(
             "wm_log10_p",
             "log₁₀ V",

@@ -7,7 +7,7 @@ and the key under which its result is kept. The tensors are not in the plan; a s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from guardclash.errors import UserError
 from guardclash.plan.gradients import Mean
+from guardclash.plan.identity import parts
 from guardclash.plan.objectives import CrossEntropy
 
 Cadence = Literal["after_epoch", "mixed"]
@@ -266,9 +267,23 @@ class OtherSeed:
         return (seed + 1) % 5
 
 
+def trainings(value: Any, seed: int = 0) -> Iterator[tuple[Plan, int]]:
+    """The trainings that a value holds, itself left out, with the seed of each, the innermost first.
+
+    Args:
+        value: A plan, or what holds plans: a source, a measure.
+        seed: The replicate's.
+    """
+    for part in parts(value):
+        inner, under = (part.plan, part.seed(seed)) if isinstance(part, OtherSeed) else (part, seed)
+        yield from trainings(inner, under)
+        if isinstance(inner, Plan):
+            yield inner, under
+
+
 def _dataset(source: Any) -> str | None:
     name = getattr(source, "dataset", None)
     if isinstance(name, str) or not dataclasses.is_dataclass(source):
         return name if isinstance(name, str) else None
-    parts = (getattr(source, field.name) for field in dataclasses.fields(source))
-    return next((found for part in parts if not isinstance(part, Plan) and (found := _dataset(part))), None)
+    own = (getattr(source, field.name) for field in dataclasses.fields(source))
+    return next((found for part in own if not isinstance(part, Plan) and (found := _dataset(part))), None)

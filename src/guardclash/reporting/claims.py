@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from guardclash.judging.criteria import ACCURACY, Absolute, Metric, criterion_dict
+from guardclash.judging.judgement import plain
 from guardclash.judging.stats import Sample
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -46,7 +47,7 @@ class Proof:
             "metric": self.metric.name,
             "symbol": self.metric.symbol,
             "seeds": list(self.seeds),
-            "values": list(self.sample.values),
+            "values": list(map(plain, self.sample.values)),
             "claimed": list(self.claimed),
         }
 

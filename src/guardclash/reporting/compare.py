@@ -61,6 +61,7 @@ class BesidePublished:
 
 def compare(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> tuple[BesidePublished, ...]:
     """A row for every published number that a cell of the study fits, whether it is measured yet or not."""
+    study = study.under(rule)
     judged = {(verdict.recipe, verdict.combination): verdict for verdict in verdicts(study, results)}
     return tuple(row for published in reference for row in _rows(published, study, results, judged, rule))
 
@@ -101,7 +102,7 @@ def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[An
 def _reasons(verdict: Verdict, rule: Rule) -> str:
     """What a verdict rests on: the metrics that made it, or why nothing can be built."""
     outcome = verdict.outcome(rule)
-    symbols = [judgement.metric.symbol for judgement in verdict.judgements if judgement.outcome(rule) == outcome]
+    symbols = [judgement.symbol for judgement in verdict.judgements if judgement.outcome(rule) == outcome]
     return "missing" if verdict.missing else verdict.clash or ", ".join(symbols)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardclash.judging.criteria import Metric
+from guardclash.judging.judgement import plain
 from guardclash.judging.stats import Sample, estimate_difference, interval
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study, without
@@ -39,8 +40,8 @@ class Control:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """Of the difference, at confidence 1 - alpha, after Welch."""
-        ends = interval(estimate_difference(self.present, self.absent), self.alpha / 2)
+        """Of the difference, at confidence 1 - 2 alpha; seed by seed if the metric is paired."""
+        ends = interval(estimate_difference(self.present, self.absent, self.metric.paired), self.alpha)
         return None if math.isnan(ends[0]) else ends
 
     def to_dict(self) -> dict[str, Any]:
@@ -51,8 +52,8 @@ class Control:
             "mechanism": self.mechanism,
             "metric": self.metric.name,
             "symbol": self.metric.symbol,
-            "with": list(self.present.values),
-            "without": list(self.absent.values),
+            "with": list(map(plain, self.present.values)),
+            "without": list(map(plain, self.absent.values)),
             "difference": self.difference,
             "interval": self.interval and list(self.interval),
         }
@@ -77,7 +78,7 @@ def _of_cell(study: Study, results: Results, cell: Cell, cells: dict[Any, Cell])
             if present.n and absent.n and not _same(results, cell, bare, present, absent):
                 labels = tuple(study.label(other) for other in cell.combination)
                 label, recipe = study.label(named), study.recipe_label(cell.recipe)
-                yield Control(recipe, labels, label, metric, present, absent, study.alpha)
+                yield Control(recipe, labels, label, metric, present, absent, study.level)
 
 
 def _same(results: Results, cell: Cell, bare: Cell, present: Sample, absent: Sample) -> bool:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import ACCURACY, Absolute, Metric
 from guardclash.judging.judgement import Judgement
@@ -12,7 +13,7 @@ from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
-from guardclash.studies.verdicts import sample, verdicts
+from guardclash.studies.verdicts import judged_sample, verdicts
 
 Verdicts = Mapping[tuple[str, tuple[str, ...]], Verdict]
 """By the labels of recipe and combination."""
@@ -43,6 +44,8 @@ class Entry:
     """On which side of the limit it is broken: -1 or +1."""
     clash: bool = False
     """Whether the cell cannot be built."""
+    unbounded: bool = False
+    """Whether a value is inf, which cannot be drawn; there are no samples then."""
 
     @property
     def there(self) -> int:
@@ -52,6 +55,8 @@ class Entry:
     @property
     def note(self) -> str:
         """What must be said beside the values."""
+        if self.unbounded:
+            return "∞"
         return "clash" if self.clash else f"{self.there} of {self.asked}" if self.there < self.asked else ""
 
     @property
@@ -81,7 +86,8 @@ def columns_of(study: Study, results: Results) -> list[Column]:
         for named in cell.combination:
             for metric in results.metrics(cell, named):
                 if criteria.get(metric.name, metric.criterion) is not None:
-                    columns.setdefault((named.name, metric.name), Column(named.name, metric))
+                    shown = replace(metric, symbol=metric.judged_symbol)
+                    columns.setdefault((named.name, metric.name), Column(named.name, shown))
     return list(columns.values())
 
 
@@ -105,8 +111,10 @@ def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: 
     if known and known["clash"]:
         return Entry(clash=True)
     owners, seeds = _owners(study, results, cell, column), study.seeds(cell)
-    samples = tuple(dict.fromkeys(sample(study, results, cell, of, column.metric) for of in owners))
+    samples = tuple(dict.fromkeys(judged_sample(study, results, cell, of, column.metric) for of in owners))
     judgement = judgement_of(study, found, cell, column) if samples else None
+    if any(one.mean == math.inf for one in samples):
+        return Entry(outcome=combined([judgement.outcome(rule)]) if judgement else "", unbounded=True)
     if judgement is None:
         return Entry(samples, len(seeds) if samples else 0)
     worse = -1 if column.metric.higher_is_better else 1
@@ -123,6 +131,8 @@ def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[
     name, seeds = column.metric.name, study.seeds(cell)
     variants = [named for named in study.mechanisms() if named.name == column.of]
     own = [named for named in variants if named in cell.combination]
+    if column.metric.net and not own:
+        return []  # what is not there adds nothing
     there = [named for named in own or variants if results.values(cell, named, name, seeds)]
     if there or (cell.combination and not own):
         return list(there)

@@ -21,11 +21,13 @@ from guardclash.studies.verdicts import verdicts
 
 def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
     """The verdicts with all that they rest on, as JSON data."""
+    study = study.under(rule)
     return {
         "study": study.name,
         "rule": rule,
         "alpha": study.alpha,
         "correction": study.correction,
+        "confidence": study.confidence,
         "environments": results.environments,
         "verdicts": [verdict.to_dict(rule) for verdict in verdicts(study, results)],
         "controls": [control.to_dict() for control in controls(study, results)],

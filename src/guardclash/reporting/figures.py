@@ -105,7 +105,7 @@ def draw(name: str, study: Study, results: Results, rule: Rule, form: str) -> by
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is drawn as a box
         matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)
-        figure = make(study, results, rule)
+        figure = make(study.under(rule), results, rule)
         dpi = min(200.0, PIXELS / max(figure.get_size_inches()))
         metadata = {**METADATA[form], "Title": plain(f"{study.name}: {name}")}
         figure.savefig(content, format=form, metadata=metadata, dpi=dpi)

@@ -52,6 +52,7 @@ LONG = 36
 
 def render_latex(study: Study, results: Results, rule: Rule) -> str:
     """A document with all tables; what is missing is said at its beginning, in the tables and in comments."""
+    study = study.under(rule)
     found, lacking = verdicts(study, results), missing(study, results)
     head = HEAD.format(name=study.name, written=results.content.get("written", "-"), rule=rule)
     unready = rf"\noindent\textbf{{Not finished}}: {unfinished(study, results)}." + "\n"

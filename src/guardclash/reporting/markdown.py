@@ -10,6 +10,7 @@ from rich.text import Text
 from guardclash.judging.rules import Rule
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.notes import notes
+from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
 from guardclash.studies.results import Results
@@ -25,13 +26,14 @@ HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 
 def render_markdown(study: Study, results: Results, rule: Rule) -> str:
     """The whole report; an outcome that is bad news is bold."""
+    study = study.under(rule)
     found, lacking = verdicts(study, results), unfinished(study, results)
     parts = [
         f"# {escaped(study.name)}",
-        f"Rule {rule}, α = {study.alpha:g}, correction {study.correction}.",
+        f"R{escaped(ruling(study))[1:]}.",
         *([f"> **Note:** {lacking}; what can still change is undecided."] if lacking else []),
-        *_section(verdict_table(found, rule)),
-        *(part for table in judgement_tables(found) for part in _section(table)),
+        *_section(verdict_table(found, study.rules)),
+        *(part for table in judgement_tables(found, study.rules) for part in _section(table)),
         *(part for table in other_tables(study, results) for part in _section(table)),
         "## Notes",
         "\n".join(f"- {escaped(note)}" for note in notes(study, results, found)),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from guardclash.judging.judgement import Judgement
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims_text import claim_notes
+from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.tables import braces, duration, models_of
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
@@ -21,8 +21,10 @@ def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]
     cells = (*study.cells(), *study.suspect_cells())
     of_cells = [note for cell in cells for note in _cell_notes(study, results, cell)]
     unknown = {note[:2] for note in of_cells if note[2] == NOT_RUN}
-    of_verdicts = [note for verdict in found for note in _verdict_notes(verdict) if note[:2] not in unknown]
+    found = tuple(found)
+    of_verdicts = [note for verdict in found for note in _verdict_notes(study, verdict) if note[:2] not in unknown]
     lines = [*_grouped(of_cells), *claim_notes(study, results), *_grouped(of_verdicts)]
+    lines += [coverage(study, found)] if found else []
     lines += scales(study, results, study.recipes)
     lines += _compute(results, cells)
     return list(dict.fromkeys(lines))
@@ -68,26 +70,13 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
                 yield recipe, models, f"seed {trial['seed']}: {warning}."
 
 
-def _verdict_notes(verdict: Verdict) -> Iterator[Noted]:
+def _verdict_notes(study: Study, verdict: Verdict) -> Iterator[Noted]:
     recipe, models = verdict.recipe, braces(verdict.combination)
     if verdict.missing:
         yield recipe, models, "still to be measured: " + "; ".join(verdict.missing) + "."
-    for judgement in verdict.judgements:
-        if judgement.replicates_needed and judgement.outcome("strict") == "undecided":
-            needed = f"{judgement.replicates_needed} replicates in each arm would probably decide"
-            yield recipe, models, f"{judgement.metric.symbol} is undecided; {needed}."
-        if "not credible" in judgement.outcomes.values():
-            fired = _fired(judgement, verdict)
-            yield recipe, models, f"{judgement.metric.symbol} is met, but so {fired}: not credible."
-        if "ineffective" in judgement.outcomes.values():
-            yield recipe, models, f"{judgement.metric.symbol} misses its limit already alone: nothing to lose."
-
-
-def _fired(judgement: Judgement, verdict: Verdict) -> str:
-    """Which controls fired, by their symbols; by name where the combination itself was not measured by them."""
-    symbols = {j.metric.name: j.metric.symbol for j in verdict.judgements if j.against == judgement.against}
-    fired = [symbols.get(name, name) for name in judgement.fired]
-    return f"{'are its controls' if len(fired) > 1 else 'is its control'} {', '.join(fired)}"
+    if not verdict.clash:
+        for said in (*reasons(verdict, study.rule), *warnings(study, verdict, study.rule)):
+            yield recipe, models, str(said)
 
 
 def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from guardclash.judging.criteria import ACCURACY
-from guardclash.judging.rules import RULES, Rule
+from guardclash.judging.rules import Rule
 from guardclash.reporting.claims import claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.notes import notes
@@ -26,7 +26,6 @@ from guardclash.reporting.page_parts.charts import plain
 from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
 from guardclash.reporting.page_parts.details import Detail, Found, asked, detail
 from guardclash.reporting.page_parts.matrix import Matrix, matrix
-from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.pictures import shown_once
 from guardclash.reporting.page_parts.records import (
     Progress,
@@ -53,7 +52,7 @@ from guardclash.reporting.page_parts.words import (
     symbol,
     unique,
 )
-from guardclash.reporting.tables import summary
+from guardclash.reporting.tables import percent, summary
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
 from guardclash.studies.verdicts import sample, verdicts
@@ -80,8 +79,6 @@ class Page:
     study: Study
     rule: Rule
     other_rule: str
-    level: float
-    """Of each test, where a study has several looks at its results."""
     head: tuple[tuple[str, str], ...]
     progress: Progress
     counts: tuple[tuple[str, int], ...]
@@ -113,6 +110,7 @@ def render_html(study: Study, results: Results, rule: Rule) -> str:
         results: What is measured so far.
         rule: Which rule decides; the other one is shown beside it.
     """
+    study = study.under(rule)
     environment = Environment(
         loader=PackageLoader("guardclash.reporting", "page_parts"),
         autoescape=True,
@@ -121,13 +119,13 @@ def render_html(study: Study, results: Results, rule: Rule) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"look": look, "symbol": symbol, "broken": broken, "place": plain}
+    environment.filters |= {"look": look, "symbol": symbol, "broken": broken, "place": plain, "percent": percent}
     environment.filters["plural"] = plural
     texts = {"style": _text("page.css"), "figure_style": _text("figure.css"), "script": _text("page.js")}
     given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
     hashes = {name: _hash(text) for name, text in texts.items()}
     return environment.get_template("page.html").render(
-        page=_page(study, results, rule), rules=RULES, claim_words=CLAIMS, hashes=hashes, **given
+        page=_page(study, results, rule), rules=study.rules, claim_words=CLAIMS, hashes=hashes, **given
     )
 
 
@@ -165,8 +163,7 @@ def _page(study: Study, results: Results, rule: Rule) -> Page:
     return Page(
         study=study,
         rule=rule,
-        other_rule=next(other for other in RULES if other != rule),
-        level=level(study),
+        other_rule=study.rules[1],
         head=_head(study, results, rule),
         progress=progress(study, results),
         counts=counts,
@@ -196,10 +193,11 @@ def _head(study: Study, results: Results, rule: Rule) -> tuple[tuple[str, str], 
         counts = [f"{study.start} at first, more while a verdict is undecided, at most {study.together}"]
     counts += [f"{study.suspected or study.together} of each suspect"] if study.suspects else []
     looks = len(study.stages())
-    alpha = f"α = {study.alpha:g}" + (f" in all, {level(study):.2g} at each of {looks} looks" if looks > 1 else "")
+    alpha = f"α = {study.alpha:g}" + (f" in all, {study.level:.2g} at each of {looks} looks" if looks > 1 else "")
     return (
-        ("Rule", f"{RULES_IN_WORDS[rule]}{'' if rule == study.rule else f' (the study itself asks for {study.rule})'}"),
+        ("Rule", RULES_IN_WORDS[rule]),
         ("Level of the tests", f"{alpha}, correction for their number: {study.correction}"),
+        ("Intervals", f"at {percent(study.confidence)}, all of them"),
         ("Seeds", f"{listed(counts)}, from {study.first_seed} on"),
         ("Recipes", listed(map(study.recipe_label, study.recipes))),
         ("Scale", "; ".join(SCALES.get(scale, scale) for scale in scales)),

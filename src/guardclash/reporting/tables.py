@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,14 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
+from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
 from guardclash.studies.study import Cell, Study
 
 STYLES = {
     "compatible": "green",
     "conflict": "bold red",
+    "does not train together": "bold red",
     "not credible": "red",
     "ineffective": "cyan",
+    "not measured together": "yellow",
     "undecided": "yellow",
     "clash": "magenta",
 }
@@ -55,6 +59,8 @@ def number(metric: Metric, value: float | None) -> str:
     """A value of a metric at its own number of decimals."""
     if value is None:
         return "-"
+    if value == math.inf:
+        return "∞"
     text = f"{value:.{metric.decimals}f}"
     return text if float(text) else text.lstrip("-")
 
@@ -68,7 +74,7 @@ def summary(metric: Metric, values: Sample) -> str:
     """Mean, standard deviation and count."""
     if not values.n:
         return "-"
-    spread = f"±{values.std:.{metric.decimals}f}" if values.n > 1 else ""
+    spread = f"±{values.std:.{metric.decimals}f}" if math.isfinite(values.std) else ""
     return f"{number(metric, values.mean)}{spread} (n={values.n})"
 
 
@@ -85,6 +91,23 @@ def duration(seconds: float) -> str:
     if not minutes:
         return f"{rest} s"
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def percent(share: float) -> str:
+    """A share or a confidence as people write it.
+
+    Example:
+        >>> percent(0.9), percent(0.975)
+        ('90 %', '97.5 %')
+    """
+    return f"{100 * share:.3g} %"
+
+
+def failing(judgement: Judgement) -> str:
+    """How many seeds together break the criterion by themselves, such as "1 of 10"; "-" where that says nothing."""
+    if judgement.unseen is None or not judgement.alone.n:
+        return "-"
+    return f"{judgement.failing} of {judgement.together.n}"
 
 
 def bound(criterion: Absolute) -> str:

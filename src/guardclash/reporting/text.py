@@ -12,13 +12,14 @@ from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.judgement import Judgement
-from guardclash.judging.rules import RULES, Rule
+from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control, controls
 from guardclash.reporting.notes import notes
-from guardclash.reporting.tables import braces, limit, number, p_value, styled, summary, titled
+from guardclash.reporting.reasons import ruling
+from guardclash.reporting.tables import braces, failing, limit, number, p_value, percent, styled, summary, titled
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts
@@ -28,7 +29,7 @@ WIDTH = 132
 
 def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> str:
     """The whole report as plain text, `width` columns wide."""
-    return plain(report_parts(study, results, rule), width)
+    return plain(report_parts(study.under(rule), results), width)
 
 
 def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
@@ -40,12 +41,12 @@ def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def report_parts(study: Study, results: Results, rule: Rule) -> Iterator[Any]:
+def report_parts(study: Study, results: Results) -> Iterator[Any]:
     """Verdicts, judgements, mechanisms alone, claims on suspects and notes, for a terminal."""
     found = verdicts(study, results)
-    yield f"[bold]{escape(study.name)}[/]: rule {rule}, α = {study.alpha:g}, correction {study.correction}"
-    yield verdict_table(found, rule)
-    for table in judgement_tables(found):
+    yield f"[bold]{escape(study.name)}[/]: {escape(ruling(study))}"
+    yield verdict_table(found, study.rules)
+    for table in judgement_tables(found, study.rules):
         yield table
         yield ""
     yield from other_tables(study, results)
@@ -61,45 +62,57 @@ def other_tables(study: Study, results: Results) -> Iterator[Table]:
     yield from claim_tables(claims(study, results))
 
 
-def judgement_tables(found: Iterable[Verdict]) -> Iterator[Table]:
+def judgement_tables(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Iterator[Table]:
     """A table for every combination of which anything is measured: its metrics, alone and together."""
-    return (_judgement_table(verdict) for verdict in found if any(one.together.n for one in verdict.judgements))
+    return (_judgement_table(verdict, rules) for verdict in found if any(one.together.n for one in verdict.judgements))
 
 
-def verdict_table(found: Iterable[Verdict], rule: Rule) -> Table:
+def verdict_table(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Table:
     """A row for every combination: its verdict and what broke, or why it cannot be built."""
-    other = next(name for name in RULES if name != rule)
+    rule, other = rules
     table = titled("Verdicts", "recipe", "combination", f"verdict ({rule})", "broken metric", f"rule {other}")
     for verdict in found:
-        symbols = {judgement.metric.name: judgement.metric.symbol for judgement in verdict.judgements}
+        symbols = {judgement.metric.name: judgement.symbol for judgement in verdict.judgements}
         broken = ", ".join(symbols[name] for name in verdict.broken(rule)) or verdict.clash or "-"
         label = escape(verdict.recipe), escape(braces(verdict.combination))
         table.add_row(*label, styled(verdict.outcome(rule)), escape(broken), verdict.outcome(other))
     return table
 
 
-def _judgement_table(verdict: Verdict) -> Table:
-    columns = "metric", "alone", "together", "difference", "p differ", "p equiv.", "limit", *RULES
+def _judgement_table(verdict: Verdict, rules: tuple[Rule, Rule]) -> Table:
+    confidence = percent(1 - 2 * next(one.alpha for one in verdict.judgements))
+    columns = (
+        "metric",
+        "alone",
+        "together",
+        f"difference [{confidence}]",
+        "within",
+        "beyond",
+        "limit",
+        "failing",
+        *rules,
+    )
     table = titled(escape(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
     for judgement in verdict.judgements:
-        row = [judgement.metric.symbol, *_numbers(judgement)]
-        table.add_row(*map(escape, row), *(styled(judgement.outcome(rule)) for rule in RULES))
+        row = [judgement.symbol, *_numbers(judgement, rules[0])]
+        table.add_row(*map(escape, row), *(styled(judgement.outcome(rule)) for rule in rules))
         if judgement.others:
             others = ", ".join(f"{name} {number(judgement.metric, mean)}" for name, mean in judgement.others)
             table.caption = escape(f"{judgement.metric.symbol} alone: {judgement.against}, the lowest; {others}.")
     return table
 
 
-def _numbers(judgement: Judgement) -> list[str]:
-    metric, interval = judgement.metric, judgement.interval
+def _numbers(judgement: Judgement, rule: Rule) -> list[str]:
+    metric, interval, p = judgement.metric, judgement.interval, judgement.decisive(rule)
     spread = f" [{number(metric, interval[0])}, {number(metric, interval[1])}]" if interval else ""
     return [
         summary(metric, judgement.alone),
         summary(metric, judgement.together),
         number(metric, judgement.difference) + spread,
-        p_value(judgement.decisive.difference),
-        p_value(judgement.decisive.equivalence),
+        p_value(p.noninferior),
+        p_value(p.inferior),
         limit(judgement.metric),
+        failing(judgement),
     ]
 
 

@@ -76,9 +76,7 @@ def _trial(
 ) -> dict[str, Any] | None:
     record, failure = store.record(trial.key), store.failure(trial.key)
     if record is None:
-        return (
-            {"seed": trial.seed, "trial": trial.key, "error": failure["error"], "measurements": []} if failure else None
-        )
+        return _failed(trial, failure) if failure else None
     environment = record["environment"]
     environments.setdefault(json.dumps(environment, sort_keys=True), environment)
     error = {"error": failure["error"]} if failure else {}
@@ -95,6 +93,12 @@ def _trial(
     ]
     made = {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], "losses": store.losses(trial.key)}
     return {**made, **error, "measurements": measured}
+
+
+def _failed(trial: Trial, failure: dict[str, Any]) -> dict[str, Any]:
+    """Of a training that never ended, or ended in no numbers."""
+    diverged = {"diverged": True} if failure.get("diverged") else {}
+    return {"seed": trial.seed, "trial": trial.key, "error": failure["error"], **diverged, "measurements": []}
 
 
 def _probe(entry: ComposedCell, trial: Trial, measure: Any) -> Probe:

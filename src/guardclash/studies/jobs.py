@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 
 from guardclash.errors import UserError
-from guardclash.judging.criteria import LOG10_FLOOR, Metric
+from guardclash.judging.criteria import Metric
+from guardclash.judging.judgement import plain
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
@@ -27,7 +28,7 @@ from guardclash.studies.measures import Verification, serve
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
-from guardclash.training.train import EpochLog, Execution, build_network, train
+from guardclash.training.train import Diverged, EpochLog, Execution, build_network, train
 from guardclash.training.trained import Trained, predictor
 
 
@@ -113,6 +114,8 @@ def run_job(job: Job, site: Site) -> Done:
         trained, seconds = _trained(job.trial, site)
     except UserError:
         raise
+    except Diverged as error:
+        return _failed(job, site, error, time.perf_counter() - start, diverged=True)
     except Exception as error:
         return _failed(job, site, error, time.perf_counter() - start)
     failures = [failure for probe in job.probes if (failure := _measured(probe, trained, site))]
@@ -122,8 +125,8 @@ def run_job(job: Job, site: Site) -> Done:
     return Done(job, seconds)
 
 
-def _failed(job: Job, site: Site, error: Exception, seconds: float) -> Done:
-    site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)))
+def _failed(job: Job, site: Site, error: Exception, seconds: float, diverged: bool = False) -> Done:
+    site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)), diverged)
     return Done(job, seconds, f"{type(error).__name__}: {error}")
 
 
@@ -250,13 +253,12 @@ def _values(
     return metrics, kept, scatter.to_dict() if scatter else {}
 
 
-def _kept(metric: Metric, value: float) -> float:
-    """A measured value as records hold it; the logarithm of a p-value of 0 becomes its floor."""
-    floored = metric.log10 and value == -math.inf
-    number = LOG10_FLOOR if floored else float(value)
-    if not math.isfinite(number):
-        raise ValueError(f"{metric.name} is {value}, which is no number")
-    return number
+def _kept(metric: Metric, value: float) -> float | str | None:
+    """A measured value as records hold it."""
+    try:
+        return plain(metric.checked(value))
+    except UserError as error:
+        raise ValueError(str(error)) from error  # of this measurement alone: others go on
 
 
 def _kept_curve(name: str, curve: Curve) -> list[list[float]]:

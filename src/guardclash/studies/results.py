@@ -48,7 +48,7 @@ class Results:
         """Seed and value, as `values`."""
         for seed, measurement in self._measurements(cell, of, seeds):
             if metric in measurement["values"]:
-                yield seed, measurement["values"][metric]
+                yield seed, float(measurement["values"][metric])  # inf is written as a text
 
     def curves(self, cell: Cell, of: Named, name: str, seeds: range) -> tuple[Curve, ...]:
         """A curve in the order of its seeds, as far as it is there; arguments as `values`."""
@@ -89,6 +89,13 @@ class Results:
         trials = [trial for trial in entry["trials"] if trial["seed"] in seeds] if entry else []
         found = [one["values"] for trial in trials for one in trial["measurements"] if one["of"] == _plain(of)]
         return len(found) == len(seeds) and not any(metric in values for values in found)
+
+    def trainings(self, cell: Cell, seeds: range) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The seeds whose training ended, and those among them where it ended in no numbers, as it would again."""
+        entry = self.cell(cell)
+        trials = [trial for trial in entry["trials"] if trial["seed"] in seeds] if entry else []
+        diverged = tuple(trial["seed"] for trial in trials if trial.get("diverged"))
+        return tuple(trial["seed"] for trial in trials if "seconds" in trial or trial.get("diverged")), diverged
 
     def metrics(self, cell: Cell, of: Named | None) -> tuple[Metric, ...]:
         """The metrics that a mechanism declares, with their own criteria."""

@@ -118,9 +118,13 @@ class Store:
         """After a trial was trained and measured."""
         (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
 
-    def keep_failure(self, key: str, error: str) -> None:
-        """Notes a trial whose training or measurement failed; the next run tries it again."""
-        self.keep_json(f"failures/{key}.json", {"schema": SCHEMA, "trial": key, "error": error, "time": now()})
+    def keep_failure(self, key: str, error: str, diverged: bool = False) -> None:
+        """Notes a trial whose training or measurement failed; the next run tries it again.
+
+        Of one that diverged, which is a result: the same training would end so again.
+        """
+        noted = {"schema": SCHEMA, "trial": key, "error": error, "diverged": diverged, "time": now()}
+        self.keep_json(f"failures/{key}.json", noted)
 
     def keep_json(self, name: str, content: Mapping[str, Any]) -> Path:
         """Writes a JSON file below the store, whole or not at all."""

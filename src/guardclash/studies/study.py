@@ -11,9 +11,12 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from guardclash.errors import UserError
 from guardclash.judging.criteria import Criterion
+from guardclash.judging.rules import Rule, beside
+from guardclash.judging.verdict import Correction
 
 Scalar = bool | int | float | str | None
 Options = tuple[tuple[str, Any], ...]
@@ -109,9 +112,9 @@ class Study:
     """Replicates to begin with, where seeds are added only as long as a verdict is undecided, up to `together`; None:
     all replicates are asked for from the beginning."""
     first_seed: int = 0
-    rule: Literal["paper", "strict"] = "strict"
+    rule: Rule = "strict"
     alpha: float = 0.05
-    correction: Literal["none", "holm"] = "none"
+    correction: Correction = "verdict"
     criteria: tuple[tuple[str, Criterion], ...] = ()
     """Overrides by name of metric."""
     plugins: tuple[Path, ...] = ()
@@ -126,6 +129,41 @@ class Study:
     records: Path | None = None
     """The folder, absolute, in which exported records of this and other studies are kept, each under its name."""
     notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.rule == "paper" and (self.start is not None or self.correction == "holm"):
+            asked = "seeds that are added step by step" if self.start is not None else 'correction = "holm"'
+            raise UserError(
+                f"the paper's rule does not go with {asked}: that lowers the level of single tests, and its "
+                '"no difference" is a test that does not reject, so that every loss would pass more easily',
+                where=f"study {self.name}, rule",
+                got=self.rule,
+                allowed="strict, bounded",
+                mend='Use rule = "strict", or fixed replicates and correction = "verdict".',
+            )
+
+    @property
+    def rules(self) -> tuple[Rule, Rule]:
+        """Its own rule and the one that reports show beside it."""
+        return beside(self.rule)
+
+    @property
+    def level(self) -> float:
+        """Of each test: alpha, or its share where there are several looks at the results."""
+        return self.stages()[0].alpha
+
+    @property
+    def confidence(self) -> float:
+        """Of every interval that is shown: one-sided tests at `level` can be read off."""
+        return 1 - 2 * self.level
+
+    def under(self, rule: Rule) -> Study:
+        """This study judged by another rule.
+
+        Raises:
+            UserError: It cannot be.
+        """
+        return self if rule == self.rule else replace(self, rule=rule)
 
     def cells(self) -> tuple[Cell, ...]:
         """All that is trained: per recipe the unprotected model, each mechanism alone, each combination; once each."""

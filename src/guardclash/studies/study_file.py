@@ -128,8 +128,8 @@ def _check_replicates(file: StudyTable, where: str) -> None:
         raise UserError(
             "not such a number of replicates", where=place, got=asked.model_dump(exclude_none=True), allowed=allowed
         )
-    if file.correction != "none":
-        mend = "Leave out the correction, or ask for fixed replicates."
+    if file.correction == "holm":
+        mend = 'Use correction = "verdict" (the default), or ask for fixed replicates.'
         raise UserError("a correction over the study needs all its replicates at once", where=place, mend=mend)
 
 

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from guardclash.errors import UserError, suggestion
+from guardclash.judging.rules import Rule
+from guardclash.judging.verdict import Correction
 
 
 class _Strict(BaseModel):
@@ -82,9 +84,9 @@ class StudyTable(_Strict):
     readings: dict[str, dict[str, dict[str, Any]]] = {}
     name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
     plugins: list[str] = []
-    rule: Literal["paper", "strict"] = "strict"
+    rule: Rule = "strict"
     alpha: float = Field(0.05, gt=0, lt=0.5)
-    correction: Literal["none", "holm"] = "none"
+    correction: Correction = "verdict"
     first_seed: int = Field(0, ge=0)
     replicates: Replicates = Field(default_factory=lambda: Replicates.model_validate({}))
     criteria: dict[str, dict[str, Any]] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
@@ -16,7 +16,7 @@ from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint, parts
-from guardclash.plan.plan import OtherSeed, Plan
+from guardclash.plan.plan import Plan, trainings
 from guardclash.registry import find_mechanism
 from guardclash.studies.measures import Measure, TestAccuracy, Verification
 from guardclash.studies.recipes import Recipe, recipe
@@ -251,20 +251,9 @@ def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mappin
 
 def needed_trials(trial: Trial, measures: Iterable[Measure] = ()) -> tuple[Trial, ...]:
     """Every other training that must be finished before this one is measured, the innermost first, each once."""
-    found: dict[str, Trial] = {}
-    for value in (*parts(trial.plan), *(need for measure in measures for need in measure.needs(trial.plan))):
-        found.update((needed.key, needed) for needed in _trials_in(value, trial.seed))
-    return tuple(found.values())
-
-
-def _trials_in(value: Any, seed: int) -> Iterator[Trial]:
-    """The trainings that a part of a plan holds, the innermost first."""
-    if isinstance(value, OtherSeed):
-        value, seed = value.plan, value.seed(seed)
-    for part in parts(value):
-        yield from _trials_in(part, seed)
-    if isinstance(value, Plan):
-        yield Trial(value, seed)
+    needs = tuple(need for measure in measures for need in measure.needs(trial.plan))
+    found = (Trial(plan, seed) for value in (trial.plan, needs) for plan, seed in trainings(value, trial.seed))
+    return tuple({needed.key: needed for needed in found}.values())
 
 
 def depth(value: Any) -> int:

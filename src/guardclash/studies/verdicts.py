@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import ACCURACY, Metric
-from guardclash.judging.judgement import Judgement, judge
+from guardclash.judging.judge import Bare, Look, judge
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.spread import at_least
 from guardclash.judging.stats import Sample
-from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
+from guardclash.judging.verdict import Trainings, Verdict, corrected, judge_accuracy
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study, without
 
 
 def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
     """A verdict for every combination of two or more mechanisms that a study asks for, in its order."""
-    return corrected([verdict_so_far(study, results, cell)[0] for cell in judged_cells(study)], study.correction)
+    found = [verdict_so_far(study, results, cell)[0] for cell in judged_cells(study)]
+    return corrected(found, study.correction, study.rules) if study.correction == "holm" else tuple(found)
 
 
 def judged_cells(study: Study) -> tuple[Cell, ...]:
@@ -29,9 +32,11 @@ def verdict_so_far(study: Study, results: Results, cell: Cell) -> tuple[Verdict,
 
     Where seeds are added step by step, it is that of the first look that decides, and no later seed changes it.
     """
-    for stage in study.stages():
-        found = _verdict(stage, results, replace(cell, replicates=stage.together))
-        if found.missing or found.outcome(study.rule) != "undecided":
+    stages = study.stages()
+    for stage in stages:
+        look = Look((stage.alone, stage.together), study.alpha, stage is stages[-1])
+        found = _verdict(stage, results, replace(cell, replicates=stage.together), look)
+        if found.missing or found.settled(study.rule):
             break
     return found, stage.together
 
@@ -62,12 +67,23 @@ def _serving(cell: Cell) -> tuple[Cell, ...]:
     return tuple(replace(cell, combination=combination) for combination in (cell.combination, (), *parts, *controls))
 
 
-def _verdict(study: Study, results: Results, cell: Cell) -> Verdict:
-    labels = tuple(study.label(named) for named in cell.combination)
+def _verdict(study: Study, results: Results, cell: Cell, look: Look) -> Verdict:
+    labels, recipe = tuple(study.label(named) for named in cell.combination), study.recipe_label(cell.recipe)
     known = results.cell(cell)
-    clash = known["clash"] if known else None
-    judgements = () if clash else (_accuracy(study, results, cell), *_own_metrics(study, results, cell))
-    return Verdict(study.recipe_label(cell.recipe), labels, judgements, clash)
+    if known and known["clash"]:
+        return Verdict(recipe, labels, clash=known["clash"])
+    judgements = (_accuracy(study, results, cell, look), *_own_metrics(study, results, cell, look))
+    parts = [Cell(cell.recipe, (), study.alone), *(alone(cell, named, study) for named in cell.combination)]
+    own, *others = (_tried(study, results, part) for part in (cell, *parts))
+    complete = all(len(one.seeds) == n for one, n in ((own, look.asked[1]), *((o, look.asked[0]) for o in others)))
+    verdict = Verdict(recipe, labels, judgements, trainings=(own, *others) if complete else ())
+    return corrected([verdict], "verdict", study.rules)[0] if study.correction == "verdict" else verdict
+
+
+def _tried(study: Study, results: Results, cell: Cell) -> Trainings:
+    """Which trainings of a cell ended, and which of them in no numbers."""
+    label = "{" + ", ".join(study.label(named) for named in cell.combination) + "}"
+    return Trainings(label, *results.trainings(cell, study.seeds(cell)))
 
 
 def alone(cell: Cell, named: Named, study: Study) -> Cell:
@@ -77,10 +93,11 @@ def alone(cell: Cell, named: Named, study: Study) -> Cell:
 
 def sample(study: Study, results: Results, cell: Cell, of: Named | None, metric: Metric) -> Sample:
     """The replicates of a metric in a cell."""
-    return metric.sample(results.values(cell, of, metric.name, study.seeds(cell)))
+    found = dict(results.by_seed(cell, of, metric.name, study.seeds(cell)))
+    return metric.sample(found.values(), found)
 
 
-def _accuracy(study: Study, results: Results, cell: Cell) -> Judgement:
+def _accuracy(study: Study, results: Results, cell: Cell, look: Look) -> Judgement:
     metric = next(iter(results.metrics(cell, None)), ACCURACY)
     baselines = {
         study.label(named): sample(study, results, alone(cell, named, study), None, metric)
@@ -88,40 +105,80 @@ def _accuracy(study: Study, results: Results, cell: Cell) -> Judgement:
     }
     together = sample(study, results, cell, None, metric)
     criterion = dict(study.criteria).get(metric.name, metric.criterion)
-    counts = (study.alone, cell.replicates)
-    return judge_accuracy(baselines, together, criterion, study.alpha, metric=metric, asked=counts)
+    return judge_accuracy(baselines, together, criterion, study.alpha, metric=metric, look=look)
 
 
-def _own_metrics(study: Study, results: Results, cell: Cell) -> list[Judgement]:
+def _own_metrics(study: Study, results: Results, cell: Cell, look: Look) -> list[Judgement]:
     judgements = []
     for named in cell.combination:
-        declared = results.metrics(cell, named)
+        declared, own = results.metrics(cell, named), alone(cell, named, study)
         for metric in declared:
-            if results.without(cell, named, metric.name, study.seeds(cell)):
-                continue
+            here = results.without(cell, named, metric.name, study.seeds(cell))
+            there = results.without(own, named, metric.name, study.seeds(own))
+            if here and (there or metric.optional):
+                continue  # it has no meaning here
+            _check_controls(metric, [other.name for other in declared])
             criterion = dict(study.criteria).get(metric.name, metric.criterion)
             judged = judge(
                 metric,
                 criterion,
-                sample(study, results, alone(cell, named, study), named, metric),
+                sample(study, results, own, named, metric),
                 sample(study, results, cell, named, metric),
                 study.alpha,
+                bare=_bare(study, results, cell, named, metric),
                 against=study.label(named),
-                asked=(study.alone, cell.replicates),
+                look=look,
             )
-            _check_controls(metric, [other.name for other in declared])
-            judgements.append(replace(judged, fired=_fired(study, results, cell, named, judged.metric)))
+            fired = _fired(study, results, cell, named, judged.metric)
+            judgements.append(replace(judged, fired=fired, unmeasured=here and criterion is not None))
     return judgements
 
 
+def _bare(study: Study, results: Results, cell: Cell, named: Named, metric: Metric) -> Bare:
+    """A mechanism's metric on the unprotected model, unless it has no meaning there, and on the others together."""
+    unprotected = Cell(cell.recipe, (), study.alone)
+    if results.without(unprotected, named, metric.name, study.seeds(unprotected)):
+        return Bare()
+    absent = control(study, cell, named)
+    return Bare(
+        sample(study, results, unprotected, named, metric),
+        sample(study, results, absent, named, metric) if absent else None,
+    )
+
+
+def control(study: Study, cell: Cell, named: Named) -> Cell | None:
+    """The same combination without one of its mechanisms, with no more replicates; None if the study lacks it."""
+    wanted = cell.recipe, without(cell.combination, named)
+    found = next((one for one in study.cells() if (one.recipe, one.combination) == wanted), None)
+    return found and replace(found, replicates=min(found.replicates, cell.replicates))
+
+
+def judged_sample(study: Study, results: Results, cell: Cell, of: Named | None, metric: Metric) -> Sample:
+    """The replicates of a metric as it is judged: of a net one what its mechanism adds, nothing where it is absent."""
+    found = sample(study, results, cell, of, metric)
+    if of is None or not metric.net:
+        return found
+    bare = control(study, cell, of) if of in cell.combination else None
+    return found.minus(sample(study, results, bare, of, metric)) if bare else Sample()
+
+
 def _fired(study: Study, results: Results, cell: Cell, of: Named, metric: Metric) -> tuple[str, ...]:
-    """The controls of a metric that make its claim in any replicate of the combination, or of its mechanism alone."""
+    """The controls of a metric that make its claim, in the combination or in its mechanism alone, not just by chance.
 
-    def values(control: str) -> Iterator[float]:
-        for where in (cell, alone(cell, of, study)):
-            yield from results.values(where, of, control, study.seeds(where))
-
-    return tuple(control for control in metric.controls if any(map(metric.claims, values(control))))
+    A claim at a p-value of 1e-3 is made by one innocent model in a thousand: the more of them are tested, the more
+    often one fires although the test is sound. So as many must fire as chance leaves to alpha. Where a claim is no
+    p-value its chance is not known, and one suffices.
+    """
+    places = (cell, alone(cell, of, study))
+    values = {
+        control: [value for where in places for value in results.values(where, of, control, study.seeds(where))]
+        for control in metric.controls
+    }
+    fired = {control: sum(map(metric.claims, found)) for control, found in values.items()}
+    bound = metric.claimed_at
+    chance = 10.0**bound.threshold if bound is not None and metric.log10 else 0.0
+    by_chance = at_least(sum(fired.values()), sum(map(len, values.values())), chance)
+    return tuple(control for control, times in fired.items() if times) if by_chance < study.alpha else ()
 
 
 def _check_controls(metric: Metric, declared: Collection[str]) -> None:

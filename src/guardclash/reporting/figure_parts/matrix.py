@@ -14,6 +14,7 @@ from guardclash.reporting.entries import Verdicts, verdicts_of
 from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.pairs import in_order, sides
+from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
 from guardclash.studies.study import Named, Study
@@ -44,8 +45,10 @@ class CellLook:
 LOOKS = {
     "compatible": CellLook("#0072B2", "white", "✓"),
     "conflict": CellLook("#D55E00", "white", "✗"),
+    "does not train together": CellLook("#D55E00", "white", "∞"),
     "not credible": CellLook("#E69F00", "black", "‼"),
     "ineffective": CellLook("#4d4d4d", "white", "∅"),
+    "not measured together": CellLook("#e3c6dc", "black", "–"),
     "undecided": CellLook("#e3c6dc", "black", "?"),
     "clash": CellLook("#000000", "white", "⊘"),
 }
@@ -146,7 +149,7 @@ def _larger(study: Study, results: Results) -> MatrixBlock:
 
 def _caption(study: Study, results: Results, rule: Rule) -> str:
     lines = [
-        f"{study.name}: verdicts by rule {rule}, α = {study.alpha:g}, correction {study.correction}",
+        f"{study.name}: verdicts by {ruling(study)}",
         "Rows stand first in a pair, columns second. Below a word: what is broken, or how many values are missing.",
     ]
     missing = unfinished(study, results)
@@ -219,7 +222,7 @@ def _draw_cell(axes: Axes, place: tuple[float, float, float], found: tuple[Verdi
 
 def _note(verdict: Verdict, rule: Rule, width: float) -> str:
     """The metrics that break; of what is undecided, how much is not measured."""
-    symbols = [one.metric.symbol for one in verdict.judgements if one.outcome(rule) == "conflict"]
+    symbols = [one.symbol for one in verdict.judgements if one.outcome(rule) == "conflict"]
     if not symbols and verdict.missing and verdict.outcome(rule) == "undecided":
         return f"{len(verdict.missing)} missing"
     letters = int(width * 20)

@@ -11,7 +11,8 @@ from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, Look, plain
-from guardclash.reporting.tables import braces
+from guardclash.reporting.reasons import ruling
+from guardclash.reporting.tables import braces, percent
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
@@ -40,18 +41,18 @@ def metrics(study: Study, results: Results, rule: Rule) -> Figure:
     shown: list[Entry] = []
     for column, below in zip(columns, panels.T, strict=True):
         entries = [[entry_of(study, results, found, rule, cell, column) for cell in cells[r]] for r in study.recipes]
-        ends = _ends([entry for of_recipe in entries for entry in of_recipe])
+        ends = _ends([entry for of_recipe in entries for entry in of_recipe], study.level)
         for axes, of_recipe in zip(below, entries, strict=True):
-            _draw(axes, list(zip(places, of_recipe, strict=True)), ends)
+            _draw(axes, list(zip(places, of_recipe, strict=True)), ends, study.level)
             axes.set_ylim(height, 0)
             axes.set_title(_heading(column, columns), pad=3, fontsize=7)
             shown += of_recipe
     for axes, recipe in zip(panels[:, 0], study.recipes, strict=True):
         axes.set_yticks(places, labels)
         _name_row(axes, study.recipe_label(recipe))
-    head = f"{study.name}: rule {rule}, α = {study.alpha:g}, correction {study.correction}"
+    head = f"{study.name}: {ruling(study)}"
     figure.suptitle(plain(head), x=0.005, ha="left", fontsize=7)
-    _legend(figure, shown, _notes(shown, _order(study, names)))
+    _legend(figure, shown, _notes(study, shown, _order(study, names)))
     return figure
 
 
@@ -98,10 +99,11 @@ def _heading(column: Column, columns: Iterable[Column]) -> str:
     return textwrap.fill(plain(column.metric.symbol + whose), LONG // 2)
 
 
-def _notes(shown: Sequence[Entry], order: str) -> str:
+def _notes(study: Study, shown: Sequence[Entry], order: str) -> str:
     there, asked = sum(entry.there for entry in shown), sum(entry.asked for entry in shown)
     unfinished = f"Not finished: {there} of {asked} values are measured; rows say how many of theirs."
-    key = "Markers are means with 95 % intervals, dots are seeds; colour and shape: what the rule says of the metric."
+    means = f"Markers are means with {percent(study.confidence)} intervals, dots are seeds"
+    key = f"{means}; colour and shape: what the rule says of the metric."
     left_out = f"Names of options are left out: {plain(order)}."
     return "\n".join([key] + [left_out] * bool(order) + [unfinished] * (there < asked))
 
@@ -120,23 +122,22 @@ def _places(cells: Sequence[Cell], labels: Sequence[str]) -> tuple[list[float], 
     return places, top + 0.25
 
 
-def _ends(entries: Iterable[Entry]) -> tuple[float, float]:
+def _ends(entries: Iterable[Entry], level: float) -> tuple[float, float]:
     """The ends of an axis: all values and limits, and wide intervals as far as a third of what they span."""
     drawn = list(entries)
     numbers = [number for entry in drawn for number in entry.numbers] or [0.0, 1.0]
     low, high = min(numbers), max(numbers)
     span = high - low or abs(high) or 1.0
-    reach = [end for entry in drawn for one in entry.samples if one.n > 1 for end in _interval(one)]
+    reach = [end for entry in drawn for one in entry.samples if one.n > 1 for end in _interval(one, level)]
     low, high = max(min([low, *reach]), low - span / 3), min(max([high, *reach]), high + span / 3)
     return low - 0.05 * span, high + 0.05 * span
 
 
-def _interval(values: Sample) -> tuple[float, float]:
-    """Of the mean, at 95 %: `interval` is asked for twice the level of a one-sided test."""
-    return interval(estimate_mean(values), 0.025)
+def _interval(values: Sample, level: float) -> tuple[float, float]:
+    return interval(estimate_mean(values), level)
 
 
-def _draw(axes: Axes, rows: Sequence[tuple[float, Entry]], ends: tuple[float, float]) -> None:
+def _draw(axes: Axes, rows: Sequence[tuple[float, Entry]], ends: tuple[float, float], level: float) -> None:
     axes.set_xlim(ends)
     axes.locator_params(axis="x", nbins=5)
     axes.set_yticks([])
@@ -151,14 +152,14 @@ def _draw(axes: Axes, rows: Sequence[tuple[float, Entry]], ends: tuple[float, fl
         _draw_note(axes, place, entry, sum(ends) / 2)
     for outcome, look in LOOKS.items():
         drawn = [(place, one) for place, entry in rows if entry.outcome == outcome for one in entry.samples if one.n]
-        _draw_samples(axes, drawn, look)
+        _draw_samples(axes, drawn, look, level)
 
 
-def _draw_samples(axes: Axes, drawn: Sequence[tuple[float, Sample]], look: Look) -> None:
+def _draw_samples(axes: Axes, drawn: Sequence[tuple[float, Sample]], look: Look, level: float) -> None:
     """Of all rows at once, which keeps files small. Means stand a little above the middle of a row, seeds below."""
     seeds = [(value, place + 0.26) for place, one in drawn for value in one.values]
     means = [(one.mean, place - 0.14) for place, one in drawn]
-    intervals = [(place - 0.14, *_interval(one)) for place, one in drawn if one.n > 1]
+    intervals = [(place - 0.14, *_interval(one, level)) for place, one in drawn if one.n > 1]
     axes.plot(*_split(seeds), ".", color=look.colour, markersize=2.6, markeredgewidth=0, zorder=2)
     rows, lows, highs = _split(intervals, 3)
     axes.hlines(rows, lows, highs, color=look.colour, linewidth=1, zorder=3)

@@ -94,7 +94,8 @@ def pareto(study: Study, results: Results, rule: Rule) -> Figure:
     size = PAGE, 0.9 + 2.2 * rows + 0.11 * (key.count("\n") + 1)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, min(ACROSS, max(2, len(panels))), squeeze=False).ravel()
-    spread = spread_of(one for panel in panels for point in panel.points for one in (point.accuracy, point.values))
+    points = [point for panel in panels for point in panel.points]
+    spread = spread_of((one for point in points for one in (point.accuracy, point.values)), study.level)
     for panel, axes in zip(panels, grid, strict=False):
         _draw(axes, panel, spread)
     for axes in grid[len(panels) :]:

@@ -23,13 +23,14 @@ LOOKS = {
     "compatible": Look("#0072B2", "o", 4.2),
     "conflict": Look("#D55E00", "X", 5),
     "undecided": Look("#A6539A", "^", 4.8),
+    "not measured together": Look("#A6539A", "d", 4.2),
     "not credible": Look("#E69F00", "s", 4),
     "ineffective": Look("#000000", "v", 4.8),
     "": Look("#4d4d4d", "d", 4.2),
 }
 """By outcome; "" is what is not judged: the unprotected model and mechanisms alone."""
-RARE = ("not credible", "ineffective")
-"""Only fixed bounds and claims come to these; the legend names them where they occur."""
+RARE = ("not measured together", "not credible", "ineffective")
+"""The legend names them only where they occur."""
 QUIET, BEYOND, GUIDE = "#6b6b6b", "#e7e7e7", "#e0e0e0"
 """Colours of notes, of what lies beyond a limit, and of lines that guide the eye."""
 EDGE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.4}

@@ -93,7 +93,7 @@ def sweep(study: Study, results: Results, rule: Rule) -> Figure:
     across = max(len(strip.panels) for strip in strips)
     figure = Figure(figsize=(max(PAGE, 1.9 * across), 0.9 + 1.85 * len(strips)), layout="constrained")
     rows = figure.subplots(len(strips), across, squeeze=False)
-    spread = spread_of(one for strip in strips for panel in strip.panels for one in panel.samples)
+    spread = spread_of((one for strip in strips for panel in strip.panels for one in panel.samples), study.level)
     labels = list(dict.fromkeys(line.label for strip in strips for panel in strip.panels for line in panel.lines))
     for strip, row in zip(strips, rows, strict=True):
         for panel, axes in zip(strip.panels, row, strict=False):

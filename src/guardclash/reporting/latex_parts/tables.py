@@ -12,6 +12,7 @@ from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, en
 from guardclash.reporting.latex_parts.layout import heading, paged, row, spanning
 from guardclash.reporting.latex_parts.text import escaped, number, prose
 from guardclash.reporting.notes import scales
+from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import braces, limit
 from guardclash.reporting.tables import number as decimals
 from guardclash.studies.results import Results
@@ -23,6 +24,7 @@ MARKS = {
     "conflict": (r"\gcConflict", r"\gcConflict{red}: conflict"),
     "undecided": (r"\gcUndecided", r"\textsuperscript{?}: undecided"),
     "not credible": (r"\gcNotCredible", r"\textsuperscript{$\ddagger$}: not credible, a control makes the same claim"),
+    "not measured together": (r"\gcUndecided", r"\textsuperscript{?}: not measured together"),
     "ineffective": (r"\gcIneffective", r"\textsuperscript{$\dagger$}: ineffective already alone"),
 }
 """By outcome: the command around a value, and what the caption says of it."""
@@ -139,7 +141,9 @@ def _fields(group: Group, cell: Cell, blocks: Sequence[Block]) -> Iterator[str]:
 
 def _field(column: Column, entry: Entry) -> str:
     """A value with its mark."""
-    value = measured(column.metric, next(iter(entry.samples), Sample()), entry.asked)
+    value = (
+        r"$\infty$" if entry.unbounded else measured(column.metric, next(iter(entry.samples), Sample()), entry.asked)
+    )
     judged = entry.outcome and entry.there and entry.there >= entry.asked
     return f"{MARKS[entry.outcome][0]}{{{value}}}" if judged else value
 
@@ -163,7 +167,7 @@ def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> s
         rf"\textbf{{{escaped(braces(names))}}}.",
         rf"Mean $\pm$ standard deviation over {_seeds(study)}, from seed {study.first_seed}.",
         f"{meanings}." if meanings else "",
-        rf"Limits: {limits}; rule {group.rule}, $\alpha$ = {study.alpha:g}, correction {study.correction}.",
+        f"Limits: {limits}; {escaped(ruling(study))}.",
         FRACTION if any(0 < entry.there < entry.asked for entry in entries) else "",
         NOTHING if any(not entry.there and not entry.clash for entry in entries) else "",
         r"\emph{clash}: cannot be built together." if any(entry.clash for entry in entries) else "",

@@ -7,11 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
-from guardclash.reporting.tables import duration, limit, number
+from guardclash.reporting.reasons import Symbol, reasons, warnings
+from guardclash.reporting.tables import duration
+from guardclash.studies.study import Study
 
 
 def alone_sentence(entry: Mapping[str, Any]) -> tuple[Markup, ...]:
@@ -21,36 +22,14 @@ def alone_sentence(entry: Mapping[str, Any]) -> tuple[Markup, ...]:
     return (prose("Deployed alone, beside the unprotected model: there is nothing to be in conflict with."),)
 
 
-def verdict_sentences(verdict: Verdict, rule: Rule) -> Iterator[Markup]:
-    """What decides, metric by metric."""
-    if verdict.clash:
-        yield prose("The mechanisms cannot be built together: {}.", verdict.clash)
-        return
+def verdict_sentences(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Markup]:
+    """What decides, metric by metric, and what it does not cover."""
     judged = [one for one in verdict.judgements if one.metric.criterion is not None]
-    symbols = {one.metric.name: one.metric.symbol for one in verdict.judgements}
     if verdict.outcome(rule) == "compatible":
-        yield prose("{} stay within their limits.", listed(symbol(one.metric.symbol) for one in judged))
-    for one in judged:
-        yield from _sentence(one, one.outcome(rule), symbols)
-
-
-def _sentence(one: Judgement, outcome: str, symbols: Mapping[str, str]) -> Iterator[Markup]:
-    own, demand, lost = symbol(one.metric.symbol), limit(one.metric), _lost(one)
-    if outcome == "conflict":
-        yield prose("{} breaks its limit ({}): {}.", own, demand, lost)
-    elif outcome == "not credible":
-        fired = listed(symbol(symbols.get(name, name)) for name in one.fired)
-        are = "are its controls" if len(one.fired) > 1 else "is its control"
-        yield prose("{} is met, but so {} {}.", own, are, fired)
-    elif outcome == "ineffective":
-        yield prose("{} misses its limit ({}) already alone: there was nothing to lose.", own, demand)
-    elif outcome == "undecided" and not one.missing:
-        needed = "; {} replicates in each arm would probably decide" if one.replicates_needed else ""
-        yield prose("{} is undecided (limit: {}): {}" + needed + ".", own, demand, lost, one.replicates_needed)
-
-
-def _lost(one: Judgement) -> str:
-    return f"{number(one.metric, one.alone.mean)} alone, {number(one.metric, one.together.mean)} together"
+        yield prose("{} stay within their limits.", listed(symbol(one.symbol) for one in judged))
+    for said in (*reasons(verdict, rule), *warnings(study, verdict, rule)):
+        parts = (symbol(part) if isinstance(part, Symbol) else part for part in said.parts)
+        yield prose(said.template, *parts)
 
 
 def facts_of(entry: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:

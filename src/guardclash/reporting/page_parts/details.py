@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from guardclash.judging.criteria import Metric
 from guardclash.judging.judgement import Judgement
-from guardclash.judging.rules import RULES, Rule
+from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims import Claim, victims
 from guardclash.reporting.controls import Control
@@ -28,7 +28,7 @@ from guardclash.reporting.page_parts.pictures import Exhibit, exhibits
 from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
 from guardclash.reporting.page_parts.recorded import recorded_charts
 from guardclash.reporting.page_parts.sweeps import Sweep
-from guardclash.reporting.tables import braces, limit, number, p_value, summary
+from guardclash.reporting.tables import braces, failing, limit, number, p_value, summary
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample
@@ -44,10 +44,12 @@ class Statistic:
     together: str
     difference: str
     limit: str
+    failing: str
+    """How many seeds together break the limit by themselves."""
     tests: tuple[tuple[str, str], ...]
     """p-values that the rules look at, in the order of `TESTS`, and each before a correction where that differs."""
     outcomes: tuple[str, ...]
-    """In the order of `RULES`."""
+    """Under the page's rule and the one beside it."""
     needed: int | None
     """Replicates in each arm that would probably decide where the strict rule cannot."""
 
@@ -135,20 +137,20 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
     verdict = verdict if len(cell.combination) > 1 else None
     entry = results.cell(cell) or {}
     bare = Cell(cell.recipe, (), study.alone)
-    charts = judged_charts(study, results, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)
+    charts = judged_charts(study, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)
     judged = [chart for chart in charts if chart.outcome != "reported"]
     return Detail(
         id=id,
         recipe=place[0],
         combination=braces(place[1]),
         outcome=verdict.outcome(found.rule) if verdict else "clash" if entry.get("clash") else "no verdict",
-        other=next(verdict.outcome(rule) for rule in RULES if rule != found.rule) if verdict else "",
+        other=verdict.outcome(study.rules[1]) if verdict else "",
         broken=_symbols(verdict, found.rule) if verdict else (),
-        sentences=tuple(verdict_sentences(verdict, found.rule)) if verdict else alone_sentence(entry),
+        sentences=tuple(verdict_sentences(study, verdict, found.rule)) if verdict else alone_sentence(entry),
         missing=verdict.missing if verdict else (),
         charts=tuple(judged),
         reported=tuple(chart for chart in charts if chart not in judged),
-        statistics=tuple(_statistic(one) for one in verdict.judgements) if verdict else (),
+        statistics=tuple(_statistic(one, study.rules) for one in verdict.judgements) if verdict else (),
         comparisons=tuple(_comparison(one) for one in _compared(found, cell)),
         remarks=tuple(_remarks(study, cell, verdict)) if verdict else (),
         claims=claim_tables(one for one in found.claims if (one.recipe, one.combination) == place),
@@ -164,7 +166,7 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
 
 
 def _symbols(verdict: Verdict, rule: Rule) -> tuple[str, ...]:
-    return tuple(one.metric.symbol for one in verdict.judgements if one.outcome(rule) == "conflict")
+    return tuple(one.symbol for one in verdict.judgements if one.outcome(rule) == "conflict")
 
 
 def _remarks(study: Study, cell: Cell, verdict: Verdict) -> Iterator[tuple[str, str]]:
@@ -172,21 +174,23 @@ def _remarks(study: Study, cell: Cell, verdict: Verdict) -> Iterator[tuple[str, 
         yield from ((one.metric.symbol, note.text) for note in study.notes if note.about(cell, one.metric.name))
 
 
-def _statistic(one: Judgement) -> Statistic:
+def _statistic(one: Judgement, rules: tuple[Rule, Rule]) -> Statistic:
     metric = one.metric
-    pairs = ((getattr(one.decisive, test), getattr(one.raw, test)) for test in TESTS)
+    decisive, before = one.decisive(rules[0]), one.uncorrected(rules[0])
+    pairs = ((getattr(decisive, test), getattr(before, test)) for test in TESTS)
     tests = tuple((p_value(p), p_value(raw) if p != raw else "") for p, raw in pairs)
     others = "".join(f"; {name} {number(metric, mean)}" for name, mean in one.others)
     title = f"{metric.title}; alone: {one.against}, the lowest{others}" if others else metric.title
     return Statistic(
-        metric.symbol,
+        one.symbol,
         title,
         summary(metric, one.alone),
         summary(metric, one.together),
         _spread(one.metric, one.difference, one.interval),
         limit(metric),
+        failing(one),
         tests,
-        tuple(one.outcome(rule) for rule in RULES),
+        tuple(one.outcome(rule) for rule in rules),
         one.replicates_needed if one.outcome("strict") == "undecided" else None,
     )
 
@@ -211,7 +215,7 @@ def _measured_alone(found: Found, cell: Cell) -> Iterator[tuple[Named | None, Co
         for declared in results.metrics(cell, of):
             metric = replace(declared, criterion=criteria.get(declared.name, declared.criterion))
             present, absent = (sample(study, results, where, of, metric) for where in (cell, bare))
-            yield of, Control(*place, study.label(of) if of else "", metric, present, absent, study.alpha)
+            yield of, Control(*place, study.label(of) if of else "", metric, present, absent, study.level)
 
 
 def _comparison(one: Control) -> Comparison:
@@ -226,7 +230,7 @@ def _comparison(one: Control) -> Comparison:
 def _single(found: Found, cell: Cell, id: str) -> tuple[MetricChart, ...]:
     drawn = []
     for of, control in _measured_alone(found, cell):
-        chart = single_chart(found.study, found.results, cell, of, control, id)
+        chart = single_chart(found.study, of, control, id)
         if chart:
             drawn.append(replace(chart, outcome="" if control.metric.criterion else "reported"))
     return tuple(drawn)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
-from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.controls import Control
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
 from guardclash.reporting.page_parts.words import look, slug
-from guardclash.reporting.tables import braces, limit, number, summary
-from guardclash.studies.results import Results
+from guardclash.reporting.tables import braces, limit, number, percent, summary
 from guardclash.studies.study import Cell, Named, Study
-from guardclash.studies.verdicts import alone, verdict_so_far
 
 
 @dataclass(frozen=True)
@@ -34,14 +31,11 @@ class MetricChart:
     chart: Chart
 
 
-def judged_charts(
-    study: Study, results: Results, cell: Cell, verdict: Verdict, rule: Rule, id: str
-) -> tuple[MetricChart, ...]:
+def judged_charts(study: Study, cell: Cell, verdict: Verdict, rule: Rule, id: str) -> tuple[MetricChart, ...]:
     """A chart for every metric of a combination that has a value.
 
     Args:
         study: What was asked.
-        results: What is measured so far.
         cell: The combination on its recipe.
         verdict: What is known of it.
         rule: Whose outcomes are shown.
@@ -50,52 +44,31 @@ def judged_charts(
     by_label = {study.label(named): named for named in cell.combination}
     found = []
     for position, judgement in enumerate(verdict.judgements):
-        against = by_label.get(judgement.against)
-        of = against if position else None  # accuracy comes first and is nobody's own
-        if judgement.alone.n or judgement.together.n:
-            found.append(_judged(study, results, (cell, against, of, id), judgement, rule))
+        of = by_label.get(judgement.against) if position else None  # accuracy comes first and is nobody's own
+        if any(math.isfinite(sample.mean) for sample in (judgement.alone, judgement.together)):
+            found.append(_judged(study, (cell, of, id), judgement, rule))
     return tuple(found)
 
 
-def _judged(
-    study: Study,
-    results: Results,
-    place: tuple[Cell, Named | None, Named | None, str],
-    judgement: Judgement,
-    rule: Rule,
-) -> MetricChart:
-    cell, against, of, id = place
+def _judged(study: Study, place: tuple[Cell, Named | None, str], judgement: Judgement, rule: Rule) -> MetricChart:
+    cell, of, id = place
     metric, outcome = judgement.metric, judgement.outcome(rule)
-
-    def seeds(where: Cell) -> list[int]:
-        return [seed for seed, _ in results.by_seed(where, of, metric.name, _looked_at(study, results, cell, where))]
-
-    arms: list[Arm] = []
-    if judgement.alone.n and against:
-        own = seeds(alone(cell, against, study))
-        arms.append(arm("alone", judgement.alone, own, judgement.alpha, number(metric, judgement.alone.mean)))
-    if judgement.together.n:
-        text = number(metric, judgement.together.mean)
-        arms.append(arm("together", judgement.together, seeds(cell), judgement.alpha, text, look(outcome)))
-    difference = _difference(judgement, outcome)
+    looks = ("alone", judgement.alone, "plain"), ("together", judgement.together, look(outcome))
+    arms = [
+        arm(name, sample, judgement.alpha, number(metric, sample.mean), style)
+        for name, sample, style in looks
+        if math.isfinite(sample.mean)
+    ]
+    difference = _difference(judgement, outcome) if len(arms) > 1 else []
     arms += difference
-    head = f"{metric.symbol}, {study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}: {outcome}"
+    head = (
+        f"{judgement.symbol}, {study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}: {outcome}"
+    )
     title = f"{head}. Alone ({judgement.against}) {summary(metric, judgement.alone)}, together "
     title += f"{summary(metric, judgement.together)}, limit: {limit(metric)}."
     height, shapes = strip(arms, _guide(judgement), judgement.alone.mean if difference else None)
     chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), _notes(study, metric), title)
-    return MetricChart(metric.symbol, metric.title, outcome, judgement.against, chart)
-
-
-def _looked_at(study: Study, results: Results, cell: Cell, where: Cell) -> range:
-    """The seeds that a verdict rests on: all, or those of the look that decided."""
-    replicates = where.replicates if study.start is None else verdict_so_far(study, results, cell)[1]
-    return study.seeds(replace(where, replicates=replicates))
-
-
-def level(study: Study) -> float:
-    """Of each test: alpha, or its share where a study has several looks at its results."""
-    return study.stages()[0].alpha
+    return MetricChart(judgement.symbol, metric.title, outcome, judgement.against, chart)
 
 
 def _difference(judgement: Judgement, outcome: str) -> list[Arm]:
@@ -126,7 +99,7 @@ def _bound(metric: Metric, threshold: float) -> Guide:
 
 
 def _notes(study: Study, metric: Metric) -> tuple[str, ...]:
-    lines = f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * level(study):.0%}."
+    lines = f"Dots are seeds, diamonds means, bars intervals at {percent(study.confidence)}."
     if metric.criterion is None:
         return wrapped(lines)
     if isinstance(metric.criterion, Absolute):
@@ -139,25 +112,21 @@ def _file(study: Study, id: str, metric: Metric, of: Named | None) -> str:
     return "-".join(filter(None, (slug(study.name), id, slug(of.name if of else ""), slug(metric.name))))
 
 
-def single_chart(
-    study: Study, results: Results, cell: Cell, of: Named | None, found: Control, id: str
-) -> MetricChart | None:
+def single_chart(study: Study, of: Named | None, found: Control, id: str) -> MetricChart | None:
     """A metric of a mechanism deployed alone, beside that of the unprotected model; arguments as `judged_charts`."""
-    metric, bare = found.metric, Cell(cell.recipe, (), study.alone)
-
-    def row(name: str, where: Cell, values: Sample) -> Arm:
-        seeds = [seed for seed, _ in results.by_seed(where, of, metric.name, study.seeds(where))]
-        return arm(name, values, seeds, level(study), number(metric, values.mean))
-
-    rows = ("unprotected", bare, found.absent), ("protected", cell, found.present)
-    arms = [row(*one) for one in rows if one[2].n]
+    metric, rows = found.metric, (("unprotected", found.absent), ("protected", found.present))
+    arms = [
+        arm(name, values, study.level, number(metric, values.mean))
+        for name, values in rows
+        if math.isfinite(values.mean)
+    ]
     if not arms:
         return None
-    criterion = metric.criterion
+    criterion = None if metric.net else metric.criterion  # a net one has its limit above the unprotected model
     guide = _bound(metric, criterion.threshold) if isinstance(criterion, Absolute) else None
     head = f"{metric.symbol}, {found.recipe} {braces(found.combination)}"
     title = f"{head}. Unprotected {summary(metric, found.absent)}, protected {summary(metric, found.present)}."
     height, shapes = strip(arms, guide, None)
-    notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {1 - 2 * level(study):.0%}.")
+    notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {percent(study.confidence)}.")
     chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), notes, title)
     return MetricChart(metric.symbol, metric.title, "", "", chart)

@@ -52,9 +52,10 @@ class Guide:
     """Shaded; an end may be infinite."""
 
 
-def arm(name: str, sample: Sample, seeds: Sequence[int], alpha: float, text: str, look: str = "plain") -> Arm:
+def arm(name: str, sample: Sample, alpha: float, text: str, look: str = "plain") -> Arm:
     """Replicates as a row, with the interval of their mean at confidence 1 - 2 alpha."""
-    points = tuple((f"seed {seed}: {value:.6g}", value) for seed, value in zip(seeds, sample.values, strict=False))
+    seeds = zip(sample.seeds, sample.values, strict=False)
+    points = tuple((f"seed {seed}: {value:.6g}", value) for seed, value in seeds)
     ends = interval(estimate_mean(sample), alpha)
     return Arm(name, points, sample.mean, None if math.isnan(ends[0]) else ends, text, look)
 

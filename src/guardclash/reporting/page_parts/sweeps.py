@@ -10,13 +10,12 @@ from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.page_parts.charts import Chart, short, wrapped
 from guardclash.reporting.page_parts.curves import Curve, curves
-from guardclash.reporting.page_parts.metric_charts import level
 from guardclash.reporting.page_parts.words import slug
 from guardclash.reporting.swept import Series, Swept, SweptOption, sweeps_of
-from guardclash.reporting.tables import bound
+from guardclash.reporting.tables import bound, percent
 from guardclash.studies.results import Results
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample
+from guardclash.studies.verdicts import judged_sample
 
 
 @dataclass(frozen=True)
@@ -90,12 +89,12 @@ def _swept(study: Study, results: Results, swept: Swept, of: str | None, metric:
     limit = (criterion.threshold, bound(criterion)) if isinstance(criterion, Absolute) else None
     height, shapes = curves([Curve(short(c.name, 56), c.points) for c in drawn], axis.label, limit)
     whose = f" of {of}" if of else ""
-    head = f"{metric.symbol}{whose} over {axis.label}, {label}"
-    notes = f"Means over seeds with intervals at {1 - 2 * level(study):.0%}."
+    head = f"{metric.judged_symbol}{whose} over {axis.label}, {label}"
+    notes = f"Means over seeds with intervals at {percent(study.confidence)}."
     file = slug(f"{study.name} {axis.of} {axis.option} {label} {of or ''} {metric.name}")
     title = f"{head}: {len(drawn)} curves, the values stand in the table of raw values."
     chart = Chart(file, height, shapes, wrapped(head), wrapped(notes), title)
-    return SweptMetric(label, of or "", metric.symbol, metric.title, chart)
+    return SweptMetric(label, of or "", metric.judged_symbol, metric.title, chart)
 
 
 def _curve(study: Study, results: Results, line: Series, of: str | None, metric: Metric) -> Curve | None:
@@ -110,9 +109,9 @@ def _points(
         owner = next((named for named in cell.combination if named.name == of), None)
         if of is not None and owner is None:
             continue
-        values = sample(study, results, cell, owner, metric)
-        if values.n:
-            yield x, values.mean, _interval(values, level(study))
+        values = judged_sample(study, results, cell, owner, metric)
+        if math.isfinite(values.mean):
+            yield x, values.mean, _interval(values, study.level)
 
 
 def _interval(values: Sample, alpha: float) -> tuple[float, float] | None:

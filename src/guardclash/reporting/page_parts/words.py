@@ -13,8 +13,10 @@ from guardclash.judging.rules import Outcome, combined
 MEANINGS: dict[str, str] = {
     "compatible": "every judged metric stays within its limit",
     "conflict": "at least one metric is lost beyond its limit",
+    "does not train together": "trainings of the combination diverge, those of its parts alone do not",
     "not credible": "a claim of ownership is met, but so is one of its controls: it would accuse the innocent too",
-    "ineffective": "a mechanism misses its fixed bound already alone: there was nothing to lose",
+    "ineffective": "a mechanism is not shown to work already alone: there was nothing to lose",
+    "not measured together": "a metric is measured alone and left out together, so nobody knows",
     "undecided": "the seeds measured so far cannot tell",
     "clash": "the mechanisms cannot be built together: nothing was trained",
     "not asked": "not part of this study",
@@ -40,13 +42,16 @@ SAME_LOOK: dict[str, Outcome] = {
     "false claim": "conflict",
     "fires": "not credible",
     "mixed": "undecided",
+    "does not train together": "conflict",
+    "not measured together": "undecided",
 }
-"""Outcomes of claims and controls that look like one of a verdict."""
+"""Outcomes that look like one of the main ones."""
 QUIET = ("not asked", "not measured", "reported", "silent", "no verdict")
 """What neither praises nor warns; so does every word that nobody knows."""
 RULES_IN_WORDS = {
     "strict": "strict: says only what a one-sided test shows",
     "paper": "paper: the procedure of the paper's section 4.2",
+    "bounded": "bounded: as strict, presuming nothing about a metric but its range",
 }
 SCALES = {
     "paper": "the paper's scale",
@@ -65,7 +70,7 @@ def look(word: str) -> str:
     """
     if word in QUIET or not word:
         return "quiet"
-    known = word if word in MEANINGS else SAME_LOOK.get(word) or combined([word])
+    known = SAME_LOOK.get(word) or (word if word in MEANINGS else combined([word]))
     return known.replace(" ", "-")
 
 

@@ -1,0 +1,215 @@
+"""From replicates to the judgement of one metric: which tests are made of a criterion, and what a claim needs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from guardclash.errors import UserError
+from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
+from guardclash.judging.gain import Gain, gain_of
+from guardclash.judging.judgement import NOTHING, Judgement, direction, known
+from guardclash.judging.rules import PValues, strict
+from guardclash.judging.stats import (
+    TOLERANCE,
+    Estimate,
+    Sample,
+    contrast,
+    estimate_difference,
+    estimate_mean,
+    replicates_needed,
+    t_test,
+)
+
+
+@dataclass(frozen=True)
+class Bare:
+    """A mechanism's metric on models without it."""
+
+    unprotected: Sample | None = None
+    """On models without any mechanism; None: unknown, or it has no meaning there."""
+    absent: Sample | None = None
+    """On the combination without this mechanism; a net metric needs it."""
+
+
+UNKNOWN = Bare()
+
+
+@dataclass(frozen=True)
+class Look:
+    """Which replicates of a study are judged, and how often it looks."""
+
+    asked: tuple[int, int] = (1, 1)
+    """How many are planned, alone and together."""
+    level: float | None = None
+    """Of the whole study, where the level of this look is a share of it; None: it is no share."""
+    last: bool = True
+    """Whether these are all that there may be."""
+
+
+ALL = Look()
+
+
+def judge(
+    metric: Metric,
+    criterion: Criterion | None,
+    alone: Sample | None,
+    together: Sample,
+    alpha: float = 0.05,
+    *,
+    bare: Bare = UNKNOWN,
+    against: str = "",
+    look: Look = ALL,
+) -> Judgement:
+    """Holds a metric of a combination against what it is alone, or against a fixed bound.
+
+    A drop or growth is tested by Welch's t test of together against its limit: the alone sample moved by the
+    threshold, or multiplied by the factor, so that the spread of the limit counts. Where the unprotected model's value
+    is known, the gain over it counts as well (`Gain`). A floor or ceiling is tested by Student's t test of together;
+    breaking it is a conflict only if together is also shown to be worse than alone. Without any spread the means
+    decide.
+
+    Args:
+        metric: What was measured.
+        criterion: What is demanded, the metric's own or a study's; None: reported, not judged.
+        alone: Replicates of the mechanism on its own.
+        together: Replicates of the combination.
+        alpha: Level of every test, in (0, 0.5).
+        bare: The metric on models without the mechanism.
+        against: Whose replicates `alone` are.
+        look: How many replicates were planned; fewer leave the judgement undecided.
+
+    Raises:
+        UserError: alpha is out of range, or the criterion does not suit the metric.
+
+    Example:
+        >>> wm = Metric("wm_accuracy", "φ_WM", MaxDrop(0.30))
+        >>> judge(wm, wm.criterion, Sample.of(0.97, 0.01, 5), Sample.of(0.36, 0.06, 10)).outcomes
+        {'paper': 'conflict', 'strict': 'conflict'}
+    """
+    if not 0 < alpha < 0.5:
+        raise UserError("not a level of significance", where="alpha", got=alpha, allowed="0 < alpha < 0.5")
+    metric, alone = replace(metric, criterion=criterion), alone or NOTHING
+    missing = _missing(metric, alone, together, bare, against, look.asked) if criterion else ()
+    if metric.net and criterion:
+        alone, together = alone.minus(bare.unprotected or NOTHING), together.minus(bare.absent or NOTHING)
+    raw = PValues(difference=known(t_test(estimate_difference(together, alone, metric.paired)).p))
+    judged = Judgement(
+        *(metric, alone, together, alpha, raw, raw),
+        gain=gain_of(metric, alone, together, None if metric.net else bare.unprotected),
+        against=against,
+        missing=missing,
+        level=look.level,
+        last=look.last,
+    )
+    if criterion is None or not (alone.n and together.n):
+        return judged
+    if math.inf in (*alone.values, *together.values):
+        return _without_bound(judged)
+    return _against_alone(judged, criterion) if isinstance(criterion, Relative) else _against_bound(judged, criterion)
+
+
+def _missing(
+    metric: Metric, alone: Sample, together: Sample, bare: Bare, against: str, asked: tuple[int, int]
+) -> tuple[str, ...]:
+    """The arms that lack replicates, and how many are there."""
+    arms = {"together": (together, asked[1]), f"{against} alone".strip(): (alone, asked[0])}
+    if bare.unprotected is not None and (metric.gain or metric.net):
+        arms["unprotected"] = (bare.unprotected, asked[0])
+    if metric.net:
+        arms[f"without {against}".strip()] = (bare.absent or NOTHING, min(asked))
+    return tuple(f"{arm}: {sample.n} of {n}" for arm, (sample, n) in arms.items() if sample.n < n)
+
+
+def _without_bound(judged: Judgement) -> Judgement:
+    """Of values among which there is inf: no bound together where there is one alone is a loss, whatever a test says.
+
+    Without a bound already alone, the mechanism gains nothing.
+    """
+    here, there = (math.isfinite(sample.mean) for sample in (judged.alone, judged.together))
+    lost = here and not there
+    p = PValues(1.0 - lost, float(lost), float(lost), 1.0 - lost)
+    nothing = Estimate(math.nan, math.nan, math.nan)
+    gain = None if here else Gain(nothing, 1.0, 1.0 - there, NOTHING, True)
+    return replace(judged, raw=p, claims=p, beyond=lost, gain=gain)
+
+
+def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
+    metric, alone, together, better = judged.metric, judged.alone, judged.together, direction(judged.metric)
+    to_worst, to_best = (_to_edge(criterion, judged, side) for side in (-better, better))
+    threshold = criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone.mean)
+    excess = better * (alone.mean - together.mean) - threshold
+    beyond = excess > TOLERANCE * max(abs(alone.mean), abs(together.mean), threshold)
+    raw = _one_sided(judged.raw, to_worst, beyond, better)
+    if raw.noninferior is not None:
+        test = t_test(to_best)
+        raw = replace(raw, equivalence=max(raw.noninferior, test.p_less if better > 0 else test.p_greater))
+    judged = replace(judged, raw=raw, claims=raw, beyond=beyond, threshold=threshold)
+    if judged.gain is not None and judged.gain.retained is not None:
+        judged = _with_gain(judged, judged.gain, threshold)
+    stds = (judged.change.error * math.sqrt(together.n),) if metric.paired else (together.std, alone.std)
+    return with_replicates(judged, to_worst.value, stds)
+
+
+def _with_gain(judged: Judgement, gain: Gain, threshold: float) -> Judgement:
+    """Staying within a drop takes keeping the gain, and losing it is a conflict whatever the drop may be.
+
+    Either loss is one, so that the smaller p-value is doubled (Bonferroni), but where the gain is shown to be so large
+    that whoever loses that share of it also exceeds the drop.
+    """
+    raw, kept = judged.raw, max(gain.retained or 0.0, gain.together if gain.together is not None else 1.0)
+    covered = gain.exceeds(threshold / (1 - judged.metric.retain)) < judged.alpha
+    lost = [p for p in (raw.inferior, gain.lost) if p is not None]
+    claims = PValues(
+        raw.difference,
+        None if raw.equivalence is None else max(raw.equivalence, kept),
+        None if raw.noninferior is None else max(raw.noninferior, kept),
+        raw.inferior if covered or not lost else min(1.0, 2 * min(lost)),
+    )
+    return replace(judged, claims=claims, beyond=bool(judged.beyond) or gain.is_lost)
+
+
+def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
+    together, bound, better = judged.together, criterion.threshold, direction(judged.metric)
+    excess = better * (bound - together.mean)
+    beyond = excess > TOLERANCE * max(abs(together.mean), abs(bound))
+    raw = _one_sided(judged.raw, replace(estimate_mean(together), value=together.mean), beyond, better, bound)
+    change = t_test(judged.change)
+    worse = known(change.p_less if better > 0 else change.p_greater)
+    inferior = None if raw.inferior is None or worse is None else max(raw.inferior, worse)
+    judged = replace(judged, raw=raw, claims=replace(raw, inferior=inferior), beyond=beyond, threshold=bound)
+    return with_replicates(judged, together.mean - bound, (together.std,))
+
+
+def _one_sided(raw: PValues, to_limit: Estimate, beyond: bool, better: int, limit: float = 0.0) -> PValues:
+    """The one-sided tests of a signed distance to the limit, shared by both kinds of criteria."""
+    test = t_test(to_limit, limit)
+    good, bad = (test.p_greater, test.p_less) if better > 0 else (test.p_less, test.p_greater)
+    if to_limit.error == 0:
+        good, bad = float(beyond), float(not beyond)  # the limit itself is still admissible
+    return replace(raw, noninferior=known(good), inferior=known(bad))
+
+
+def with_replicates(judged: Judgement, distance: float, stds: tuple[float, ...], baselines: int = 1) -> Judgement:
+    """A judgement with the replicates in each arm that would probably decide, where the strict rule does not.
+
+    Args:
+        judged: The judgement.
+        distance: From the estimate to the limit, in the units of the metric.
+        stds: The standard deviation of each arm.
+        baselines: Of how many one was chosen, which makes staying within the limit harder to show.
+    """
+    if strict(judged.claims, judged.alpha) != "undecided":
+        return replace(judged, replicates_needed=None)
+    level = judged.alpha if judged.beyond else judged.alpha / baselines
+    return replace(judged, replicates_needed=replicates_needed(distance, stds, level))
+
+
+def _to_edge(criterion: Relative, judged: Judgement, side: float) -> Estimate:
+    """Together minus what alone becomes when it moves by all that is admissible, up (+1) or down (-1)."""
+    alone, together, paired = judged.alone, judged.together, judged.metric.paired
+    if isinstance(criterion, MaxDrop):
+        change = estimate_difference(together, alone, paired)
+        return replace(change, value=change.value - side * criterion.threshold)
+    factor = 1 + math.copysign(criterion.factor - 1, side * alone.mean)
+    return contrast(((1.0, together), (-factor, alone)), paired)

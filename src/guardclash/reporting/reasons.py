@@ -1,0 +1,195 @@
+"""Why a verdict is what it is, and what it does not cover, in sentences for every form of report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from guardclash.judging.criteria import Absolute
+from guardclash.judging.gain import Gain
+from guardclash.judging.judgement import MINIMUM, Judgement
+from guardclash.judging.rules import Rule
+from guardclash.judging.stats import Sample
+from guardclash.judging.verdict import Verdict
+from guardclash.reporting.tables import limit, number, p_value, percent
+from guardclash.studies.study import Study
+
+FEW = 5
+"""Replicates together below which "compatible" is said with a warning: more than half of all trainings could fail."""
+
+
+class Symbol(str):
+    """A metric's symbol, which some forms set in type."""
+
+
+class Said(NamedTuple):
+    """A sentence with places for what it is about."""
+
+    template: str
+    parts: tuple[object, ...] = ()
+
+    def __str__(self) -> str:
+        return self.template.format(*self.parts)
+
+
+def ruling(study: Study) -> str:
+    """By what a study is judged, in a line: rule, level, correction, confidence of the intervals."""
+    intervals = f"intervals at {percent(study.confidence)}"
+    return f"rule {study.rule}, α = {study.alpha:g}, correction {study.correction}, {intervals}"
+
+
+def reasons(verdict: Verdict, rule: Rule) -> Iterator[Said]:
+    """What decides, metric by metric."""
+    if verdict.clash:
+        yield Said("The mechanisms cannot be built together: {}.", (verdict.clash,))
+        return
+    if verdict.does_not_train:
+        yield _diverged(verdict)
+    symbols = {one.metric.name: one.symbol for one in verdict.judgements}
+    for one in verdict.judgements:
+        yield from _reason(one, one.outcome(rule), symbols, rule)
+
+
+def _diverged(verdict: Verdict) -> Said:
+    together, *alone = verdict.trainings
+    seeds = ", ".join(map(str, together.diverged))
+    return Said(
+        "{} of {} trainings together diverged (seeds {}), alone none of {}. The same seeds would end so again: no run "
+        "of this study decides more.",
+        (len(together.diverged), len(together.seeds), seeds, sum(len(one.seeds) for one in alone)),
+    )
+
+
+def _reason(one: Judgement, outcome: str, symbols: dict[str, str], rule: Rule) -> Iterator[Said]:
+    own = Symbol(one.symbol)
+    if outcome == "conflict":
+        yield _conflict(one, own)
+    elif outcome == "not credible":
+        fired = ", ".join(symbols.get(name, name) for name in one.fired)
+        are = "are its controls" if len(one.fired) > 1 else "is its control"
+        yield Said("{} is met, but so {} {}: not credible.", (own, are, Symbol(fired)))
+    elif outcome == "ineffective" and one.gain:
+        yield _ineffective(one, own, one.gain)
+    elif outcome == "not measured together":
+        yield Said("{} is measured alone ({} seeds) and never together, where it should be.", (own, one.alone.n))
+    elif outcome == "undecided" and not one.missing:
+        yield from _undecided(one, own, rule)
+
+
+def _conflict(one: Judgement, own: Symbol) -> Said:
+    values = f"{number(one.metric, one.alone.mean)} alone, {number(one.metric, one.together.mean)} together"
+    if one.gain and one.gain.lost is not None and one.gain.lost < (one.raw.inferior or 0.0):
+        share, bare = percent(one.metric.retain), number(one.metric, one.gain.unprotected.mean)
+        kept = (
+            "{} keeps less than {} of its gain over the unprotected model, whatever its limit ({}): {}, {} unprotected."
+        )
+        return Said(kept, (own, share, limit(one.metric), values, bare))
+    return Said("{} breaks its limit ({}): {}.", (own, limit(one.metric), values))
+
+
+def _ineffective(one: Judgement, own: Symbol, gain: Gain) -> Said:
+    if isinstance(one.metric.criterion or one.metric.claim, Absolute):
+        demanded = limit(one.metric) if one.metric.criterion else f"claim {limit_of_claim(one)}"
+        return Said(
+            "{} misses its limit ({}) already alone ({}): nothing to lose.",
+            (own, demanded, number(one.metric, one.alone.mean)),
+        )
+    ends = gain.interval(one.alpha)
+    spread = f" [{number(one.metric, ends[0])}, {number(one.metric, ends[1])}]" if ends else ""
+    return Said(
+        "{} shows no effect alone over the unprotected model ({}, an effect is more than {}): nothing to lose.",
+        (own, number(one.metric, gain.estimate.value) + spread, number(one.metric, one.metric.effect)),
+    )
+
+
+def limit_of_claim(one: Judgement) -> str:
+    """From which value on a metric without a criterion makes a claim."""
+    claim = one.metric.claim
+    return f"{'≥' if one.metric.higher_is_better else '≤'} {claim.threshold:g}" if claim else "-"
+
+
+def _undecided(one: Judgement, own: Symbol, rule: Rule) -> Iterator[Said]:
+    if one.too_few:
+        yield Said("{}: fewer than {} seeds in an arm decide nothing.", (own, MINIMUM))
+    elif rule == "bounded" and one.uncorrected(rule).noninferior is None:
+        yield Said('{} has no declared range or no drop as its limit, so the rule "bounded" cannot judge it.', (own,))
+    elif (p := _only_uncorrected(one, rule)) is not None:
+        template = (
+            "{} would be a conflict by itself (p = {}), not as one of several metrics (p = {} after Holm): undecided."
+        )
+        yield Said(template, (own, *map(p_value, p)))
+    elif one.gain and not one.gain.shown(one.alpha):
+        ends = one.gain.interval(one.alpha)
+        spread = f" [{number(one.metric, ends[0])}, {number(one.metric, ends[1])}]" if ends else ""
+        template = "{} is undecided: its own effect alone is not shown yet ({})."
+        yield Said(template, (own, number(one.metric, one.gain.estimate.value) + spread))
+    elif one.replicates_needed and rule != "bounded":
+        yield Said(
+            "{} is undecided; {} replicates in each arm would probably decide, if they are new: other seeds "
+            "(first_seed), or {{ start, most }} from the beginning. Adding to these and testing again errs more "
+            "often than α.",
+            (own, one.replicates_needed),
+        )
+
+
+def _only_uncorrected(one: Judgement, rule: Rule) -> tuple[float, float] | None:
+    """p-values of a conflict before and after a correction, where it takes the conflict away."""
+    before, after = one.uncorrected(rule).inferior, one.decisive(rule).inferior
+    lost = rule != "paper" and before is not None and after is not None and before < one.alpha <= after
+    return (before, after) if lost and before is not None and after is not None else None
+
+
+def warnings(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Said]:
+    """What a reader must know before believing a verdict: seeds that lie apart, failures too rare to be seen."""
+    for one in verdict.judgements:
+        for arm, place, value in one.apart:
+            sample = one.alone if arm == "alone" else one.together
+            seed = f"seed {sample.seeds[place]}" if sample.seeds else f"replicate {place + 1}"
+            rest = sample.without(place)
+            yield Said(
+                "{}: {} {} lies apart, {} against {} to {}: means and t tests say little where single trainings fail.",
+                (Symbol(one.symbol), seed, arm, *_range(one, value, rest)),
+            )
+        if one.metric.computed and one.metric.criterion and one.outcome(rule) == "compatible":
+            yield Said("{} is compatible by construction: it follows from the combined plan.", (Symbol(one.symbol),))
+    if verdict.outcome(rule) == "compatible":
+        yield from _unseen(verdict)
+
+
+def _range(one: Judgement, value: float, rest: Sample) -> tuple[str, str, str]:
+    low, high = min(rest.values), max(rest.values)
+    return number(one.metric, value), number(one.metric, low), number(one.metric, high)
+
+
+def _unseen(verdict: Verdict) -> Iterator[Said]:
+    judged = [one for one in verdict.judgements if one.unseen is not None]
+    if judged and (few := min(judged, key=lambda one: one.together.n)).together.n < FEW:
+        yield Said(
+            "compatible on {} seeds: a failure in up to {} of the trainings would not have been seen.",
+            (few.together.n, percent(round(max(one.unseen or 0.0 for one in judged), 2))),
+        )
+
+
+def coverage(study: Study, found: Iterable[Verdict]) -> str:
+    """What the level of the tests covers: metrics, verdicts, the study."""
+    verdicts = [verdict for verdict in found if not verdict.clash]
+    level, many = f"{study.alpha:g}", len(verdicts)
+    most = max((verdict.tested for verdict in verdicts), default=1)
+    if study.rule == "paper":
+        return (
+            f"α = {level} is the level of single tests. The paper's rule decides by the mean once a difference is "
+            "shown, so a drop of exactly the limit is a conflict in about half of the cases (docs/trust.md)."
+        )
+    presumed = "whatever the distribution" if study.rule == "bounded" else "if seeds are about normal (docs/trust.md)"
+    if study.correction == "holm":
+        return f"α = {level} covers this whole study: any wrong conflict, and any wrong compatible, {presumed}."
+    by_chance = (
+        f"over the {many} verdicts of this study nothing is corrected (up to {study.alpha * many:.2g} wrong ones)"
+    )
+    beyond = f'{by_chance}; correction = "holm" would' if many > 1 else ""
+    if study.correction == "none":
+        rest = f"; {beyond}" if beyond else ""
+        wrong = min(1.0, study.alpha * most)
+        return f"α = {level} covers each metric, {presumed}; a verdict is a wrong conflict in up to {wrong:.2g}{rest}."
+    rest = f"; {beyond}" if beyond else ""
+    return f"α = {level} covers each verdict: its conflict over up to {most} metrics by Holm, {presumed}{rest}."
