@@ -50,12 +50,12 @@ def report(
     from guardclash.reporting.missing import unfinished
 
     chosen = form_asked(form, output)
-    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
+    wanted = restricted(read_study(study, scale), datasets)
     found = results_of(wanted, store, results)
     if chosen == "text" and output is None:
-        print_text(wanted, found)
+        print_text(ruled(wanted, rule), found)
         return
-    content = FORMS[chosen](wanted, found, wanted.rule)
+    content = FORMS[chosen](wanted, found, ruled(wanted, rule).rule)
     if output is None:
         sys.stdout.buffer.write(content)
     else:
@@ -78,8 +78,8 @@ def figure(
     from guardclash.reporting.figures import draw, figure_named, form_of
 
     form, _ = form_of(output), figure_named(name)
-    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
-    write(draw(name, wanted, results_of(wanted, store, results), wanted.rule, form), output, "figure")
+    wanted = restricted(read_study(study, scale), datasets)
+    write(draw(name, wanted, results_of(wanted, store, results), ruled(wanted, rule).rule, form), output, "figure")
 
 
 def compare(
@@ -99,10 +99,10 @@ def compare(
     from guardclash.reporting.reference import reference_of
     from guardclash.studies.results import Results, read_results
 
-    wanted = ruled(restricted(read_study(study, scale), datasets), rule)
+    wanted = restricted(read_study(study, scale), datasets)
     reference, path = reference_of(wanted), results_path(wanted, store, results)
     found = read_results(path) if results or path.is_file() else Results({"cells": []})
-    for part in compare_tables(wanted, found, reference, wanted.rule):
+    for part in compare_tables(wanted, found, reference, ruled(wanted, rule).rule):
         out.print(part)
 
 
@@ -119,11 +119,11 @@ def export_records(
     from guardclash.reporting.export import export
     from guardclash.studies.results import read_results
 
-    wanted = ruled(read_study(study, scale), rule)
+    wanted = read_study(study, scale)
     target = folder or (wanted.records / wanted.name if wanted.records else None)
     if target is None:
         mend = 'Give a folder, or name one in the study: records = "../results".'
         raise UserError("no folder to write to", where=study, mend=mend)
     own = store / "studies" / f"{wanted.name}.json"
-    for path in export(wanted, read_results(own), wanted.rule, target):
+    for path in export(wanted, read_results(own), ruled(wanted, rule).rule, target):
         out.print(str(path))

@@ -116,9 +116,14 @@ def _missing(
     arms = {"together": (together, asked[1]), f"{against} alone".strip(): (alone, asked[0])}
     if bare.unprotected is not None and (metric.gain or metric.net):
         arms["unprotected"] = (bare.unprotected, asked[0])
-    if metric.net:
-        arms[f"without {against}".strip()] = (bare.absent or NOTHING, min(asked))
-    return tuple(f"{arm}: {sample.n} of {n}" for arm, (sample, n) in arms.items() if sample.n < n)
+    if metric.net and bare.absent is not None:
+        arms[f"without {against}".strip()] = (bare.absent, min(asked))
+    missing = [f"{arm}: {sample.n} of {n}" for arm, (sample, n) in arms.items() if sample.n < n]
+    if metric.net and bare.absent is None:
+        missing.append(
+            f"the same combination without {against}, which the study does not have: add it".replace("  ", " ")
+        )
+    return tuple(missing)
 
 
 def _without_bound(judged: Judgement) -> Judgement:

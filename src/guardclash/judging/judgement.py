@@ -11,7 +11,7 @@ from typing import Any
 from guardclash.judging import bounded
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric
 from guardclash.judging.gain import Gain
-from guardclash.judging.rules import PValues, Rule, check_rule, met, paper, paper_absolute, strict
+from guardclash.judging.rules import PValues, Rule, beside, check_rule, met, paper, paper_absolute, strict
 from guardclash.judging.spread import apart, unseen
 from guardclash.judging.stats import (
     TOLERANCE,
@@ -227,7 +227,7 @@ class Judgement:
             "symbol": self.symbol,
             "definition": self.metric.to_dict(),
             "outcome": self.outcome(rule),
-            "outcomes": self.outcomes,
+            "outcomes": {one: self.outcome(one) for one in beside(rule)},
             "point": self.point,
             "alone": _sample_dict(self.alone),
             "together": _sample_dict(self.together),
@@ -237,9 +237,8 @@ class Judgement:
             "together_interval": self.together_interval and list(self.together_interval),
             "confidence": 1 - 2 * self.alpha,
             "paired": self.metric.paired,
-            "raw": _p_dict(self.raw),
-            "claims": _p_dict(self.claims),
-            "decisive": _p_dict(self.decisive(rule)),
+            **_p_dict(self.raw),
+            "adjusted": _p_dict(self.decisive(rule)) if self.decisive(rule) != self.raw else None,
             "gain": self.gain and self.gain.to_dict(self.alpha),
             "threshold": known(self.threshold),
             "alpha": self.alpha,

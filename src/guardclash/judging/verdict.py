@@ -10,7 +10,7 @@ from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import ACCURACY, Absolute, Criterion, Metric, Relative
 from guardclash.judging.judge import ALL, Look, judge, with_replicates
 from guardclash.judging.judgement import Judgement
-from guardclash.judging.rules import Outcome, Rule, combined
+from guardclash.judging.rules import Outcome, Rule, beside, combined
 from guardclash.judging.stats import Sample, holm
 
 Correction = Literal["none", "verdict", "holm"]
@@ -98,7 +98,7 @@ class Verdict:
             "combination": list(self.combination),
             "rule": rule,
             "outcome": self.outcome(rule),
-            "outcomes": self.outcomes,
+            "outcomes": {one: self.outcome(one) for one in beside(rule)},
             "clash": self.clash,
             "diverged": {one.label: list(one.diverged) for one in self.trainings if one.diverged},
             "broken": list(self.broken(rule)),

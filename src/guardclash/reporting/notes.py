@@ -49,7 +49,10 @@ def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
     known = [entry for cell in cells if (entry := results.cell(cell))]
     taken = {trial["trial"]: trial.get("seconds") for entry in known for trial in entry["trials"]}
     seconds = [time for time in taken.values() if time is not None]
-    machines = dict.fromkeys(str(one.get("processor", "unknown")) for one in results.environments)
+    machines = dict.fromkeys(
+        " with ".join(filter(None, (str(one.get("processor", "unknown")), one.get("accelerator"))))
+        for one in results.environments
+    )
     if seconds:
         where = f" on {'; '.join(machines)}" if machines else ""
         yield f"Compute: {len(seconds)} models, {duration(sum(seconds))} of training{where}; measuring comes on top."

@@ -110,7 +110,7 @@ def render_html(study: Study, results: Results, rule: Rule) -> str:
         results: What is measured so far.
         rule: Which rule decides; the other one is shown beside it.
     """
-    study = study.under(rule)
+    asked, study = study.rule, study.under(rule)
     environment = Environment(
         loader=PackageLoader("guardclash.reporting", "page_parts"),
         autoescape=True,
@@ -125,7 +125,7 @@ def render_html(study: Study, results: Results, rule: Rule) -> str:
     given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
     hashes = {name: _hash(text) for name, text in texts.items()}
     return environment.get_template("page.html").render(
-        page=_page(study, results, rule), rules=study.rules, claim_words=CLAIMS, hashes=hashes, **given
+        page=_page(study, results, asked), rules=study.rules, claim_words=CLAIMS, hashes=hashes, **given
     )
 
 
@@ -139,7 +139,9 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _page(study: Study, results: Results, rule: Rule) -> Page:
+def _page(study: Study, results: Results, asked_rule: Rule) -> Page:
+    """The page of a study under the rule that decides; `asked_rule` is its own."""
+    rule = study.rule
     found = Found(
         study,
         results,
@@ -164,7 +166,7 @@ def _page(study: Study, results: Results, rule: Rule) -> Page:
         study=study,
         rule=rule,
         other_rule=study.rules[1],
-        head=_head(study, results, rule),
+        head=_head(study, results, asked_rule),
         progress=progress(study, results),
         counts=counts,
         key=tuple((word, meaning) for word, meaning in MEANINGS.items() if word in words),
@@ -185,7 +187,7 @@ def _page(study: Study, results: Results, rule: Rule) -> Page:
     )
 
 
-def _head(study: Study, results: Results, rule: Rule) -> tuple[tuple[str, str], ...]:
+def _head(study: Study, results: Results, asked_rule: Rule) -> tuple[tuple[str, str], ...]:
     """What a reader must know before the first verdict."""
     scales = dict.fromkeys(str(dict(recipe.options)["scale"]) for recipe in study.recipes)
     counts = [f"{study.alone} alone", f"{study.together} together"]
@@ -193,9 +195,10 @@ def _head(study: Study, results: Results, rule: Rule) -> tuple[tuple[str, str], 
         counts = [f"{study.start} at first, more while a verdict is undecided, at most {study.together}"]
     counts += [f"{study.suspected or study.together} of each suspect"] if study.suspects else []
     looks = len(study.stages())
+    own = "" if study.rule == asked_rule else f" (the study itself asks for {asked_rule})"
     alpha = f"α = {study.alpha:g}" + (f" in all, {study.level:.2g} at each of {looks} looks" if looks > 1 else "")
     return (
-        ("Rule", RULES_IN_WORDS[rule]),
+        ("Rule", RULES_IN_WORDS[study.rule] + own),
         ("Level of the tests", f"{alpha}, correction for their number: {study.correction}"),
         ("Intervals", f"at {percent(study.confidence)}, all of them"),
         ("Seeds", f"{listed(counts)}, from {study.first_seed} on"),

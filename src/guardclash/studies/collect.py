@@ -77,7 +77,7 @@ def _trial(
     record, failure = store.record(trial.key), store.failure(trial.key)
     if record is None:
         return _failed(trial, failure) if failure else None
-    environment = record["environment"]
+    environment = _environment(record)
     environments.setdefault(json.dumps(environment, sort_keys=True), environment)
     error = {"error": failure["error"]} if failure else {}
     measured = [
@@ -93,6 +93,12 @@ def _trial(
     ]
     made = {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], "losses": store.losses(trial.key)}
     return {**made, **error, "measurements": measured}
+
+
+def _environment(record: dict[str, Any]) -> dict[str, str]:
+    """Where a trial was trained; before accelerators had their name in records, it is said that there was one."""
+    device, known = record["execution"]["device"], dict(record["environment"])
+    return known if device == "cpu" else {"accelerator": device, **known}
 
 
 def _failed(trial: Trial, failure: dict[str, Any]) -> dict[str, Any]:

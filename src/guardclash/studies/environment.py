@@ -8,18 +8,21 @@ from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
+
 from guardclash.numerics.attacks import has_bfloat16
 
 
 @cache
-def environment() -> dict[str, str]:
-    """Of the packages that numbers depend on, the processor, and the commit of a source checkout."""
+def environment(device: str = "cpu") -> dict[str, str]:
+    """Of the packages that numbers depend on, the processor, the device trained on, the commit of a source checkout."""
     packages = {name: version(name) for name in ("guardclash", "torch", "numpy", "opacus")}
     return {
         **packages,
         "python": platform.python_version(),
         "platform": platform.platform(terse=True),
         "processor": _processor(),
+        **({"accelerator": torch.cuda.get_device_name(device)} if device != "cpu" else {}),
         "bfloat16": "native" if has_bfloat16() else "none",
         "commit": _commit(),
     }

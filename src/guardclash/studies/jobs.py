@@ -194,7 +194,7 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
         "execution": describe(site.execution, full=True),
         "seconds": round(seconds, 3),
         "finished": now(),
-        "environment": environment(),
+        "environment": environment(site.execution.device),
     }
     weights = {name: value.contiguous().cpu() for name, value in trained.network.state_dict().items()}
     files = {

@@ -176,7 +176,7 @@ def _remarks(study: Study, cell: Cell, verdict: Verdict) -> Iterator[tuple[str, 
 
 def _statistic(one: Judgement, rules: tuple[Rule, Rule]) -> Statistic:
     metric = one.metric
-    decisive, before = one.decisive(rules[0]), one.uncorrected(rules[0])
+    decisive, before = one.decisive(rules[0]), one.raw
     pairs = ((getattr(decisive, test), getattr(before, test)) for test in TESTS)
     tests = tuple((p_value(p), p_value(raw) if p != raw else "") for p, raw in pairs)
     others = "".join(f"; {name} {number(metric, mean)}" for name, mean in one.others)
