@@ -19,12 +19,12 @@ from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control, controls
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.tables import braces, failing, limit, number, p_value, percent, styled, summary, titled
+from guardclash.reporting.tables import braces, failing, limit, number, p_value, styled, summary, titled
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 from guardclash.studies.verdicts import sample, verdicts
 
-WIDTH = 132
+WIDTH = 140
 
 
 def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> str:
@@ -80,18 +80,8 @@ def verdict_table(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Table:
 
 
 def _judgement_table(verdict: Verdict, rules: tuple[Rule, Rule]) -> Table:
-    confidence = percent(1 - 2 * next(one.alpha for one in verdict.judgements))
-    columns = (
-        "metric",
-        "alone",
-        "together",
-        f"difference [{confidence}]",
-        "within",
-        "beyond",
-        "limit",
-        "failing",
-        *rules,
-    )
+    """Within and beyond: p-values of the rule that decides; failing: how many seeds break the limit by themselves."""
+    columns = "metric", "alone", "together", "difference", "within", "beyond", "limit", "failing", *rules
     table = titled(escape(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
     for judgement in verdict.judgements:
         row = [judgement.symbol, *_numbers(judgement, rules[0])]
