@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-all check bench lock clean
+.PHONY: demo test test-all check mutate bench simulate lock clean
 
 demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash run studies/digits.toml
@@ -17,9 +17,12 @@ test-all: $(READY) ## the slow ones too
 	$(BIN)/python -m pytest -q -m "not gpu"
 
 check: $(READY) ## format, lint, types
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks tools
+	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
+
+mutate: $(READY) ## mistakes that tests must notice; make mutate MUTANTS="--limit 50" plants any others too
+	$(BIN)/python tools/mutate.py $(or $(MUTANTS),--named)
 
 bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/dpsgd_step.py
@@ -27,6 +30,9 @@ bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/marking.py
 	$(BIN)/python benchmarks/dataset_inference.py
 	$(BIN)/python benchmarks/adaptive_replicates.py
+
+simulate: $(READY) ## how often verdicts are wrong, by simulation: record, figure and tables of docs/trust.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verdict_errors.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from scipy.optimize import brentq
 
@@ -171,9 +171,10 @@ class DPSGD(Mechanism):
             return "not covered"
         if math.isfinite(spent):
             return f"{spent:.3g} (δ = {self.delta:g})"
-        elsewhere = any(not _covered(other) and run is not plan for run, other in _readers(stream, plan))
-        where = "another training that this one uses" if elsewhere else "another stream"
-        return f"∞: {where} reads the same examples without DP-SGD"
+        blamed = next(reader for reader in _readers(stream, plan) if not reader.covered)
+        where = "another stream" if blamed.run is plan else "another training that this one uses"
+        how = "with the very noise of this one" if _covered(blamed.stream) else "without DP-SGD"
+        return f"∞: {where} reads the same examples {how}"
 
     def spent(self, plan: Plan) -> dict[str, float]:
         """Epsilon by name of covered stream, at this delta, from what the plan says is done to its examples.
@@ -186,11 +187,11 @@ class DPSGD(Mechanism):
         for stream in filter(_covered, plan.streams):
             readers = _readers(stream, plan)
             steps = tuple(
-                (other.gradient.noise_multiplier, *_exposure(other, run.epochs))
-                for run, other in readers
-                if isinstance(other.gradient, ClippedNoisy)
+                (reader.stream.gradient.noise_multiplier, *_exposure(reader.stream, reader.run.epochs))
+                for reader in readers
+                if isinstance(reader.stream.gradient, ClippedNoisy)
             )
-            whole = all(_covered(other) for _, other in readers)
+            whole = all(reader.covered for reader in readers)
             spent[stream.name] = composed_epsilon(steps, self.delta, self.accountant) if whole else math.inf
         return spent
 
@@ -202,10 +203,31 @@ def _covered(stream: Stream) -> bool:
     return isinstance(stream.gradient, ClippedNoisy) and isinstance(stream.sampler, Poisson)
 
 
-def _readers(stream: Stream, plan: Plan) -> list[tuple[Plan, Stream]]:
-    """Every stream that reads examples of a stream's, itself among them, with its training: the plan or one it uses."""
-    runs = (plan, *(run for run, _ in dict.fromkeys(trainings(plan))))
-    return [(run, other) for run in runs for other in run.streams if _same_people(other.source, stream.source)]
+class _Reader(NamedTuple):
+    """A stream that reads certain examples, and its training."""
+
+    run: Plan
+    stream: Stream
+    fresh: bool
+    """Whether it draws noise and batches of its own. Trainings add up only then: two that share their noise differ in
+    nothing but what the noise was to hide."""
+
+    @property
+    def covered(self) -> bool:
+        """Whether accounting covers it."""
+        return self.fresh and _covered(self.stream)
+
+
+def _readers(stream: Stream, plan: Plan) -> list[_Reader]:
+    """Every stream that reads examples of a stream's, itself among them, in the plan and in trainings that it uses."""
+    used = dict.fromkeys(trainings(plan))
+    runs = [(run, seed != 0 or (run.party, run.stage) != (plan.party, plan.stage)) for run, seed in used]
+    return [
+        _Reader(run, other, fresh)
+        for run, fresh in ((plan, True), *runs)
+        for other in run.streams
+        if _same_people(other.source, stream.source)
+    ]
 
 
 def _same_people(one: Source, other: Source) -> bool:

@@ -235,6 +235,12 @@ class Plan:
         return _dataset(self.task.source)
 
     @property
+    def stage(self) -> int:
+        """How many trainings of the same party it goes on from, one after another: each draws chance of its own."""
+        goes_on = self.initial is not None and self.initial.party == self.party
+        return self.initial.stage + 1 if self.initial is not None and goes_on else 0
+
+    @property
     def all_rewrites(self) -> tuple[Rewrite, ...]:
         """Its rewrites after those of the training that it goes on from."""
         return (*(self.initial.all_rewrites if self.initial else ()), *self.rewrites)

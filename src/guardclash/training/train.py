@@ -55,8 +55,13 @@ class Execution:
 
 
 def chance(plan: Plan, context: Context) -> Callable[..., torch.Generator]:
-    """Generators by purpose for a training: the context's, or those of the plan's party."""
-    return partial(context.rng, "party", plan.party) if plan.party else context.rng
+    """Generators by purpose for a training: the context's, or those of the plan's party and stage.
+
+    A training that goes on from one of the same party must not repeat its batches and its noise: the noise that hides
+    an example twice in the same way hides it once.
+    """
+    place = (*(("party", plan.party) if plan.party else ()), *(("stage", plan.stage) if plan.stage else ()))
+    return partial(context.rng, *place) if place else context.rng
 
 
 def build_network(plan: Plan, context: Context) -> nn.Module:
