@@ -123,8 +123,17 @@ class Judgement:
     @property
     def unseen(self) -> float | None:
         """The largest share of trainings that may break the criterion although so few seeds do (1 - alpha)."""
-        judged = self.metric.criterion is not None and not self.metric.computed and self.together.values
-        return unseen(self.failing, self.together.n, self.alpha) if judged else None
+        return unseen(self.failing, self.together.n, self.alpha) if self._counts else None
+
+    @property
+    def unseen_success(self) -> float | None:
+        """The largest share of trainings that may keep the criterion although so few seeds do (1 - alpha)."""
+        return unseen(self.together.n - self.failing, self.together.n, self.alpha) if self._counts else None
+
+    @property
+    def _counts(self) -> bool:
+        """Whether its seeds can be counted by what they do to the criterion."""
+        return self.metric.criterion is not None and not self.metric.computed and bool(self.together.values)
 
     @property
     def apart(self) -> tuple[tuple[str, int, float], ...]:

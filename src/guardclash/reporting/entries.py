@@ -57,6 +57,8 @@ class Entry:
         """What must be said beside the values."""
         if self.unbounded:
             return "∞"
+        if self.outcome and not self.samples:
+            return self.outcome  # never measured, where it should be
         return "clash" if self.clash else f"{self.there} of {self.asked}" if self.there < self.asked else ""
 
     @property
@@ -112,10 +114,12 @@ def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: 
         return Entry(clash=True)
     owners, seeds = _owners(study, results, cell, column), study.seeds(cell)
     samples = tuple(dict.fromkeys(judged_sample(study, results, cell, of, column.metric) for of in owners))
-    judgement = judgement_of(study, found, cell, column) if samples else None
+    judgement = judgement_of(study, found, cell, column)
+    if judgement is not None and judgement.unmeasured:
+        return Entry(outcome=judgement.outcome(rule))
     if any(one.mean == math.inf for one in samples):
         return Entry(outcome=combined([judgement.outcome(rule)]) if judgement else "", unbounded=True)
-    if judgement is None:
+    if judgement is None or not samples:
         return Entry(samples, len(seeds) if samples else 0)
     worse = -1 if column.metric.higher_is_better else 1
     return Entry(samples, len(seeds), combined([judgement.outcome(rule)]), limit_of(judgement, worse), worse)

@@ -14,8 +14,8 @@ from guardclash.judging.verdict import Verdict
 from guardclash.reporting.tables import limit, number, p_value, percent
 from guardclash.studies.study import Study
 
-FEW = 5
-"""Replicates together below which "compatible" is said with a warning: more than half of all trainings could fail."""
+RARE = 0.10
+"""A share of trainings from which on it is said that they may do the opposite of a verdict without having been seen."""
 
 
 class Symbol(str):
@@ -152,8 +152,7 @@ def warnings(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Said]:
             )
         if one.metric.computed and one.metric.criterion and one.outcome(rule) == "compatible":
             yield Said("{} is compatible by construction: it follows from the combined plan.", (Symbol(one.symbol),))
-    if verdict.outcome(rule) == "compatible":
-        yield from _unseen(verdict)
+    yield from _unseen(verdict, rule)
 
 
 def _range(one: Judgement, value: float, rest: Sample) -> tuple[str, str, str]:
@@ -161,13 +160,21 @@ def _range(one: Judgement, value: float, rest: Sample) -> tuple[str, str, str]:
     return number(one.metric, value), number(one.metric, low), number(one.metric, high)
 
 
-def _unseen(verdict: Verdict) -> Iterator[Said]:
+def _unseen(verdict: Verdict, rule: Rule) -> Iterator[Said]:
+    """What so few seeds cannot exclude: single trainings that fail, or that do not."""
     judged = [one for one in verdict.judgements if one.unseen is not None]
-    if judged and (few := min(judged, key=lambda one: one.together.n)).together.n < FEW:
-        yield Said(
-            "compatible on {} seeds: a failure in up to {} of the trainings would not have been seen.",
-            (few.together.n, percent(round(max(one.unseen or 0.0 for one in judged), 2))),
-        )
+    outcome = verdict.outcome(rule)
+    if outcome == "compatible" and judged:
+        one = max(judged, key=lambda one: one.unseen or 0.0)
+        said = "compatible on {} seeds: single trainings, up to {} of them, may still break the limit of {}."
+    elif broken := [one for one in judged if outcome == one.outcome(rule) == "conflict"]:
+        one = min(broken, key=lambda one: one.unseen_success or 0.0)
+        said = "conflict on {} seeds: single trainings, up to {} of them, may still keep the limit of {}."
+    else:
+        return
+    share = one.unseen if outcome == "compatible" else one.unseen_success
+    if share is not None and share > RARE:
+        yield Said(said, (one.together.n, percent(round(share, 2)), Symbol(one.symbol)))
 
 
 def coverage(study: Study, found: Iterable[Verdict]) -> str:

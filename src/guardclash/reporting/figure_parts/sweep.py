@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from guardclash.reporting.swept import Series, SweptOption, sweeps_of
 from guardclash.reporting.tables import braces
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Study
-from guardclash.studies.verdicts import alone, sample
+from guardclash.studies.verdicts import alone, judged_sample
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +59,7 @@ class SweepPanel:
     def samples(self) -> list[Sample]:
         """All that is drawn."""
         points = [point for line in self.lines for point in line.points]
-        return [one for point in points for one in (point.values, point.reference) if one.n]
+        return [one for point in points for one in (point.values, point.reference) if math.isfinite(one.mean)]
 
 
 @dataclass(frozen=True)
@@ -155,9 +156,9 @@ def _point(
     own = next((named for named in cell.combination if named.name == column.of), None)
     if column.of is not None and own is None:
         return None
-    values = sample(study, results, cell, own, column.metric)
-    if not values.n:
-        return None
+    values = judged_sample(study, results, cell, own, column.metric)
+    if not math.isfinite(values.mean):
+        return None  # nothing is there yet, or it has no bound
     judgement = judgement_of(study, found, cell, column)
     if judgement:
         limit = limit_of(judgement, -1 if column.metric.higher_is_better else 1)
@@ -165,7 +166,7 @@ def _point(
     criterion = dict(study.criteria).get(column.metric.name, column.metric.criterion)
     unprotected = Cell(cell.recipe, (), study.alone)
     before = alone(cell, own, study) if own and len(cell.combination) > 1 else unprotected
-    reference = sample(study, results, before, own, column.metric)
+    reference = judged_sample(study, results, before, own, column.metric)
     return SweepPoint(option, values, reference, criterion.threshold if isinstance(criterion, Absolute) else None)
 
 
@@ -208,7 +209,7 @@ def _path(line: SweepLine, spread: Spread) -> tuple[list[tuple[float, ...]], lis
     def of(option: float, values: Sample) -> tuple[float, ...]:
         return option, values.mean, *spread.ends(values)
 
-    references = [of(point.option, point.reference) for point in line.points if point.reference.n]
+    references = [of(point.option, point.reference) for point in line.points if math.isfinite(point.reference.mean)]
     return [of(point.option, point.values) for point in line.points], references
 
 

@@ -144,7 +144,7 @@ def _field(column: Column, entry: Entry) -> str:
     value = (
         r"$\infty$" if entry.unbounded else measured(column.metric, next(iter(entry.samples), Sample()), entry.asked)
     )
-    judged = entry.outcome and entry.there and entry.there >= entry.asked
+    judged = entry.outcome and entry.there >= entry.asked
     return f"{MARKS[entry.outcome][0]}{{{value}}}" if judged else value
 
 
@@ -169,7 +169,7 @@ def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> s
         f"{meanings}." if meanings else "",
         f"Limits: {limits}; {escaped(ruling(study))}.",
         FRACTION if any(0 < entry.there < entry.asked for entry in entries) else "",
-        NOTHING if any(not entry.there and not entry.clash for entry in entries) else "",
+        NOTHING if any(not (entry.there or entry.clash or entry.unbounded) for entry in entries) else "",
         r"\emph{clash}: cannot be built together." if any(entry.clash for entry in entries) else "",
         *map(escaped, scales(group.study, group.results, dict.fromkeys(cell.recipe for cell in group.cells))),
     ]
