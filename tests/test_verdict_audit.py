@@ -523,3 +523,11 @@ def test_a_conflict_says_what_its_seeds_cannot_exclude():
     assert verdict.outcome("strict") == "conflict"
     said = " ".join(map(str, warnings(asked, verdict, "strict")))
     assert "conflict on 5 seeds: single trainings, up to 45 % of them, may still keep the limit of φ_WM" in said
+
+
+def test_a_mechanism_alone_is_judged_by_the_seeds_that_the_study_asks_for():
+    """A record may hold more of them: another study of the same store asked for ten."""
+    asked, more = study("wm", "other", alone=5, together=10), study("wm", "other", alone=10, together=10)
+    found = results(more, lambda *place: 0.1 if place[2] == "wm" and place[3] > 4 else falling(0.0, 0.01)(*place))
+    assert {entry["key"] for entry in found.content["cells"]} == {cell.key for cell in asked.cells()}
+    assert [one(only(asked, found), name).alone.seeds for name in ("accuracy", "wm")] == [(0, 1, 2, 3, 4)] * 2
