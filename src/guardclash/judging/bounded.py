@@ -65,6 +65,7 @@ def _wealth(sample: Sample, values: ndarray, span: tuple[float, float]) -> ndarr
     inside = room > 1e-9 * (span[1] - low)
     gains = (np.asarray(sample.values)[:, None] - values) / np.where(inside, room, 1.0)
     shares = (np.arange(SHARES) + 0.5) / SHARES
-    wealth = np.prod(1 + shares[:, None, None] * gains, axis=1).mean(0)
-    certain = 1e300 if max(sample.values) > low else 1.0  # a mean at the end of the range leaves no other value
-    return np.asarray(np.where(inside, np.clip(wealth, 1e-300, 1e300), certain))
+    logs = np.log1p(shares[:, None, None] * gains).sum(1)
+    wealth = np.exp(np.clip(logs, -340, 340)).mean(0)
+    certain = 1e147 if max(sample.values) > low else 1.0  # a mean at the end of the range leaves no other value
+    return np.asarray(np.where(inside, wealth, certain))

@@ -169,8 +169,10 @@ class Metric:
             raise UserError("controls need a fixed bound that they must not reach", where=self.name, mend=mend)
         if self.name in self.controls:
             raise UserError("a metric is not its own control", where=self.name, got=self.controls)
-        if self.range is not None and not self.range[0] < self.range[1]:
+        if self.range is not None and not -math.inf < self.range[0] < self.range[1] < math.inf:
             raise UserError("a range has a least and a largest value", where=self.name, got=self.range)
+        if self.least_gain is not None and not 0 <= self.least_gain < math.inf:
+            raise UserError("the least gain is a number", where=self.name, got=self.least_gain, allowed=">= 0")
         if not 0 <= self.retain < 1:
             raise UserError(
                 "a share of the gain is retained", where=self.name, got=self.retain, allowed="0 <= retain < 1"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
 from guardclash.judging.gain import Gain, gain_of
-from guardclash.judging.judgement import NOTHING, Judgement, direction, known
-from guardclash.judging.rules import PValues, strict
+from guardclash.judging.judgement import NOTHING, Judgement, direction, known, last_admissible
+from guardclash.judging.rules import PValues
 from guardclash.judging.stats import (
     TOLERANCE,
     Estimate,
@@ -17,7 +17,6 @@ from guardclash.judging.stats import (
     contrast,
     estimate_difference,
     estimate_mean,
-    replicates_needed,
     t_test,
 )
 
@@ -104,8 +103,8 @@ def judge(
     )
     if criterion is None or not (alone.n and together.n):
         return judged
-    if math.inf in (*alone.values, *together.values):
-        return _without_bound(judged)
+    if metric.computed or math.inf in (*alone.values, *together.values):
+        return _by_value(judged, criterion)
     return _against_alone(judged, criterion) if isinstance(criterion, Relative) else _against_bound(judged, criterion)
 
 
@@ -126,21 +125,24 @@ def _missing(
     return tuple(missing)
 
 
-def _without_bound(judged: Judgement) -> Judgement:
-    """Of values among which there is inf: no bound together where there is one alone is a loss, whatever a test says.
+def _by_value(judged: Judgement, criterion: Criterion) -> Judgement:
+    """Of what is computed, or without any bound (inf): the value decides, for no seed adds evidence.
 
     Without a bound already alone, the mechanism gains nothing.
     """
-    here, there = (math.isfinite(sample.mean) for sample in (judged.alone, judged.together))
-    lost = here and not there
-    p = PValues(1.0 - lost, float(lost), float(lost), 1.0 - lost)
+    alone, together, better = judged.alone.mean, judged.together.mean, direction(judged.metric)
+    here, limit = math.isfinite(alone), last_admissible(criterion, alone, better)
+    beyond = here and better * (limit - together) > TOLERANCE * max(abs(alone), abs(limit))
+    same = math.isclose(alone, together, rel_tol=TOLERANCE)
+    p = PValues(float(same), float(beyond), float(beyond), 1.0 - beyond)
     nothing = Estimate(math.nan, math.nan, math.nan)
-    gain = None if here else Gain(nothing, 1.0, 1.0 - there, NOTHING, True)
-    return replace(judged, raw=p, claims=p, beyond=lost, gain=gain)
+    gain = judged.gain if here else Gain(nothing, 1.0, float(not math.isfinite(together)), NOTHING, True)
+    threshold = limit if isinstance(criterion, Absolute) else abs(limit - alone) if here else None
+    return replace(judged, raw=p, claims=p, beyond=beyond, threshold=threshold, gain=gain)
 
 
 def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
-    metric, alone, together, better = judged.metric, judged.alone, judged.together, direction(judged.metric)
+    alone, together, better = judged.alone, judged.together, direction(judged.metric)
     to_worst, to_best = (_to_edge(criterion, judged, side) for side in (-better, better))
     threshold = criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone.mean)
     excess = better * (alone.mean - together.mean) - threshold
@@ -150,10 +152,9 @@ def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
         test = t_test(to_best)
         raw = replace(raw, equivalence=max(raw.noninferior, test.p_less if better > 0 else test.p_greater))
     judged = replace(judged, raw=raw, claims=raw, beyond=beyond, threshold=threshold)
-    if judged.gain is not None and judged.gain.retained is not None:
-        judged = _with_gain(judged, judged.gain, threshold)
-    stds = (judged.change.error * math.sqrt(together.n),) if metric.paired else (together.std, alone.std)
-    return with_replicates(judged, to_worst.value, stds)
+    if judged.gain is None or judged.gain.retained is None:
+        return judged
+    return _with_gain(judged, judged.gain, threshold)
 
 
 def _with_gain(judged: Judgement, gain: Gain, threshold: float) -> Judgement:
@@ -182,8 +183,7 @@ def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
     change = t_test(judged.change)
     worse = known(change.p_less if better > 0 else change.p_greater)
     inferior = None if raw.inferior is None or worse is None else max(raw.inferior, worse)
-    judged = replace(judged, raw=raw, claims=replace(raw, inferior=inferior), beyond=beyond, threshold=bound)
-    return with_replicates(judged, together.mean - bound, (together.std,))
+    return replace(judged, raw=raw, claims=replace(raw, inferior=inferior), beyond=beyond, threshold=bound)
 
 
 def _one_sided(raw: PValues, to_limit: Estimate, beyond: bool, better: int, limit: float = 0.0) -> PValues:
@@ -193,21 +193,6 @@ def _one_sided(raw: PValues, to_limit: Estimate, beyond: bool, better: int, limi
     if to_limit.error == 0:
         good, bad = float(beyond), float(not beyond)  # the limit itself is still admissible
     return replace(raw, noninferior=known(good), inferior=known(bad))
-
-
-def with_replicates(judged: Judgement, distance: float, stds: tuple[float, ...], baselines: int = 1) -> Judgement:
-    """A judgement with the replicates in each arm that would probably decide, where the strict rule does not.
-
-    Args:
-        judged: The judgement.
-        distance: From the estimate to the limit, in the units of the metric.
-        stds: The standard deviation of each arm.
-        baselines: Of how many one was chosen, which makes staying within the limit harder to show.
-    """
-    if strict(judged.claims, judged.alpha) != "undecided":
-        return replace(judged, replicates_needed=None)
-    level = judged.alpha if judged.beyond else judged.alpha / baselines
-    return replace(judged, replicates_needed=replicates_needed(distance, stds, level))
 
 
 def _to_edge(criterion: Relative, judged: Judgement, side: float) -> Estimate:

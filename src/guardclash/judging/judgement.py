@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from guardclash.judging import bounded
+from guardclash.judging.advice import advised
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric
 from guardclash.judging.gain import Gain
 from guardclash.judging.rules import PValues, Rule, beside, check_rule, met, paper, paper_absolute, strict
@@ -50,9 +51,6 @@ class Judgement:
     """Whether the means alone, without any test, break the criterion."""
     gain: Gain | None = None
     """What the mechanism gains over the unprotected model; None: that is not asked or not known."""
-    replicates_needed: int | None = None
-    """Replicates per arm that would probably decide where the strict rule cannot (`stats.replicates_needed`);
-    without regard to a correction."""
     against: str = ""
     """Whose own value `alone` is."""
     baselines: tuple[tuple[str, Sample], ...] = ()
@@ -67,7 +65,7 @@ class Judgement:
     """Level of the whole study where `alpha` is a share of it; None: alpha."""
     last: bool = True
     """Whether these are all replicates that the study may have."""
-    adjusted: Mapping[Rule, PValues] = field(default_factory=dict)
+    adjusted: Mapping[Rule, PValues] = field(default_factory=dict, hash=False)
     """By rule: `claims` after a correction for the number of tests (`verdict.corrected`)."""
 
     @property
@@ -110,13 +108,18 @@ class Judgement:
         """What the means say without a test: "compatible" or "conflict"; None when nothing can be said."""
         return None if self.beyond is None else "conflict" if self.beyond else "compatible"
 
+    @cached_property
+    def replicates_needed(self) -> int | None:
+        """Replicates per arm that would probably decide where the strict rule cannot; see `advice.advised`."""
+        return advised(self)
+
     @property
     def failing(self) -> int:
         """How many seeds of the combination break the criterion by themselves, held against the mean alone."""
         criterion = self.metric.criterion
         if criterion is None or not (self.alone.n or isinstance(criterion, Absolute)):
             return 0
-        limit = _limit(criterion, self.alone.mean, direction(self.metric))
+        limit = last_admissible(criterion, self.alone.mean, direction(self.metric))
         excess = (direction(self.metric) * (limit - value) for value in self.together.values)
         return sum(one > TOLERANCE * max(1.0, abs(limit)) for one in excess)
 
@@ -262,8 +265,8 @@ class Judgement:
         }
 
 
-def _limit(criterion: Criterion, alone: float, better: int) -> float:
-    """The last admissible value together, given the mean alone."""
+def last_admissible(criterion: Criterion, alone: float, better: int) -> float:
+    """The worst value together that a criterion admits, given the mean alone and the direction of the metric."""
     if isinstance(criterion, Absolute):
         return criterion.threshold
     lost = criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone)

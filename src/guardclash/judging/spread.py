@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from guardclash.judging.stats import TOLERANCE, Sample
 
 CRITICAL = (
@@ -22,7 +24,7 @@ def apart(sample: Sample) -> int | None:
         3
     """
     values = sample.values
-    if len(values) < 3:
+    if len(values) < 3 or math.inf in values:
         return None
     order = sorted(range(len(values)), key=values.__getitem__)
     low, second, before, high = (values[order[place]] for place in (0, 1, -2, -1))

@@ -269,7 +269,7 @@ def replicates_needed(
     total = sum(variances)
     if not distance or not math.isfinite(total):
         return None
-    if not total:
+    if math.sqrt(total) <= TOLERANCE * abs(distance):
         return 2
     from scipy.special import nctdtr, stdtrit
 

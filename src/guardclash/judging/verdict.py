@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.criteria import ACCURACY, Absolute, Criterion, Metric, Relative
-from guardclash.judging.judge import ALL, Look, judge, with_replicates
+from guardclash.judging.criteria import ACCURACY, Criterion, Metric, Relative
+from guardclash.judging.judge import ALL, Look, judge
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Outcome, Rule, beside, combined
 from guardclash.judging.stats import Sample, holm
@@ -166,12 +166,7 @@ def judge_accuracy(
         inferior=_all(max, (one.claims.inferior for one in each)),
     )
     missing = judged.missing + _short(baselines, against, look.asked[0], criterion)
-    judged = replace(judged, claims=claims, baselines=tuple(measured.items()), missing=missing)
-    distance = judged.together.mean - (
-        criterion.threshold if isinstance(criterion, Absolute) else judged.alone.mean - (judged.threshold or 0.0)
-    )
-    stds = (together.std,) if isinstance(criterion, Absolute) else (together.std, judged.alone.std)
-    return with_replicates(judged, distance, stds, k)
+    return replace(judged, claims=claims, baselines=tuple(measured.items()), missing=missing)
 
 
 def _short(baselines: Mapping[str, Sample], against: str, asked: int, criterion: Criterion | None) -> tuple[str, ...]:

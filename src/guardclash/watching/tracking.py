@@ -39,7 +39,7 @@ class Tracking:
     """
 
     def __init__(self, names: Iterable[str], study: Study, store: Store, rule: Rule, say: Callable[[str], None]):
-        self._study, self._store, self._rule = study, store, rule
+        self._study, self._store, self._rule = study.under(rule), store, rule
         classes = {name: find_tracker(name) for name in dict.fromkeys(names)}
         self._listeners = [_Listener(name, cls, study.name, store, say) for name, cls in classes.items()]
         self._tasks: dict[str, Task] = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
-from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, Look, plain
+from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, ValueLook, plain
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import braces, percent
 from guardclash.studies.results import Results
@@ -155,7 +155,7 @@ def _draw(axes: Axes, rows: Sequence[tuple[float, Entry]], ends: tuple[float, fl
         _draw_samples(axes, drawn, look, level)
 
 
-def _draw_samples(axes: Axes, drawn: Sequence[tuple[float, Sample]], look: Look, level: float) -> None:
+def _draw_samples(axes: Axes, drawn: Sequence[tuple[float, Sample]], look: ValueLook, level: float) -> None:
     """Of all rows at once, which keeps files small. Means stand a little above the middle of a row, seeds below."""
     seeds = [(value, place + 0.26) for place, one in drawn for value in one.values]
     means = [(one.mean, place - 0.14) for place, one in drawn]

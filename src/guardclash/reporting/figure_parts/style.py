@@ -10,7 +10,7 @@ PAGE = 7.2
 
 
 @dataclass(frozen=True)
-class Look:
+class ValueLook:
     """How values are drawn: in colours that the colour-blind tell apart, and shapes for prints without colours."""
 
     colour: str
@@ -20,13 +20,13 @@ class Look:
 
 
 LOOKS = {
-    "compatible": Look("#0072B2", "o", 4.2),
-    "conflict": Look("#D55E00", "X", 5),
-    "undecided": Look("#A6539A", "^", 4.8),
-    "not measured together": Look("#A6539A", "d", 4.2),
-    "not credible": Look("#E69F00", "s", 4),
-    "ineffective": Look("#000000", "v", 4.8),
-    "": Look("#4d4d4d", "d", 4.2),
+    "compatible": ValueLook("#0072B2", "o", 4.2),
+    "conflict": ValueLook("#D55E00", "X", 5),
+    "undecided": ValueLook("#A6539A", "^", 4.8),
+    "not measured together": ValueLook("#882255", "P", 4.4),
+    "not credible": ValueLook("#E69F00", "s", 4),
+    "ineffective": ValueLook("#000000", "v", 4.8),
+    "": ValueLook("#4d4d4d", "d", 4.2),
 }
 """By outcome; "" is what is not judged: the unprotected model and mechanisms alone."""
 RARE = ("not measured together", "not credible", "ineffective")
