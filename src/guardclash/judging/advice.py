@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from guardclash.judging.criteria import Absolute, MaxDrop, MaxGrowth
+from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import strict
 from guardclash.judging.stats import Sample, Terms, contrast, replicates_needed, t_test
-
-if TYPE_CHECKING:
-    from guardclash.judging.judgement import Judgement
 
 
 class Question(NamedTuple):

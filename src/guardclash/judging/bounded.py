@@ -11,8 +11,10 @@ The price: to exclude that one training in five fails badly, enough trainings mu
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from guardclash.judging.rules import PValues
 from guardclash.judging.stats import Sample
 
 if TYPE_CHECKING:
@@ -54,6 +56,24 @@ def difference_above(a: Sample, b: Sample, gap: float, span: tuple[float, float]
     above = _wealth(a, edges[1:] + gap, span)  # against the larger mean of each cell
     below = _wealth(mirrored, low + high - edges[:-1], span)  # and against the smaller one
     return float(min(1.0, (1 / (above * below)).max()))
+
+
+def of_a_drop(
+    together: Sample, alone: Sequence[Sample], unprotected: Sample, drop: float, span: tuple[float, float]
+) -> PValues:
+    """p-values, small when a mean stays within a drop, or breaks it; more is better.
+
+    Args:
+        together: The combination.
+        alone: Every baseline; a drop is broken against all of them, and kept against one.
+        unprotected: What the combination must better, if it has values.
+        drop: The largest admissible one.
+        span: The least and the largest possible value.
+    """
+    within = min(difference_above(together, one, -drop, span) for one in alone) * len(alone)
+    beyond = max(difference_above(one, together, drop, span) for one in alone)
+    kept = difference_above(together, unprotected, 0.0, span) if unprotected.values else 0.0
+    return PValues(noninferior=min(1.0, max(within, kept)), inferior=beyond)
 
 
 def _wealth(sample: Sample, values: ndarray, span: tuple[float, float]) -> ndarray:

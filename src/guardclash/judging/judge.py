@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from guardclash.errors import UserError
+from guardclash.judging.advice import advised
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
 from guardclash.judging.gain import Gain, gain_of
 from guardclash.judging.judgement import NOTHING, Judgement, direction, known, last_admissible
@@ -105,7 +106,11 @@ def judge(
         return judged
     if metric.computed or math.inf in (*alone.values, *together.values):
         return _by_value(judged, criterion)
-    return _against_alone(judged, criterion) if isinstance(criterion, Relative) else _against_bound(judged, criterion)
+    if isinstance(criterion, Relative):
+        judged = _against_alone(judged, criterion)
+    else:
+        judged = _against_bound(judged, criterion)
+    return replace(judged, replicates_needed=advised(judged))
 
 
 def _missing(

@@ -9,7 +9,6 @@ from functools import cached_property
 from typing import Any
 
 from guardclash.judging import bounded
-from guardclash.judging.advice import advised
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric
 from guardclash.judging.gain import Gain
 from guardclash.judging.rules import PValues, Rule, beside, check_rule, met, paper, paper_absolute, strict
@@ -51,6 +50,8 @@ class Judgement:
     """Whether the means alone, without any test, break the criterion."""
     gain: Gain | None = None
     """What the mechanism gains over the unprotected model; None: that is not asked or not known."""
+    replicates_needed: int | None = None
+    """Replicates per arm that would probably decide where the strict rule cannot; see `advice.advised`."""
     against: str = ""
     """Whose own value `alone` is."""
     baselines: tuple[tuple[str, Sample], ...] = ()
@@ -108,11 +109,6 @@ class Judgement:
         """What the means say without a test: "compatible" or "conflict"; None when nothing can be said."""
         return None if self.beyond is None else "conflict" if self.beyond else "compatible"
 
-    @cached_property
-    def replicates_needed(self) -> int | None:
-        """Replicates per arm that would probably decide where the strict rule cannot; see `advice.advised`."""
-        return advised(self)
-
     @property
     def failing(self) -> int:
         """How many seeds of the combination break the criterion by themselves, held against the mean alone."""
@@ -143,12 +139,9 @@ class Judgement:
         """Seeds that lie far from all others of their arm, by more than half of what may be lost: arm, place, value."""
         if self.metric.criterion is None or self.threshold is None:
             return ()
-        found = []
-        for arm, sample in (("alone", self.alone), ("together", self.together)):
-            place = apart(sample)
-            if place is not None and self._matters(sample, place):
-                found.append((arm, place, sample.values[place]))
-        return tuple(found)
+        places = ((arm, sample, apart(sample)) for arm, sample in (("alone", self.alone), ("together", self.together)))
+        found = ((arm, sample, place) for arm, sample, place in places if place is not None)
+        return tuple((arm, place, one.values[place]) for arm, one, place in found if self._matters(one, place))
 
     def _matters(self, sample: Sample, place: int) -> bool:
         value, rest = sample.values[place], sample.without(place)
@@ -183,15 +176,10 @@ class Judgement:
         complete = all(sample.values for sample in (self.together, *arms))
         if metric.range is None or not isinstance(criterion, MaxDrop) or metric.net or not complete:
             return PValues()
-        low, high = metric.range
-        mirror = (lambda sample: sample) if metric.higher_is_better else (lambda one: _mirrored(one, low + high))
-        together, gap = mirror(self.together), criterion.threshold
-        within = min(bounded.difference_above(together, mirror(arm), -gap, metric.range) for arm in arms)
-        beyond = max(bounded.difference_above(mirror(arm), together, gap, metric.range) for arm in arms)
-        if self.gain is not None and self.gain.unprotected.values:
-            kept = bounded.difference_above(together, mirror(self.gain.unprotected), 0.0, metric.range)
-            within = max(within, kept)
-        return PValues(noninferior=min(1.0, within * len(arms)), inferior=beyond)
+        bare = self.gain.unprotected if self.gain is not None else Sample()
+        every = (self.together, bare, *arms)
+        samples = every if metric.higher_is_better else [_mirrored(one, sum(metric.range)) for one in every]
+        return bounded.of_a_drop(samples[0], samples[2:], samples[1], criterion.threshold, metric.range)
 
     @property
     def outcomes(self) -> dict[Rule, str]:
@@ -301,7 +289,7 @@ def _p_dict(p: PValues) -> dict[str, float | None]:
 
 
 def direction(metric: Metric) -> int:
-    """1 of a metric of which more is better, -1 of one of which less is."""
+    """1 where more is better, -1 where less is."""
     return 1 if metric.higher_is_better else -1
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from guardclash.errors import UserError, suggestion
+from guardclash.judging.advice import advised
 from guardclash.judging.criteria import ACCURACY, Criterion, Metric, Relative
 from guardclash.judging.judge import ALL, Look, judge
 from guardclash.judging.judgement import Judgement
@@ -166,7 +167,8 @@ def judge_accuracy(
         inferior=_all(max, (one.claims.inferior for one in each)),
     )
     missing = judged.missing + _short(baselines, against, look.asked[0], criterion)
-    return replace(judged, claims=claims, baselines=tuple(measured.items()), missing=missing)
+    judged = replace(judged, claims=claims, baselines=tuple(measured.items()), missing=missing)
+    return replace(judged, replicates_needed=advised(judged))
 
 
 def _short(baselines: Mapping[str, Sample], against: str, asked: int, criterion: Criterion | None) -> tuple[str, ...]:

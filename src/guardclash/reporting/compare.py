@@ -10,7 +10,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule, combined
+from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.reference import Published
 from guardclash.reporting.tables import braces, number, styled, summary, titled
@@ -93,10 +95,16 @@ def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[An
         recipe,
         cell,
         metric,
-        summary(metric, values) if values.n else "missing",
+        _said(metric, values, judgement) if values.n else "missing",
         judgement.outcome(rule) if judgement else None,
         bool(judgement.missing) if judgement else not values.n,
     )
+
+
+def _said(metric: Metric, values: Sample, judgement: Judgement | None) -> str:
+    """What a metric is; of a net one also what the mechanism adds, for that is what is judged."""
+    net = f"; net {summary(metric, judgement.together)}" if metric.net and judgement and judgement.together.n else ""
+    return summary(metric, values) + net
 
 
 def _reasons(verdict: Verdict, rule: Rule) -> str:

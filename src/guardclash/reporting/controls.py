@@ -34,8 +34,8 @@ class Control:
 
     @property
     def difference(self) -> float | None:
-        """Mean with the mechanism minus mean without it, in the units of the metric."""
-        value = self.present.mean - self.absent.mean
+        """Mean with the mechanism minus mean without it, in the units of the metric; as `interval`."""
+        value = estimate_difference(self.present, self.absent, self.metric.paired).value
         return value if math.isfinite(value) else None
 
     @property

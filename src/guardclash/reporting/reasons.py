@@ -179,7 +179,7 @@ def _unseen(verdict: Verdict, rule: Rule) -> Iterator[Said]:
 
 def coverage(study: Study, found: Iterable[Verdict]) -> str:
     """What the level of the tests covers: metrics, verdicts, the study."""
-    verdicts = [verdict for verdict in found if not verdict.clash]
+    verdicts = [one for one in found if any(judged.together.n for judged in one.judgements)]
     level, many = f"{study.alpha:g}", len(verdicts)
     most = max((verdict.tested for verdict in verdicts), default=1)
     if study.rule == "paper":

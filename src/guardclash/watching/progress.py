@@ -46,7 +46,8 @@ class Progress:
 
     def __init__(self, console: Console, workers: int, study: Study, store: Store, rule: Rule):
         self.failed = 0
-        self._console, self._workers, self._study, self._store, self._rule = console, workers, study, store, rule
+        self._console, self._workers, self._store, self._rule = console, workers, store, rule
+        self._study = study.under(rule)
         self._moving = console.is_terminal and not console.is_dumb_terminal
         self._open = ExitStack()
         self._jobs = self._finished = 0
