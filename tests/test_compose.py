@@ -15,13 +15,14 @@ from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.maps import FlipAndShift
-from guardclash.plan.models import GroupNormForBatchNorm, WithoutDropout
+from guardclash.plan.models import CNN, GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.optimizers import SGD, Adam
 from guardclash.plan.plan import Plan, Stream
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Split
 from guardclash.registry import find_mechanisms
+from guardclash.studies.recipes import recipe
 
 
 @dataclass(frozen=True)
@@ -291,3 +292,24 @@ def test_composition_does_not_change_what_it_is_given(base):
     before = fingerprint(base)
     compose(base, [Watermark(), DPSGD()])
     assert fingerprint(base) == before
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_a_group_norm_over_single_values_is_refused(norm):
+    """Its output is constant, so that every conflict of {x, dpsgd} would be the rewrite's."""
+    deep = CNN((1, 8, 8), 10, (0.5,), (0.5,), widths=(8, 16, 32), norm=norm)
+    plan = replace(recipe("digits", "smoke").plan(), model=deep)
+    with pytest.raises(UserError, match="group norm over single values makes the network constant"):
+        compose(plan, [DPSGD()])
+    if norm == "batch":
+        assert compose(plan, []) == plan, "batch norm has the batch to compare with"
+    shallow = replace(plan, model=replace(deep, widths=(8, 16)))
+    assert compose(shallow, [DPSGD()]).rewrites
+
+
+def test_looking_for_single_values_draws_no_chance():
+    import torch
+
+    before = torch.random.get_rng_state()
+    compose(recipe("digits", "reduced").plan(), [DPSGD()])
+    assert torch.equal(torch.random.get_rng_state(), before)

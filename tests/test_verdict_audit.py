@@ -150,6 +150,8 @@ def test_marks_are_judged_by_their_trace_seed_by_seed():
     assert found.alone.mean == pytest.approx(0.3, abs=0.01) and found.together.mean == pytest.approx(0, abs=0.01)
     assert found.together.std < 0.01, "pairs of one seed share how hard its marks are"
     assert set(found.outcomes.values()) == {"conflict"} and found.symbol == "φ_RAD net"
+    said = " ".join(str(one_said) for one_said in warnings(asked, only(asked, results(asked, marked)), "strict"))
+    assert "φ_RAD net is what the mechanism adds, with minus without it; it is compared seed by seed" in said
 
 
 def test_without_the_same_models_unmarked_a_trace_is_not_judged():

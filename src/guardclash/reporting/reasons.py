@@ -150,9 +150,21 @@ def warnings(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Said]:
                 "{}: {} {} lies apart, {} against {} to {}: means and t tests say little where single trainings fail.",
                 (Symbol(one.symbol), seed, arm, *_range(one, value, rest)),
             )
+        if one.metric.criterion and (one.metric.net or one.metric.paired):
+            yield _compared(one)
         if one.metric.computed and one.metric.criterion and one.outcome(rule) == "compatible":
             yield Said("{} is compatible by construction: it follows from the combined plan.", (Symbol(one.symbol),))
     yield from _unseen(verdict, rule)
+
+
+def _compared(one: Judgement) -> Said:
+    """How a metric is compared that is not by Welch's test of its values."""
+    net = "is what the mechanism adds, with minus without it; it " if one.metric.net else ""
+    how = "seed by seed, on the seeds that both have ({})" if one.metric.paired else "as independent samples ({})"
+    seeds = min(one.alone.n, one.together.n)
+    return Said(
+        "{} " + net + "is compared " + how + "; all other metrics are by Welch's test.", (Symbol(one.symbol), seeds)
+    )
 
 
 def _range(one: Judgement, value: float, rest: Sample) -> tuple[str, str, str]:
