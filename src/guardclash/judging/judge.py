@@ -9,7 +9,7 @@ from guardclash.errors import UserError
 from guardclash.judging.advice import advised
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
 from guardclash.judging.gain import Gain, gain_of
-from guardclash.judging.judgement import NOTHING, Judgement, direction, known, last_admissible
+from guardclash.judging.judgement import MINIMUM, NOTHING, Judgement, direction, known, last_admissible
 from guardclash.judging.rules import PValues
 from guardclash.judging.stats import (
     TOLERANCE,
@@ -93,10 +93,11 @@ def judge(
     missing = _missing(metric, alone, together, bare, against, look.asked) if criterion else ()
     if metric.net and criterion:
         alone, together = alone.minus(bare.unprotected or NOTHING), together.minus(bare.absent or NOTHING)
+    enough = criterion is not None or alone.n >= max(MINIMUM, look.asked[0])  # a mere claim waits as well
     raw = PValues(difference=known(t_test(estimate_difference(together, alone, metric.paired)).p))
     judged = Judgement(
         *(metric, alone, together, alpha, raw, raw),
-        gain=gain_of(metric, alone, together, None if metric.net else bare.unprotected),
+        gain=gain_of(metric, alone, together, None if metric.net else bare.unprotected) if enough else None,
         against=against,
         missing=missing,
         level=look.level,

@@ -255,13 +255,13 @@ class RadioactiveData(Mechanism):
         return (Picture("pairs", caption, grid(torch.stack([before, after, change]).numpy())),)
 
     def facts(self, plan: Plan) -> dict[str, str]:
-        """How many images are marked and how; what a privacy budget does not cover."""
+        """How many images are marked and how; on whose images the marking network was trained."""
         marks = next(nested(plan, Marks), None)
         if marks is None:
             return {}
         share = f"{marks.size} of {marks.images.size} images, radius {marks.how.radius}/255"
-        network = "by a network trained on the same images without protection: no privacy budget covers that training"
-        return {"marked": share, "marks made": network}
+        whose = "the same" if marks.network.plan.task.source == marks.images else "other"
+        return {"marked": share, "marks made": f"by a network trained on {whose} images"}
 
 
 def log10_paired_p(differences: Tensor) -> float:

@@ -211,4 +211,5 @@ def coverage(study: Study, found: Iterable[Verdict]) -> str:
         wrong = min(1.0, study.alpha * most)
         return f"α = {level} covers each metric, {presumed}; a verdict is a wrong conflict in up to {wrong:.2g}{rest}."
     rest = f"; {beyond}" if beyond else ""
-    return f"α = {level} covers each verdict: its conflict over up to {most} metrics by Holm, {presumed}{rest}."
+    metrics = f"up to {most} metrics" if most > 1 else "1 metric"
+    return f"α = {level} covers each verdict: its conflict over {metrics} by Holm, {presumed}{rest}."

@@ -22,8 +22,8 @@ class Replicates(_Strict):
     alone: int = Field(5, ge=1)
     together: int = Field(10, ge=1)
     suspects: int | None = Field(None, ge=1)
-    start: int | None = Field(None, ge=2)
-    most: int | None = Field(None, ge=2)
+    start: int | None = Field(None, ge=3)  # fewer decide nothing (judgement.MINIMUM)
+    most: int | None = Field(None, ge=3)
 
 
 class MechanismEntry(BaseModel):

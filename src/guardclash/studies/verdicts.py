@@ -130,7 +130,9 @@ def _own_metrics(study: Study, results: Results, cell: Cell, look: Look) -> list
                 look=look,
             )
             fired = _fired(study, results, cell, named, judged.metric)
-            judgements.append(replace(judged, fired=fired, unmeasured=here and criterion is not None))
+            left_out = here and criterion is not None  # no further run would measure it
+            missing = () if left_out else judged.missing
+            judgements.append(replace(judged, fired=fired, unmeasured=left_out, missing=missing))
     return judgements
 
 
