@@ -29,7 +29,7 @@ VOID = {"meta", "link", "br", "wbr", "hr", "img", "input"}
 
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30), title="how many marks are found")
 EXTRA = Metric("extra", "χ", None)
-COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1)
+COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1, gain=False)
 PRINT = Metric("print", "φ_P", Ceiling(-3), False, 1, log10=True, controls=("framed",))
 FRAMED = Metric("framed", "framed", None, False, 1, log10=True)
 TRACE = Metric("trace", "φ_T", Floor(0.01), decimals=3)
@@ -61,7 +61,7 @@ def value_of(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> 
     """b breaks the mark of a; {b, c} is noisy; the prints of p are not credible; q has no trace even alone."""
     wobble = 0.01 * math.sin(3 * seed + len(names))
     if metric == "accuracy":
-        return 0.9 + (0.3 * math.cos(2 * seed) if names == ("b", "c") else wobble)
+        return 0.7 + (0.29 * math.cos(2 * seed) if names == ("b", "c") else wobble)
     if metric in ("print", "framed"):
         return -9.0 + wobble if "p" in names else -0.5
     if metric == "mark":

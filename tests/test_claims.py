@@ -380,7 +380,8 @@ def test_controls_that_differ_are_shown_beside_their_suspect():
 )
 def test_text_and_json_say_the_same(shapes):
     def value(suspect: str, metric: str, seed: int) -> float | None:
-        return shapes[suspect, metric][seed] if (suspect, metric) in shapes else quiet(suspect, metric, seed)
+        found = shapes[suspect, metric][seed] if (suspect, metric) in shapes else quiet(suspect, metric, seed)
+        return abs(found) / 12 if metric == "accuracy" and found is not None else found  # which is a share
 
     wanted = study(["p", "t"], suspects=[{"kind": kind} for kind in STOLEN], seeds=4)
     found = results(wanted, value)

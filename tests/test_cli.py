@@ -142,7 +142,7 @@ def test_report_as_json(at_finished):
     assert combinations == [["wm", "dpsgd"], ["wm", "dpsgd(on=task)"]]
     for verdict in content["verdicts"]:
         assert verdict["recipe"] == "digits/smoke"
-        assert verdict["outcome"] in ("compatible", "conflict", "undecided")
+        assert verdict["outcome"] == "undecided", "two seeds decide nothing"
         symbols = [judgement["symbol"] for judgement in verdict["judgements"]]
         assert symbols == ["φ_ACC", "φ_WM", "log₁₀ V", "ε"]
         for judgement in verdict["judgements"]:
@@ -165,6 +165,18 @@ def test_report_by_either_rule_into_a_file(at_finished, tmp_path):
         assert (said.code, said.out) == (0, "")
         assert f"report.{form}" in said.err
         assert (tmp_path / "new" / f"report.{form}").read_text("utf-8").startswith(start)
+
+
+def test_a_rule_that_the_study_cannot_be_judged_by_is_refused(at_finished, tmp_path):
+    (tmp_path / "study.toml").write_text(f'correction = "holm"\n{STUDY}')
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    commands = ["run study.toml --workers 1", "status study.toml", "report study.toml", "export study.toml out"]
+    commands += ["report study.toml --format json", "report study.toml -o a.html", "figure matrix study.toml -o a.svg"]
+    for command in commands:
+        said = at_finished(*command.split(), "--rule", "paper")
+        assert_refused(said, "the paper's rule does not go with", 'correction = "holm"', "allowed: strict, bounded")
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+    assert at_finished("report", "study.toml", "--rule", "bounded").out.startswith("study: rule bounded")
 
 
 def test_an_export_can_be_reported_without_the_store(at_finished, tmp_path):

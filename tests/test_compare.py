@@ -50,11 +50,14 @@ def study(*combinations: list[Any], **keys: Any) -> Study:
 
 
 def results(asked: Study, values: dict[str, list[float]]) -> Results:
-    """Made up: φ_WM by the names of the combination, such as "wm+dpsgd"; accuracy 0.9 everywhere."""
+    """Made up: φ_WM by the names of the combination, such as "wm+dpsgd"; accuracy 0.9 everywhere.
+
+    It is measured on the unprotected model, "", and without its mechanism as well.
+    """
     cells = []
     for cell in asked.cells():
         found = values.get("+".join(named.name for named in cell.combination))
-        owner = next((named for named in cell.combination if named.name == "wm"), None)
+        owner = next((named for named in asked.measured_in(cell) if named.name == "wm"), None)
         of = owner and {
             key: list(value) if isinstance(value, tuple) else value for key, value in owner.to_dict().items()
         }
@@ -85,9 +88,11 @@ def results(asked: Study, values: dict[str, list[float]]) -> Results:
     return Results({"study": asked.name, "cells": cells})
 
 
-LOST = {"wm": [0.97, 0.98, 0.96], "dpsgd": [0, 0, 0], "wm+dpsgd": [0.36, 0.35, 0.37]}
+LOST = {"": [0.1, 0.12, 0.11], "wm": [0.97, 0.98, 0.96], "dpsgd": [0, 0, 0], "wm+dpsgd": [0.36, 0.35, 0.37]}
 KEPT = {**LOST, "wm+dpsgd": [0.96, 0.95, 0.97]}
 UNSURE = {**LOST, "wm+dpsgd": [0.96, 0.5, 0.7]}
+VAIN = {**KEPT, "": KEPT["wm"]}
+"""The unprotected model scores as high: there is no effect that could be kept or lost."""
 
 
 @pytest.mark.parametrize(
@@ -98,9 +103,11 @@ UNSURE = {**LOST, "wm+dpsgd": [0.96, 0.5, 0.7]}
         (KEPT, False, "agrees"),
         (KEPT, True, "disagrees"),
         (UNSURE, True, "open"),
+        (VAIN, False, "open"),
         (LOST, None, ""),
         ({}, True, "missing"),
         ({"wm": LOST["wm"]}, True, "missing"),
+        ({**LOST, "": []}, True, "missing"),
     ],
 )
 def test_conclusions_are_compared(values, conflict, agreement):
@@ -117,6 +124,7 @@ def test_conclusions_are_compared(values, conflict, agreement):
         (LOST, "φ_WM", "conflict", "agrees"),
         (KEPT, "φ_ACC, φ_WM", "compatible", "disagrees"),
         (UNSURE, "φ_WM", "undecided", "open"),
+        (VAIN, "φ_WM", "ineffective", "open"),
         ({"wm": LOST["wm"]}, "missing", "undecided", "missing"),
     ],
 )

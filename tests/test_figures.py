@@ -31,7 +31,7 @@ STUDY = ROOT / "studies" / "wm-dpsgd-mnist.toml"
 RESULTS = ROOT / "results" / "wm-dpsgd-mnist" / "results.json"
 ON_RECORD = (STUDY, "--results", RESULTS)
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30))
-COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False)
+COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, gain=False)
 EXTRA = Metric("extra", "χ", None)
 OWN: dict[str, tuple[Metric, ...]] = {"a": (MARK, EXTRA), "b": (COST,)}
 Value = Callable[[Cell, str, int], float | None]
@@ -74,8 +74,8 @@ def small(*combinations: tuple[Named, ...], **keys: Any) -> Study:
 
 def smooth(cell: Cell, metric: str, seed: int) -> float:
     """Values of a study in which b breaks a's mark and nothing else."""
-    together = len(cell.combination) > 1
-    return {"cost": 3.0, "mark": 0.2 if together else 0.9}.get(metric, 0.9) + 0.01 * seed
+    lost = cell.combination != (Named("a"),)  # as without any mechanism
+    return {"cost": 3.0, "mark": 0.2 if lost else 0.9}.get(metric, 0.9) + 0.01 * seed
 
 
 def measured(study: Study, value: Value = smooth, own: dict[str, tuple[Metric, ...]] = OWN) -> Results:
@@ -143,7 +143,8 @@ def test_the_figure_has_labels_metrics_outcomes_and_nothing_else(on_record):
     assert {"unprotected", "wm", "dpsgd", "dpsgd(on=task)", "{wm, dpsgd}", "{wm, dpsgd(on=task)}"} <= set(found)
     assert {"φ_ACC", "φ_WM", "ε", "mnist/reduced"} <= set(found)
     assert {"compatible (5)", "conflict (1)", "undecided (0)", "one seed", "beyond the limit"} <= set(found)
-    assert "wm-dpsgd-mnist: rule strict, α = 0.05, correction none" in found
+    assert any(text.startswith("Markers are means with 90 % intervals") for text in found)
+    assert "wm-dpsgd-mnist: rule strict, α = 0.05, correction verdict, intervals at 90 %" in found
     assert "log₁₀ V" not in found, "only judged metrics"
     assert not any("Not finished" in text or " of 5" in text or "left out" in text for text in found)
 
@@ -151,7 +152,7 @@ def test_the_figure_has_labels_metrics_outcomes_and_nothing_else(on_record):
 def test_either_rule(guardclash, tmp_path):
     assert guardclash("figure", "metrics", *ON_RECORD, "--rule", "paper", "-o", "paper.svg").code == 0
     found = texts((tmp_path / "paper.svg").read_bytes())
-    assert "wm-dpsgd-mnist: rule paper, α = 0.05, correction none" in found
+    assert "wm-dpsgd-mnist: rule paper, α = 0.05, correction verdict, intervals at 90 %" in found
     assert {"compatible (5)", "conflict (1)"} <= set(found), "no difference and equivalent are compatible"
 
 
@@ -207,20 +208,25 @@ def test_each_variant_is_held_against_itself():
     assert len(found["", "φ_MARK"].samples) == 1, "the unprotected model scores the same in both"
 
 
-def test_intervals_are_of_95_percent(on_record):
-    values = entries(*on_record)["wm+dpsgd", "φ_WM"].samples[0]
-    expected = stats.t.interval(0.95, values.n - 1, values.mean, values.std / values.n**0.5)
-    assert _interval(values) == pytest.approx(expected)
+def test_intervals_are_of_the_confidence_of_the_tests(on_record):
+    """So that one-sided tests at their level can be read off: 1 - 2 alpha, whose share counts where seeds are added."""
+    study, values = on_record[0], entries(*on_record)["wm+dpsgd", "φ_WM"].samples[0]
+    step_by_step = replace(study, start=4, together=6)
+    for asked, confidence in ((study, 0.9), (replace(study, alpha=0.01), 0.98), (step_by_step, 0.95)):
+        expected = stats.t.interval(confidence, values.n - 1, values.mean, values.std / values.n**0.5)
+        assert _interval(values, asked.level) == pytest.approx(expected)
+        assert asked.confidence == pytest.approx(confidence)
+        assert any(f"means with {100 * confidence:g} % intervals" in text for text in shown(asked, on_record[1]))
 
 
 def test_an_axis_reaches_all_values_and_limits(on_record):
     for column in ("φ_ACC", "φ_WM", "ε"):
         of_column = [entry for (_, symbol), entry in entries(*on_record).items() if symbol == column]
-        low, high = _ends(of_column)
+        low, high = _ends(of_column, 0.05)
         assert all(low < number < high for entry in of_column for number in entry.numbers)
-    assert _ends([]) == pytest.approx((-0.05, 1.05))
-    wild = MARK.sample((0.0, 1.0))  # its interval is twelve times as wide
-    assert _ends([Entry((wild,), 2)]) == pytest.approx((-1 / 3 - 0.05, 4 / 3 + 0.05))
+    assert _ends([], 0.05) == pytest.approx((-0.05, 1.05))
+    wild = MARK.sample((0.0, 1.0))  # its interval is six times as wide
+    assert _ends([Entry((wild,), 2)], 0.05) == pytest.approx((-1 / 3 - 0.05, 4 / 3 + 0.05))
 
 
 def test_a_half_finished_study_says_what_is_missing(on_record):
@@ -249,10 +255,22 @@ def test_a_clash_and_a_metric_without_meaning():
         study, lambda cell, metric, seed: None if metric == "cost" and len(cell.combination) != 1 else 0.9
     )
     found = entries(study, without)
-    assert found["a+b", "ζ"] == found["", "ζ"] == Entry()
+    assert found["", "ζ"] == Entry()
+    assert found["a+b", "ζ"] == Entry(outcome="not measured together")
+    assert {"not measured together (1)", "not measured together"} <= set(shown(study, without))
     assert found["b", "ζ"].there == 3
     assert found["b", "φ_MARK"] == Entry(), "not measured where its mechanism is not"
     content = without.content
+    optional = {**OWN, "b": (replace(COST, optional=True),)}
+    without = measured(
+        study,
+        lambda cell, metric, seed: (
+            smooth(cell, metric, seed) if metric != "cost" or len(cell.combination) == 1 else None
+        ),
+        optional,
+    )
+    assert entries(study, without)["a+b", "ζ"] == Entry(), "it may have no meaning in company"
+    assert not [text for text in shown(study, without) if "not measured" in text]
     clashing = {**content["cells"][-1], "clash": "cannot be", "trials": []}
     words = shown(study, Results({**content, "cells": [*content["cells"][:-1], clashing]}))
     assert words.count("clash") == 3
@@ -296,7 +314,11 @@ def test_odd_names_stay_text():
     assert not [node.tag for node in ElementTree.fromstring(svg).iter() if "script" in node.tag]
     found = set(texts(svg))
     assert {*odd, *(f"φ{name}" for name in odd), *(f"{{{name}, b}}" for name in odd)} - found <= {f"φ{odd[0]}"}
-    assert {f"{odd[0]}/{odd[1]}", f"{study.name}: rule strict, α = 0.05, correction none", "x" * 38} <= found
+    assert {
+        f"{odd[0]}/{odd[1]}",
+        f"{study.name}: rule strict, α = 0.05, correction verdict, intervals at 90 %",
+        "x" * 38,
+    } <= found
     for form in ("pdf", "png"):
         assert draw("metrics", study, results, "strict", form)
 

@@ -42,7 +42,7 @@ MARK = Metric("mark", "φ_MARK", MaxDrop(0.30), decimals=3)
 TRACE = Metric("trace", "log₁₀ p_TRACE", Ceiling(-3), higher_is_better=False, decimals=1, log10=True, controls=("dud",))
 DUD = Metric("dud", "dud", None, higher_is_better=False, log10=True)
 SHARE = Metric("share", "share > 0", Floor(0.01))
-COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False)
+COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, gain=False)
 EXTRA = Metric("extra", "χ", None)
 METRICS: dict[str, tuple[Metric, ...]] = {"a": (MARK, EXTRA), "b": (COST,), "t": (TRACE, DUD), "s": (SHARE,)}
 NASTY = ["<script>alert(1)</script>", r"\input{x} $5 & 10% #1 a_b^c~{d}", "| a | b |", "[x](y) *z* `q`", "-- ?` ü中\n*"]
@@ -61,8 +61,8 @@ def small(*combinations: tuple[Named, ...], name: str = "small", seeds: int = 3,
 def smooth(cell: Cell, metric: str, seed: int) -> float:
     """Values of a study in which b breaks a's mark, a control of t fires, and s never worked."""
     wobble = 0.01 * math.sin(seed + 1)
-    together = {"mark": 0.2} if len(cell.combination) > 1 else {}
-    return {"cost": 3.0, "trace": -9, "dud": -8, "share": -0.1, **together}.get(metric, 0.9) + wobble
+    lost = {"mark": 0.2} if cell.combination != (named("a"),) else {}  # as without any mechanism
+    return {"cost": 3.0, "trace": -9, "dud": -8, "share": -0.1, **lost}.get(metric, 0.9) + wobble
 
 
 def measured(
@@ -196,7 +196,7 @@ def raw_values(results: Results) -> Iterator[tuple[Any, ...]]:
             for measurement in trial["measurements"]:
                 name = measurement["of"]["name"] if measurement["of"] else ""
                 for metric, value in measurement["values"].items():
-                    yield json.dumps(cell["combination"]), name, metric, trial["seed"], trial["trial"], value
+                    yield json.dumps(cell["combination"]), name, metric, trial["seed"], trial["trial"], float(value)
 
 
 @pytest.mark.parametrize("name", COMMITTED)
@@ -344,7 +344,8 @@ def test_markdown_says_what_the_text_report_says():
         ["digits/smoke", "{a, b}", "**conflict**", "φ_MARK", "conflict"],
         ["digits/smoke", "{t, s}", "not credible", "-", "not credible"],
     ]
-    assert first[0] == ["metric", "alone", "together", "difference", "p differ", "p equiv.", "limit", "paper", "strict"]
+    numbers = ["difference", "within", "beyond", "limit", "failing"]
+    assert first[0] == ["metric", "alone", "together", *numbers, "strict", "paper"]
     assert [row[0] for row in first[2:]] == ["φ_ACC", "φ_MARK", "χ", "ζ"]
     assert "- digits/smoke {t, s}: log₁₀ p_TRACE is met, but so is its control dud: not credible." in text
 
@@ -468,13 +469,16 @@ def test_latex_has_the_layout_of_the_paper():
         r"\textbf{\{raddata, dpsgd\}}",
         r"5 seeds alone, 5 together, from seed 0",
         r"\gcKept{Green underlined}: no conflict; \gcConflict{red}: conflict.",
-        r"Limits: $\phi_{\mathrm{ACC}}$ drop 0.1, $\phi_{\mathrm{RAD}}$ $\ge$ 0.01, $\varepsilon$ $\times$ 1.5; rule",
+        r"Limits: $\phi_{\mathrm{ACC}}$ drop 0.1, $\phi_{\mathrm{RAD}}$ net $\ge$ 0.01, $\varepsilon$ $\times$ 1.5; "
+        r"rule strict, $\alpha$ = 0.05, correction verdict, intervals at 90 \%.",
         r"Scale of fmnist/reduced, mnist/reduced: 10000 training examples, 10 epochs",
-        r"fmnist/reduced & $0.89{\pm}0.00$ & $0.086{\pm}0.008$ & $0.80{\pm}0.00$ & $3.00{\pm}0.00$ & "
-        r"\gcKept{$0.80{\pm}0.01$} & \gcConflict{$-0.009{\pm}0.011$} & \gcKept{$3.00{\pm}0.00$} \\",
+        r"fmnist/reduced & $0.89{\pm}0.00$ & $0.235{\pm}0.035$ & $0.80{\pm}0.00$ & $3.00{\pm}0.00$ & "
+        r"\gcKept{$0.80{\pm}0.01$} & \gcKept{$0.033{\pm}0.003$} & \gcConflict{$\infty$} \\",
     ):
         assert part in first
-    assert r"\gcUndecided{$0.009{\pm}0.002$}" in second
+    assert "not measured" not in first
+    assert r"\gcConflict{$0.001{\pm}0.001$}" in second
+    assert r"\gcUndecided{$0.119{\pm}0.180$}" in second
     assert r"\textsuperscript{?}: undecided" in second
     assert r"\emph{\{raddata(placement=stream), advtr(on=task)\}}" in second
     assert r"raddata & $0.99{\pm}0.00$ & $\phi_{\mathrm{RAD}}$ & $0.024{\pm}0.004$ & $-0.915{\pm}0.558$ \\" in alone

@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import binom
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric, metric_from
-from guardclash.judging.judgement import Judgement, judge
-from guardclash.judging.rules import OUTCOMES, RULES, Outcome, combined, qualified
-from guardclash.judging.stats import Sample, one_sample
+from guardclash.judging.gain import Gain
+from guardclash.judging.judge import Bare, Look, judge
+from guardclash.judging.judgement import MINIMUM, Judgement
+from guardclash.judging.rules import OUTCOMES, RULES, Outcome, Rule, combined
+from guardclash.judging.stats import Estimate, Sample, estimate_mean, one_sample, welch
 from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
 from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.export import dump, to_json
@@ -36,8 +39,11 @@ SPARE = Metric("spare", "non-members", None, higher_is_better=False, log10=True)
 RAD = Metric("rad", "φ_RAD", Floor(0.01))
 WM = Metric("wm", "φ_WM", MaxDrop(0.30), controls=("framed",), claim=Floor(0.47))
 
-values = st.lists(st.floats(-1, 1).map(lambda v: round(v, 3)), min_size=2, max_size=8).map(tuple).map(Sample)
-spread = st.tuples(st.floats(-1, 1), st.floats(0, 0.3), st.integers(2, 20)).map(lambda s: Sample.of(*s))
+OWNED = Sample((-300.0, -310.0, -290.0))
+"""Of DI, as an owner sees it."""
+
+values = st.lists(st.floats(-1, 1).map(lambda v: round(v, 3)), min_size=MINIMUM, max_size=8).map(tuple).map(Sample)
+spread = st.tuples(st.floats(-1, 1), st.floats(0, 0.3), st.integers(MINIMUM, 20)).map(lambda s: Sample.of(*s))
 sample = st.one_of(values, spread)
 words = st.sampled_from((*OUTCOMES, "reported", "effective", "equivalent", "improved", "no difference"))
 
@@ -46,8 +52,8 @@ def judged(metric: Metric, alone: Sample | None, together: Sample, **options: An
     return judge(metric, metric.criterion, alone, together, **options)
 
 
-def both(outcome: str) -> dict[str, str]:
-    return dict.fromkeys(RULES, outcome)
+def both(outcome: str) -> dict[Rule, str]:
+    return {"paper": outcome, "strict": outcome}
 
 
 # Metrics
@@ -114,26 +120,38 @@ def test_claims_are_mirrored(value, bound):
 # Rules
 
 
-@given(words, st.booleans(), st.booleans())
-def test_what_is_left_of_a_word(word, fired, alone_misses):
-    left = qualified(word, fired, alone_misses)
-    if combined([word]) == "compatible":
-        assert left == ("not credible" if fired else word)
+p_values = st.one_of(st.none(), st.floats(0, 1))
+
+
+@given(words, st.booleans(), p_values, p_values, st.booleans(), st.sampled_from((RAD, WM)))
+def test_what_is_left_of_a_word(word, fired, alone, together, absent, metric):
+    gain = Gain(Estimate(0.0, 0.0, math.inf), alone, together, Sample(), absent)
+    judgement = replace(judged(metric, Sample((0.9,) * 3), Sample((0.9,) * 3)), fired=("framed",) * fired, gain=gain)
+    left, met = judgement._qualified(word), combined([word]) == "compatible"
+    shown, shown_together = alone is None or alone < 0.05, together is not None and together < 0.05
+    if met and fired:
+        assert left == "not credible"
+    elif shown or (met and (metric is RAD or shown_together)):
+        assert left == word
     else:
-        assert left == ("ineffective" if alone_misses else word)
+        assert left == ("ineffective" if absent else "undecided" if met else word)
+    unasked = replace(judgement, gain=None)._qualified(word)
+    assert unasked == ("not credible" if met and fired else word)
 
 
 @given(st.lists(words, max_size=6), st.randoms())
 def test_the_gravest_metric_decides(outcomes, random):
-    gravity = ("conflict", "not credible", "ineffective", "undecided")
+    gravity = ("conflict", "does not train together", "not credible", "ineffective", "not measured together")
     judged_ones = [outcome for outcome in outcomes if outcome != "reported"]
-    expected = next((outcome for outcome in gravity if outcome in judged_ones), "compatible")
-    assert combined(outcomes) == (expected if judged_ones else "undecided")
+    decisive = (outcome for outcome in (*gravity, "undecided", "clash") if outcome in judged_ones)
+    assert combined(outcomes) == (next(decisive, "compatible") if judged_ones else "undecided")
     assert combined(random.sample(outcomes, len(outcomes))) == combined(outcomes)
 
 
 def test_every_outcome_has_a_style_and_a_look_of_its_own():
-    assert set(STYLES) == set(get_args(Outcome)) == {*LOOKS, "clash"} - {""}
+    of_metrics = set(get_args(Outcome)) - {"clash", "does not train together"}
+    assert set(STYLES) == set(get_args(Outcome)) == set(OUTCOMES)
+    assert set(LOOKS) == {*of_metrics, ""}
     assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
 
 
@@ -152,93 +170,124 @@ def test_a_control_that_fires_takes_credit_and_nothing_else(alone, together, met
 
 
 def test_a_claim_that_innocents_meet_too_is_not_credible():
-    judgement = judged(DI, None, Sample((-300.0, -310.0, -290.0)))
+    judgement = judged(DI, OWNED, OWNED.scaled(1.0))
     assert judgement.outcomes == {"paper": "effective", "strict": "compatible"}
     assert replace(judgement, fired=("framed",)).outcomes == both("not credible")
-    waiting = replace(judged(DI, None, Sample((-300.0, -310.0)), asked=(5, 5)), fired=("framed",))
+    waiting = replace(judged(DI, OWNED, OWNED.scaled(1.0), look=Look((5, 5))), fired=("framed",))
     assert waiting.outcomes == both("undecided"), "first the replicates that were asked for"
 
 
 @given(sample, sample, st.floats(-0.9, 0.9), st.sampled_from((0.01, 0.05)), st.booleans())
-@settings(deadline=None, max_examples=150)
-def test_ineffective_needs_significance_alone(alone, together, bound, alpha, high):
+@settings(deadline=None, max_examples=200)
+def test_what_a_bound_blames(alone, together, bound, alpha, high):
+    """Together beyond it, and worse than alone, and alone not on its bad side: each is needed for a conflict."""
     metric = Metric("m", "φ", Floor(bound) if high else Ceiling(bound), high)
-    judgement, unknown = judged(metric, alone, together, alpha=alpha), judged(metric, None, together, alpha=alpha)
-    test = one_sample(alone, bound)
-    misses = (test.p_less if high else test.p_greater) < alpha
-    for rule in RULES:
-        own = unknown.outcome(rule)
-        lost = misses and bool(judgement.beyond) and combined([own]) != "compatible"
-        assert own != "ineffective"
-        assert judgement.outcome(rule) == ("ineffective" if lost else own)
+    judgement = judged(metric, alone, together, alpha=alpha)
+    bad, good = ("p_less", "p_greater") if high else ("p_greater", "p_less")
+    beyond = getattr(one_sample(together, bound), bad) < alpha
+    worse = getattr(welch(together, alone), bad) < alpha
+    within = getattr(one_sample(together, bound), good) < alpha or (
+        not estimate_mean(together).error and not judgement.beyond
+    )
+    missed = ((alone.mean < bound) if high else (alone.mean > bound)) and not math.isclose(alone.mean, bound)
+    word = "compatible" if within else "conflict" if beyond and worse else "undecided"
+    assert judgement.outcome("strict") == ("ineffective" if missed and not within else word)
+    met = not judgement.beyond
+    word = "effective" if met else "conflict" if beyond and worse else "undecided"
+    assert judgement.outcome("paper") == ("ineffective" if missed and not met else word)
 
 
 @pytest.mark.parametrize(
     ("alone", "asked", "outcome"),
     [
         ((0.001, 0.002, 0.001), 3, "ineffective"),
-        ((0.001, 0.002, 0.001), 5, "conflict"),  # two are still to be measured
-        ((0.001,), 1, "conflict"),  # no spread to test with
-        ((), 1, "conflict"),
-        ((0.0, 0.0), 2, "ineffective"),  # without spread the means decide
-        ((0.01, 0.01), 2, "conflict"),  # the bound itself is admissible
-        ((0.001, 0.02, 0.0), 3, "conflict"),  # below by the mean, but not significantly
+        ((0.001, 0.002, 0.001), 5, "undecided"),  # two are still to be measured
+        ((0.2,), 1, "undecided"),  # too few to be told from chance
+        ((0.2, 0.2), 2, "undecided"),
+        ((), 1, "undecided"),
+        ((0.0, 0.0, 0.0), 3, "ineffective"),  # without spread the means decide
+        ((0.01, 0.01, 0.01), 3, "conflict"),  # the bound itself is admissible
+        ((0.001, 0.02, 0.0), 3, "ineffective"),  # below by the mean, although not significantly
+        ((0.001, 0.03, 0.0), 3, "undecided"),  # it meets the bound by the mean, but a loss is not shown
+        ((0.009, 0.012, 0.010), 3, "conflict"),  # it meets the bound by the mean, and that is lost
         ((0.2, 0.21, 0.22), 3, "conflict"),
+        ((-0.2, -0.07, 0.06), 3, "ineffective"),  # together is even better
     ],
 )
 def test_what_alone_decides_about_a_bound(alone, asked, outcome):
-    broken = judged(RAD, Sample(alone), Sample((0.001, 0.002, 0.001)), asked=(asked, 3))
+    broken = judged(RAD, Sample(alone), Sample((0.001, 0.002, 0.001)), look=Look((asked, 3)))
     assert broken.outcomes == both(outcome)
-    met = judged(RAD, Sample(alone), Sample((0.3, 0.31, 0.3)), asked=(asked, 3))
-    assert met.outcomes == {"paper": "effective", "strict": "compatible"}
-    waiting = judged(RAD, Sample(alone), Sample((0.001,)), asked=(asked, 3))
+    met = judged(RAD, Sample(alone), Sample((0.3, 0.31, 0.3)), look=Look((asked, 3)))
+    few = len(alone) < max(asked, MINIMUM)
+    assert met.outcomes == (both("undecided") if few else {"paper": "effective", "strict": "compatible"})
+    waiting = judged(RAD, Sample(alone), Sample((0.001,)), look=Look((asked, 3)))
     assert waiting.outcomes == both("undecided")
 
 
-@given(sample, sample, st.sampled_from((MaxDrop(0.3), MaxGrowth(1.5))))
-@settings(deadline=None, max_examples=50)
-def test_what_may_be_lost_relative_to_alone_is_never_ineffective(alone, together, criterion):
-    metric = Metric("m", "φ", criterion, higher_is_better=isinstance(criterion, MaxDrop))
-    judgement = judged(metric, alone, together)
-    assert judgement.alone_inferior is None and "ineffective" not in judgement.outcomes.values()
+@given(sample, sample, sample, st.sampled_from((MaxDrop(0.3), MaxGrowth(1.5))))
+@settings(deadline=None, max_examples=100)
+def test_what_may_be_lost_relative_to_alone_is_ineffective_only_without_a_gain(alone, together, bare, criterion):
+    high = isinstance(criterion, MaxDrop)
+    metric = Metric("m", "φ", criterion, higher_is_better=high)
+    unknown = judged(metric, alone, together)
+    assert unknown.gain is None and "ineffective" not in unknown.outcomes.values()
+    judgement = judged(metric, alone, together, bare=Bare(bare))
+    gained, least = (1 if high else -1) * (alone.mean - bare.mean), metric.effect
+    for rule, outcome in judgement.outcomes.items():
+        if outcome == "ineffective":
+            assert gained <= least + 1e-6
+        elif gained < least - 1e-6:
+            assert outcome == "undecided" or (
+                combined([outcome]) == "compatible" and judgement.gain.shown_together(0.05)
+            ), rule
 
 
-def test_a_mechanism_that_barely_works_is_rarely_called_ineffective():
+@pytest.mark.parametrize(("n", "together"), [(3, 5), (3, 10), (5, 10), (5, 5)])
+def test_a_mechanism_that_misses_its_bound_alone_blames_no_combination(n, together):
+    """Without any effect of the combination this was a conflict in up to 62 % of the cases."""
     draws = np.random.default_rng(20230207)
-    misses = [
-        judged(RAD, Sample(tuple(draws.normal(0.01, 0.005, 5))), Sample((0.0, 0.001))).outcome("strict")
-        for _ in range(2000)
-    ]
-    assert 0.035 < misses.count("ineffective") / 2000 < 0.065
-    assert misses.count("ineffective") + misses.count("conflict") + misses.count("undecided") == 2000
+    for below in (0.0, 0.5, 1.0, 1.5, 2.0):
+        arms = draws.normal(0.01 - 0.005 * below, 0.005, (800, n + together)).tolist()
+        found = [judged(RAD, Sample(tuple(a[:n])), Sample(tuple(a[n:]))).outcome("strict") for a in arms]
+        assert found.count("conflict") / 800 < 0.05 and found.count("compatible") / 800 < 0.05 + 0.025
 
 
-def test_the_lowest_of_several_baselines_pays_for_the_choice():
+def test_a_loss_from_above_the_bound_to_below_it_is_found():
+    draws = np.random.default_rng(1)
+    arms = zip(draws.normal(0.025, 0.005, (800, 3)).tolist(), draws.normal(0.0, 0.005, (800, 5)).tolist(), strict=True)
+    found = [judged(RAD, Sample(tuple(a)), Sample(tuple(b))).outcome("strict") for a, b in arms]
+    assert found.count("conflict") / 800 > 0.95
+
+
+def test_a_bound_of_accuracy_is_no_effect_of_a_mechanism():
     low, high, together = Sample((0.4, 0.41, 0.45)), Sample((0.9, 0.91, 0.92)), Sample((0.2, 0.21, 0.22))
-    one = judge_accuracy({"a": low}, together, Floor(0.5))
     two = judge_accuracy({"a": low, "b": high}, together, Floor(0.5))
-    assert two.against == "a" and two.alone_inferior == pytest.approx(2 * one.alone_inferior)
-    assert two.outcomes == both("ineffective")
+    assert two.against == "a" and two.gain is None and two.outcomes == both("conflict")
+    same = judge_accuracy({"a": low, "b": high}, low.scaled(1.0), Floor(0.5))
+    assert same.raw.inferior < 0.05 and same.outcomes == both("undecided"), "a alone has no more"
 
 
-def test_a_correction_adds_no_conflict():
+@pytest.mark.parametrize("correction", ["verdict", "holm"])
+def test_a_correction_adds_no_conflict(correction):
     ineffective = judged(RAD, Sample((0.0, 0.004, 0.005)), Sample((0.0, 0.003, 0.004)))
-    doubted = replace(judged(DI, None, Sample((-300.0, -310.0, -290.0))), fired=("framed",))
+    doubted = replace(judged(DI, OWNED, OWNED.scaled(1.0)), fired=("framed",))
     study = [Verdict("r", (str(i),), (ineffective, doubted)) for i in range(20)]
-    for before, after in zip(study, corrected(study), strict=True):
-        assert [j.outcomes for j in after.judgements] == [both("ineffective"), both("not credible")]
+    for before, after in zip(study, corrected(study, correction), strict=True):
+        assert [j.outcomes for j in before.judgements] == [both("ineffective"), both("not credible")]
+        assert after.judgements[0].outcomes == both("ineffective")
         assert before.outcomes == after.outcomes == both("not credible") and not after.broken("strict")
 
 
 def test_judgements_are_strictly_valid_json():
-    doubted = replace(judged(DI, Sample((-3.5, -4.0)), Sample((-300.0, -310.0))), fired=("framed", "spare"))
+    doubted = replace(judged(DI, Sample((-2.5, -4.0, -2.4)), OWNED), fired=("framed", "spare"))
     verdict = Verdict("r", ("a",), (doubted, judged(RAD, None, Sample((0.2, 0.3)))))
     data = json.loads(json.dumps(verdict.to_dict("strict"), allow_nan=False))
     first, second = data["judgements"]
-    assert first["fired"] == ["framed", "spare"] and 0.5 < first["p_alone_inferior"] <= 1
+    assert first["fired"] == ["framed", "spare"] and 0.5 < first["gain"]["p_alone"] <= 1
+    assert first["gain"]["p_together"] < 0.05 and first["gain"]["p_retained"] is None
     assert first["definition"]["controls"] == ["framed", "spare"] and first["definition"]["claim"] is None
     assert (data["outcome"], first["outcome"]) == ("not credible", "not credible") and data["broken"] == []
-    assert (second["fired"], second["p_alone_inferior"]) == ([], None)
+    assert (second["fired"], second["gain"]) == ([], None)
 
 
 # Reports
@@ -249,9 +298,12 @@ PAIR, TRIPLE = (Named("owner"), Named("other")), (Named("owner"), Named("trace")
 
 
 def claimed(cell: Cell, metric: str, seed: int) -> float | None:
-    """A claim that no control makes, beside a trace that is lost in company."""
+    """A claim that no control makes, beside a trace that is lost in company; nothing where a mechanism is absent."""
+    names = [named.name for named in cell.combination]
     if metric == "rad":
-        return (0.2 if len(cell.combination) == 1 else 0.001) + 0.0001 * seed
+        return (0.2 if names == ["trace"] else 0.001) + 0.0001 * seed
+    if metric == "di_p" and "owner" not in names:
+        return -0.4
     return {"di_p": -300.0, "framed": -0.5, "spare": -0.2, "accuracy": 0.9}[metric] - 0.01 * seed
 
 
@@ -264,24 +316,25 @@ def results(wanted: Study, value: Value = claimed, own: dict[str, tuple[Metric, 
 
     def trial(cell: Cell, seed: int) -> dict[str, Any]:
         found = []
-        for of in (None, *cell.combination):
+        for of in (None, *wanted.measured_in(cell)):
             measured = {m.name: value(cell, m.name, seed) for m in (own[of.name] if of else (ACCURACY,))}
             kept = {name: number for name, number in measured.items() if number is not None}
             found.append({"of": of and of.to_dict(), "values": kept})
         return {"seed": seed, "trial": "0", "measurements": found}
 
     def entry(cell: Cell) -> dict[str, Any]:
-        measures = [{"of": of.to_dict(), "metrics": [m.to_dict() for m in own[of.name]]} for of in cell.combination]
+        declared = [(of.to_dict(), own[of.name]) for of in wanted.measured_in(cell)]
+        measures = [{"of": of, "metrics": [m.to_dict() for m in metrics]} for of, metrics in declared]
         made = dict.fromkeys(("protected_epochs", "examples", "epochs", "batch_size", "model", "norm", "test_examples"))
-        trials = [trial(cell, seed) for seed in range(9)]
+        trials = [trial(cell, seed) for seed in range(max(9, wanted.together))]
         return {"key": cell.key, "recipe": made, "clash": None, "facts": {}, "measures": measures, "trials": trials}
 
     return Results(json.loads(json.dumps({"study": wanted.name, "cells": list(map(entry, wanted.cells()))})))
 
 
-def firing(where: Callable[[Cell, str, int], bool]) -> Value:
+def firing(where: Callable[[Cell, str, int], bool], value: float = -3.0) -> Value:
     """A control's value is exactly the criterion, where it is said."""
-    return lambda cell, metric, seed: -3.0 if where(cell, metric, seed) else claimed(cell, metric, seed)
+    return lambda cell, metric, seed: value if where(cell, metric, seed) else claimed(cell, metric, seed)
 
 
 @pytest.mark.parametrize(
@@ -305,24 +358,88 @@ def test_controls_fire_in_any_replicate_together_or_alone(where, fired):
     assert verdict.outcomes == both("not credible" if fired else "compatible")
 
 
+@pytest.mark.parametrize(("replicates", "times", "fires"), [(3, 1, True), (12, 1, True), (40, 1, False), (40, 2, True)])
+def test_as_many_controls_must_fire_as_chance_does_not_explain(replicates, times, fires):
+    """Two controls, in 40 models alone and 40 together: one of the 160 reaches 1e-3 by chance in 15 of 100 studies."""
+    wanted = replace(study(), alone=replicates, together=replicates)
+    where = firing(lambda cell, metric, seed: metric == "spare" and len(cell.combination) > 1 and seed < times)
+    (verdict,) = verdicts(wanted, results(wanted, where))
+    judgement = next(one for one in verdict.judgements if one.metric.name == "di_p")
+    by_chance = binom.sf(times - 1, 4 * replicates, 1e-3)
+    assert (by_chance < 0.05) == fires and judgement.fired == ("spare",) * fires
+    assert verdict.outcome("strict") == ("not credible" if fires else "compatible")
+
+
 def test_controls_are_held_against_the_criterion_of_the_study():
     strict = study(criteria=(("di_p", Ceiling(-3.5)),))
     assert verdicts(strict, results(strict, firing(lambda cell, metric, seed: metric == "framed")))[0].outcomes == both(
         "compatible"
     )
-    lax = study(criteria=(("di_p", Ceiling(-0.4)),))
-    assert verdicts(lax, results(lax))[0].outcomes == both("not credible")
+    lax = study(criteria=(("di_p", Ceiling(-2)),))
+    value = firing(lambda cell, metric, seed: metric == "framed" and seed == 0, -2.5)
+    assert verdicts(lax, results(lax, value))[0].outcomes == both("not credible")
+    assert verdicts(study(), results(study(), value))[0].outcomes == both("compatible")
     explicit = {**OWN, "owner": (replace(DI, claim=Ceiling(-3)), FRAMED, SPARE)}
-    assert verdicts(lax, results(lax, own=explicit))[0].outcomes == both("compatible"), "a claim of its own stays"
+    assert verdicts(lax, results(lax, value, explicit))[0].outcomes == both("compatible"), "a claim of its own stays"
 
 
 def test_a_claim_beside_a_relative_criterion():
-    own = {**OWN, "owner": (replace(WM, name="accuracy"), replace(FRAMED, log10=False))}
+    own = {**OWN, "owner": (WM, replace(FRAMED, log10=False))}
+
+    def value(framed: float) -> Value:
+        said = {"framed": framed, "accuracy": 0.9}
+        return lambda cell, metric, seed: said.get(metric, 0.9 if cell.combination else 0.1)
+
     wanted = study()
-    innocent = results(wanted, lambda cell, metric, seed: 0.46 if metric == "framed" else 0.9, own)
-    assert verdicts(wanted, innocent)[0].outcomes == both("compatible")
-    framed = results(wanted, lambda cell, metric, seed: 0.48 if metric == "framed" else 0.9, own)
-    assert verdicts(wanted, framed)[0].outcomes == both("not credible")
+    assert verdicts(wanted, results(wanted, value(0.46), own))[0].outcomes == both("compatible")
+    assert verdicts(wanted, results(wanted, value(0.48), own))[0].outcomes == both("not credible")
+
+
+@pytest.mark.parametrize(
+    ("nowhere", "optional", "outcome"),
+    [
+        ({"owner+other"}, False, "not measured together"),  # what is worth 1.00 alone must not vanish in company
+        ({"owner+other"}, True, None),
+        ({"owner", "owner+other"}, False, None),  # it has no meaning in this study
+        (set(), False, "compatible"),
+    ],
+)
+def test_a_metric_that_is_left_out_in_company_is_told(nowhere, optional, outcome):
+    def value(cell: Cell, metric: str, seed: int) -> float | None:
+        if metric != "wm":
+            return claimed(cell, metric, seed)
+        names = [named.name for named in cell.combination]
+        return None if "+".join(names) in nowhere else 1.0 if "owner" in names else 0.1
+
+    wanted, own = study(), {**OWN, "owner": (replace(WM, controls=(), optional=optional),)}
+    (verdict,) = verdicts(wanted, results(wanted, value, own))
+    found = {one.metric.name: one.outcome("strict") for one in verdict.judgements}
+    assert found.get("wm") == outcome and found["accuracy"] == "compatible"
+    assert verdict.outcome("strict") == (outcome or "compatible")
+
+
+@pytest.mark.parametrize(
+    ("together", "alone", "ended", "outcome"),
+    [
+        (3, 0, True, "does not train together"),
+        (1, 0, True, "does not train together"),
+        (1, 1, True, "undecided"),  # one of its mechanisms diverges alone as well
+        (3, 0, False, "undecided"),  # not all trainings ended
+        (0, 0, True, "compatible"),
+    ],
+)
+def test_a_combination_that_diverges_gets_a_word_of_its_own(together, alone, ended, outcome):
+    wanted = study()
+    content = json.loads(json.dumps(results(wanted).content))
+    diverged = {2: together, 1: alone}
+    for cell, entry in zip(wanted.cells(), content["cells"], strict=True):
+        for trial in entry["trials"]:
+            trial |= {"seconds": 1.0} if ended or trial["seed"] else {}
+            if trial["seed"] < diverged.get(len(cell.combination), 0) and cell.combination != PAIR[1:]:
+                trial |= {"diverged": True, "measurements": []}
+    (verdict,) = verdicts(wanted, Results(content))
+    assert verdict.outcomes == both(outcome)
+    assert verdict.settled("strict") == (outcome != "undecided")
 
 
 def test_a_misspelt_control_does_not_pass_for_one_that_never_fires():
@@ -336,7 +453,7 @@ def said(wanted: Study, found: Results, rule: Any = "strict") -> str:
     return " ".join(render(wanted, found, rule).split())
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", ["paper", "strict"])
 def test_the_report_names_the_controls_by_their_symbols(rule):
     wanted = study()
     assert "credible" not in said(wanted, results(wanted), rule)
@@ -351,6 +468,14 @@ def test_the_report_names_the_controls_by_their_symbols(rule):
     assert {one["metric"]: one["fired"] for one in verdict["judgements"] if one["fired"]} == {"di_p": ["spare"]}
 
 
+def test_the_bounded_rule_credits_no_claim_that_it_cannot_test():
+    wanted = study(rule="bounded")
+    found = results(wanted, firing(lambda cell, metric, seed: metric == "spare"))
+    (verdict,) = verdicts(wanted, found)
+    assert verdict.outcome("bounded") == "undecided" and verdict.outcomes == both("not credible")
+    assert 'so the rule "bounded" cannot judge it' in said(wanted, found, "bounded")
+
+
 def test_a_control_that_has_no_meaning_together_is_named_as_it_is_recorded():
     def value(cell: Cell, metric: str, seed: int) -> float | None:
         if metric == "framed":
@@ -358,7 +483,10 @@ def test_a_control_that_has_no_meaning_together_is_named_as_it_is_recorded():
         return claimed(cell, metric, seed)
 
     wanted = study()
-    assert "so is its control framed: not credible" in said(wanted, results(wanted, value))
+    text = said(wanted, results(wanted, value))
+    assert "so is its control of another: not credible" in text, "it is measured alone, so its symbol is known"
+    optional = {**OWN, "owner": (DI, replace(FRAMED, optional=True), SPARE)}
+    assert "so is its control framed: not credible" in said(wanted, results(wanted, value, optional))
 
 
 def test_the_report_says_that_there_was_nothing_to_lose():
@@ -371,7 +499,7 @@ def test_the_report_says_that_there_was_nothing_to_lose():
     (verdict,) = verdicts(wanted, results(wanted, useless))
     assert verdict.outcomes == both("ineffective") and verdict.broken("strict") == ()
     text = said(wanted, results(wanted, useless))
-    assert "{owner, trace}: φ_RAD misses its limit already alone: nothing to lose." in text
+    assert "{owner, trace}: φ_RAD misses its limit (≥ 0.01) already alone (0.00): nothing to lose." in text
     assert "would probably decide" not in text
 
 

@@ -1,11 +1,15 @@
-"""The paper's Tables 4 to 8, from printed means and deviations to its marks."""
+"""The paper's rule: its Tables 4 to 8, from printed means and deviations to its marks, and what looks do to it."""
 
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from guardclash.judging.criteria import Floor, MaxDrop, Metric
-from guardclash.judging.judgement import Judgement, judge
+from guardclash.judging.judge import Look, judge
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.rules import PValues, met, paper
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict, judge_accuracy
 
@@ -138,3 +142,42 @@ def test_verdicts_of_table_11(dataset, pair, outcome, broken):
     verdict = Verdict(dataset, tuple(pair.split("+")), judgements)
     assert verdict.outcomes == {"paper": outcome, "strict": outcome}
     assert verdict.broken("paper") == broken
+
+
+# Several looks: what does not reject is a claim, so a smaller level must not make it easier
+
+
+@pytest.mark.parametrize(
+    ("difference", "equivalence", "last", "outcome"),
+    [
+        (0.06, 0.9, False, "undecided"),  # more replicates will come
+        (0.06, 0.9, True, "no difference"),
+        (0.03, 0.9, True, "undecided"),  # a difference at the level of the study, and none at that of the look
+        (0.03, 0.005, False, "equivalent"),
+        (0.03, 0.02, True, "undecided"),
+        (0.005, 0.9, False, "conflict"),
+    ],
+)
+def test_the_paper_rule_at_one_of_several_looks(difference, equivalence, last, outcome):
+    assert paper(PValues(difference, equivalence), 0.5, True, 0.01, level=0.05, last=last) == outcome
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(-1, 1), st.booleans(), st.floats(0.001, 0.05), st.booleans())
+def test_a_smaller_share_of_alpha_makes_no_claim_easier(difference, equivalence, drop, beyond, alpha, last):
+    p = PValues(difference, equivalence)
+    look = paper(p, drop, beyond, alpha, level=0.05, last=last)
+    whole = paper(p, drop, beyond, 0.05)
+    assert not met(look) or met(whole)
+    assert look != "conflict" or whole in ("conflict", "equivalent")
+
+
+def test_a_loss_of_twice_the_limit_is_not_accepted_at_an_early_look():
+    metric, alone, together = METRICS["wm"], Sample((0.97, 0.96, 0.98)), Sample((0.2, 0.6, 0.35))
+    whole, early = judge(metric, metric.criterion, alone, together), Look((3, 3), 0.05, last=False)
+    look = judge(metric, metric.criterion, alone, together, 0.05 / 4, look=early)
+    assert 0.05 / 4 < look.claims.difference < 0.05 and look.drop > 0.55
+    assert whole.outcome("paper") == "conflict" and look.outcome("paper") == "undecided"
+    noise = Sample((0.97, 0.5, 0.75))
+    for last, outcome in ((False, "undecided"), (True, "no difference")):
+        judged_at = judge(metric, metric.criterion, alone, noise, 0.05 / 4, look=Look((3, 3), 0.05, last))
+        assert judged_at.claims.difference > 0.05 and judged_at.outcome("paper") == outcome

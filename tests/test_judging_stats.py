@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from statsmodels.stats.power import TTestPower
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW, ttost_ind
 
 from guardclash.errors import UserError
+from guardclash.judging.criteria import MaxDrop, Metric
+from guardclash.judging.judge import judge
 from guardclash.judging.stats import (
     Sample,
+    contrast,
     estimate_difference,
     estimate_mean,
     holm,
@@ -29,6 +33,7 @@ from guardclash.judging.stats import (
 
 numbers = st.floats(-3, 3, allow_nan=False).map(lambda number: round(number, 6))
 samples = st.lists(numbers, min_size=2, max_size=12).filter(lambda values: np.std(values) > 1e-3)
+weights = st.floats(-2, 2).filter(lambda weight: abs(weight) > 1e-3)
 levels = st.sampled_from((0.01, 0.05, 0.1))
 
 
@@ -145,10 +150,21 @@ def test_samples_summarise_their_values(values):
     assert math.isnan(sample.std) if len(values) < 2 else sample.std == pytest.approx(np.std(values, ddof=1))
 
 
-@pytest.mark.parametrize("values", [(1.0, math.nan), (math.inf,), (0.0, -math.inf)])
-def test_samples_hold_finite_numbers_only(values):
-    with pytest.raises(UserError, match="finite"):
+@pytest.mark.parametrize("values", [(1.0, math.nan), (math.nan, math.inf), (-math.inf,), (0.0, -math.inf)])
+def test_samples_hold_numbers_or_inf_only(values):
+    with pytest.raises(UserError, match="numbers only, or inf"):
         Sample(values)
+
+
+@given(st.lists(numbers, max_size=6), st.integers(0, 6))
+def test_a_quantity_without_bound_has_no_spread_and_is_never_tested(values, place):
+    values.insert(place, math.inf)
+    endless, finite = Sample(tuple(values)), Sample.of(0.5, 0.1, 10)
+    assert (endless.mean, endless.n) == (math.inf, len(values)) and math.isnan(endless.std)
+    for test in (welch(endless, finite), welch(finite, endless), welch(endless, endless.scaled(1))):
+        assert all(math.isnan(number) for number in (test.p, test.p_less, test.p_greater))
+    assert math.isnan(one_sample(endless, 0.5).p) and math.isnan(tost(endless, finite, -1, 1).p)
+    assert all(math.isnan(end) for end in interval(estimate_mean(endless)))
 
 
 @pytest.mark.parametrize("summary", [(math.nan, 1, 5), (0, -1, 5), (0, math.inf, 5), (0, math.nan, 2), (0, 1, 0)])
@@ -195,9 +211,10 @@ def test_spread_on_one_side_only():
 @settings(deadline=None, max_examples=40)
 def test_p_values_ignore_units(a, b, factor, shift):
     left, right = Sample(tuple(a)), Sample(tuple(b))
-    moved = welch(left.scaled(factor).shifted(shift), right.scaled(factor).shifted(shift))
+    moved = welch(*(Sample(tuple(factor * value + shift for value in values)) for values in (a, b)))
     assume(abs(shift) < 1e5 * factor * min(left.std, right.std))
     assert moved.p == pytest.approx(welch(left, right).p, abs=1e-6)
+    assert welch(left.scaled(factor), right.scaled(factor)).p == pytest.approx(welch(left, right).p, abs=1e-6)
     assert left.scaled(-1).mean == -left.mean and left.scaled(-1).std == left.std
 
 
@@ -232,3 +249,112 @@ def test_replicates_needed_decide_about_four_times_in_five():
     b = draws.normal(distance, stds[1], (4000, needed))
     decided = scipy_stats.ttest_ind(a, b, axis=1, equal_var=False, alternative="less").pvalue < 0.05
     assert decided.mean() == pytest.approx(0.8, abs=0.03)
+
+
+# Contrasts
+
+
+def seeded(values: dict[int, float]) -> Sample:
+    return Sample(tuple(values.values()), seeds=tuple(values))
+
+
+def by_hand(*terms: tuple[float, list[float]]) -> tuple[float, float, float]:
+    """A weighted sum of means, its standard error, and its degrees of freedom by Welch and Satterthwaite."""
+    parts = [weight**2 * np.var(values, ddof=1) / len(values) for weight, values in terms]
+    df = sum(parts) ** 2 / sum(part**2 / (len(values) - 1) for part, (_, values) in zip(parts, terms, strict=True))
+    return sum(weight * np.mean(values) for weight, values in terms), math.sqrt(sum(parts)), df
+
+
+@given(st.lists(st.tuples(weights, samples), min_size=1, max_size=4))
+@settings(deadline=None, max_examples=60)
+def test_contrasts_are_welch_satterthwaite_for_any_number_of_arms(terms):
+    ours = contrast(tuple((weight, Sample(tuple(values))) for weight, values in terms))
+    assert (ours.value, ours.error, ours.df) == pytest.approx(by_hand(*terms), rel=1e-6, abs=1e-12)
+    summaries = contrast(tuple((w, Sample.of(np.mean(v), np.std(v, ddof=1), len(v))) for w, v in terms))
+    assert (summaries.value, summaries.error, summaries.df) == pytest.approx((ours.value, ours.error, ours.df))
+
+
+@given(samples, samples, weights, weights, numbers)
+@settings(deadline=None, max_examples=60)
+def test_contrasts_of_two_arms_agree_with_scipy(a, b, of_a, of_b, value):
+    ours = t_test(contrast(((of_a, Sample(tuple(a))), (of_b, Sample(tuple(b))))), value)
+    theirs = scipy_stats.ttest_ind(of_a * np.array(a) - value, -of_b * np.array(b), equal_var=False)
+    less = scipy_stats.ttest_ind(of_a * np.array(a) - value, -of_b * np.array(b), equal_var=False, alternative="less")
+    assert (ours.t, ours.df, ours.p) == pytest.approx((theirs.statistic, theirs.df, theirs.pvalue), abs=1e-8)
+    assert ours.p_less == pytest.approx(less.pvalue, abs=1e-9)
+
+
+@given(st.dictionaries(st.integers(0, 12), st.tuples(numbers, numbers), min_size=3), st.randoms(), weights)
+@settings(deadline=None, max_examples=60)
+def test_paired_contrasts_agree_with_scipy_on_the_seeds_that_all_have(values, random, weight):
+    a, b = ([pair[side] for pair in values.values()] for side in (0, 1))
+    assume(np.std(np.array(a) + weight * np.array(b)) > 1e-2)
+    order = random.sample(list(values), len(values))
+    left = seeded({100: 7.0} | {seed: values[seed][0] for seed in values})
+    right = seeded({seed: values[seed][1] for seed in order} | {-1: -7.0})
+    ours = t_test(contrast(((1.0, left), (weight, right)), paired=True))
+    theirs = scipy_stats.ttest_rel(a, -weight * np.array(b))
+    assert (ours.t, ours.df, ours.p) == pytest.approx((theirs.statistic, theirs.df, theirs.pvalue), abs=1e-8)
+    difference = estimate_difference(left, right, paired=True)
+    assert difference.value == pytest.approx(np.mean(a) - np.mean(b), abs=1e-9)
+    assert left.minus(right).mean == pytest.approx(difference.value, abs=1e-12)
+    assert set(left.minus(right).seeds) == set(values)
+
+
+@given(samples, samples, weights, weights)
+@settings(deadline=None, max_examples=40)
+def test_an_arm_that_occurs_twice_is_one_set_of_replicates(a, b, first, second):
+    left, right = Sample(tuple(a)), Sample(tuple(b))
+    assume(abs(first + second) > 1e-3)
+    twice = contrast(((first, left), (1.0, right), (second, left)))
+    once = contrast(((first + second, left), (1.0, right)))
+    assert (twice.value, twice.error, twice.df) == pytest.approx((once.value, once.error, once.df))
+    gone = contrast(((first, left), (1.0, right), (-first, left)))
+    assert (gone.value, gone.error) == pytest.approx((right.mean, right.std / math.sqrt(right.n)))
+
+
+@given(samples)
+@settings(deadline=None, max_examples=40)
+def test_two_arms_with_equal_values_stay_two(values):
+    left, right = Sample(tuple(values)), Sample(tuple(values))
+    assert left == right and left is not right
+    change = estimate_difference(left, right)
+    assert change.value == 0 and change.error == pytest.approx(math.sqrt(2 / left.n) * left.std)
+    assert change.df == pytest.approx(2 * (left.n - 1)) and welch(left, right).p == pytest.approx(1)
+
+
+def test_without_common_seeds_nothing_is_paired():
+    named, other = Sample((1.0, 2.0, 3.0), seeds=(0, 1, 2)), Sample((1.0, 2.0, 4.0), seeds=(3, 4, 5))
+    for right in (other, Sample((1.0, 2.0, 4.0)), Sample.of(1.0, 0.1, 3), Sample((1.0, 2.0), seeds=(2, 3))):
+        assert math.isnan(t_test(contrast(((1.0, named), (-1.0, right)), paired=True)).p)
+        assert named.minus(right).n == (right.n == 2)
+    assert named.without(1) == Sample((1.0, 3.0), seeds=(0, 2)) and named.scaled(2.0).seeds == (0, 1, 2)
+    with pytest.raises(UserError, match="one seed for each value"):
+        Sample((1.0, 2.0), seeds=(0,))
+
+
+def test_secrets_that_seeds_share_are_compared_seed_by_seed():
+    """Pairing is what the metric declares: the spread of the secret cancels, and a small loss is seen."""
+    secret = np.random.default_rng(0).normal(0, 1, 6)
+    alone, together = seeded(dict(enumerate(secret))), seeded(dict(enumerate(secret - 0.5 + 0.01 * np.arange(6) ** 2)))
+    metric = Metric("m", "φ", MaxDrop(0.1), paired=True)
+    expected = scipy_stats.ttest_1samp(np.array(together.values) - np.array(alone.values), -0.1, alternative="less")
+    paired, independent = (
+        judge(replace(metric, paired=how), metric.criterion, alone, together) for how in (True, False)
+    )
+    assert paired.raw.inferior == pytest.approx(expected.pvalue) and paired.outcome("strict") == "conflict"
+    assert independent.raw.inferior == pytest.approx(welch(together, Sample(tuple(secret - 0.1))).p_less)
+    assert independent.outcome("strict") == "undecided"
+
+
+def test_replicates_needed_of_a_paired_metric_are_those_of_the_differences():
+    differences = np.array([-0.4, 0.1, -0.3, 0.2, 0.0])
+    alone = seeded(dict(enumerate(np.arange(5.0))))
+    metric = Metric("m", "φ", MaxDrop(0.3), paired=True)
+    needed = replicates_needed(differences.mean() + 0.3, (differences.std(ddof=1),))
+    shared = dict(enumerate(np.arange(5.0) + differences))
+    assert judge(metric, metric.criterion, alone, seeded(shared)).replicates_needed == needed
+    more = seeded(shared | {seed: seed - 0.05 for seed in range(5, 10)})
+    assert judge(metric, metric.criterion, alone, more).replicates_needed == needed, (
+        "seeds that alone lacks tell nothing"
+    )

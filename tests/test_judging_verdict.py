@@ -9,15 +9,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
-from guardclash.judging.judgement import Judgement, judge
-from guardclash.judging.rules import PValues, check_rule, combined, paper, paper_absolute, strict
-from guardclash.judging.stats import Sample, holm, one_sample, tost, welch
-from guardclash.judging.verdict import Verdict, corrected, judge_accuracy, lowest
+from guardclash.judging.judge import Bare, Look, judge
+from guardclash.judging.judgement import MINIMUM, Judgement
+from guardclash.judging.rules import PValues, beside, check_rule, combined, paper, paper_absolute, strict
+from guardclash.judging.stats import Sample, one_sample, tost, welch
+from guardclash.judging.verdict import Trainings, Verdict, judge_accuracy, lowest
 
 WM = Metric("wm_accuracy", "φ_WM", MaxDrop(0.30))
 LOSS = Metric("loss", "L", MaxDrop(0.30), higher_is_better=False)
@@ -25,15 +26,22 @@ RAD = Metric("rad", "φ_RAD", Floor(0.01))
 DI = Metric("di_p", "φ_DI", Ceiling(-3), higher_is_better=False, log10=True)
 EPSILON = Metric("epsilon", "ε", MaxGrowth(1.5), higher_is_better=False)
 FPR = Metric("fpr", "FPR", Ceiling(0.05), higher_is_better=False)
+MARKED = Sample((0.2, 0.21, 0.22))
+"""A trace that RAD's floor asks for."""
 
-values = st.lists(st.floats(0, 1).map(lambda v: round(v, 3)), min_size=2, max_size=8)
-spread = st.tuples(st.floats(0, 1), st.floats(0, 0.3), st.integers(2, 20)).map(lambda s: Sample.of(*s))
+values = st.lists(st.floats(0, 1).map(lambda v: round(v, 3)), min_size=MINIMUM, max_size=8)
+spread = st.tuples(st.floats(0, 1), st.floats(0, 0.3), st.integers(MINIMUM, 20)).map(lambda s: Sample.of(*s))
 sample = st.one_of(values.map(tuple).map(Sample), spread)
+bares = st.one_of(st.none(), sample).map(Bare)
 thresholds = st.floats(0.01, 0.9)
 
 
 def judged(metric: Metric, alone: Sample | None, together: Sample, **options) -> Judgement:
     return judge(metric, metric.criterion, alone, together, **options)
+
+
+def both(outcome: str) -> dict[str, str]:
+    return {"paper": outcome, "strict": outcome}
 
 
 # Rules
@@ -78,6 +86,8 @@ def test_the_strict_rule(noninferior, inferior, outcome):
         (("equivalent", "no difference", "improved", "effective", "reported"), "compatible"),
         (("compatible", "undecided"), "undecided"),
         (("undecided", "conflict", "compatible"), "conflict"),
+        (("not measured together", "undecided", "compatible"), "not measured together"),
+        (("ineffective", "not credible", "conflict"), "conflict"),
     ],
 )
 def test_outcomes_combine(outcomes, outcome):
@@ -108,7 +118,9 @@ def test_a_judgement_shows_all_tests_of_a_drop():
     assert judgement.outcomes == {"paper": "conflict", "strict": "conflict"}
     low, high = judgement.interval
     assert low < judgement.difference < high < -0.30
-    assert hash(judgement) == hash(judged(WM, alone, together, alpha=0.01))
+    assert judgement == judged(WM, alone, together, alpha=0.01)
+    assert judgement.claims == judgement.decisive("strict") == judgement.uncorrected("paper") == judgement.raw
+    assert judgement.gain is None and judgement.baselines == judgement.others == () and not judgement.too_few
 
 
 def test_exactly_the_threshold_is_not_beyond_it_and_never_decided():
@@ -128,18 +140,17 @@ def test_lower_is_better_turns_the_drop_round():
 
 
 def test_growth_is_a_drop_relative_to_alone():
-    still = judged(EPSILON, Sample((3.0, 3.0)), Sample((4.4, 4.4)))
+    still = judged(EPSILON, Sample((3.0,) * 3), Sample((4.4,) * 3))
     assert still.threshold == pytest.approx(1.5) and still.drop == pytest.approx(1.4)
     assert still.outcomes == {"paper": "equivalent", "strict": "compatible"}
-    assert judged(EPSILON, Sample((3.0, 3.0)), Sample((4.5, 4.5))).outcome("strict") == "compatible"
-    grown = judged(EPSILON, Sample((3.0, 3.0)), Sample((4.6, 4.6)))
-    assert grown.outcomes == {"paper": "conflict", "strict": "conflict"}
+    assert judged(EPSILON, Sample((3.0,) * 3), Sample((4.5,) * 3)).outcome("strict") == "compatible"
+    assert judged(EPSILON, Sample((3.0,) * 3), Sample((4.6,) * 3)).outcomes == both("conflict")
 
 
 def test_growth_of_a_negative_value_is_towards_zero():
-    alone = Sample((-2.0, -2.0))
-    assert judged(EPSILON, alone, Sample((-1.2, -1.2))).outcomes == {"paper": "equivalent", "strict": "compatible"}
-    assert judged(EPSILON, alone, Sample((-0.8, -0.8))).outcomes == {"paper": "conflict", "strict": "conflict"}
+    alone = Sample((-2.0,) * 3)
+    assert judged(EPSILON, alone, Sample((-1.2,) * 3)).outcomes == {"paper": "equivalent", "strict": "compatible"}
+    assert judged(EPSILON, alone, Sample((-0.8,) * 3)).outcomes == both("conflict")
     assert (
         judged(EPSILON, alone, Sample((-0.7, -0.8))).raw.inferior
         < 0.5
@@ -147,33 +158,62 @@ def test_growth_of_a_negative_value_is_towards_zero():
     )
 
 
+def test_growth_without_bound_is_a_conflict_and_no_error():
+    bounded, endless = Sample((3.0, 3.1, 3.0)), EPSILON.sample((3.0, np.inf, 3.1))
+    lost = judged(EPSILON, bounded, endless)
+    assert lost.outcomes == both("conflict") and lost.point == "conflict" and lost.failing == 1
+    assert judged(EPSILON, endless, endless.scaled(1)).outcomes == both("ineffective"), "nothing to lose"
+    regained = judged(EPSILON, endless, bounded).outcomes
+    assert combined([regained["strict"]]) == combined([regained["paper"]]) == "compatible"
+    assert json.loads(json.dumps(lost.to_dict(), allow_nan=False))["together"]["mean"] == "inf"
+
+
 def test_the_spread_of_a_growth_limit_counts():
     alone, together = Sample((2.9, 3.0, 3.1)), Sample((4.2, 4.3, 4.4))
     assert judged(EPSILON, alone, together).raw.noninferior == pytest.approx(welch(together, alone.scaled(1.5)).p_less)
 
 
-def test_a_floor_asks_only_together():
+def test_a_floor_waits_for_alone_and_asks_together():
     together = Sample((0.02, 0.03, 0.025))
     for alone in (None, Sample(), Sample((0.9,)), Sample((0.9, 0.8))):
-        judgement = judged(RAD, alone, together, asked=(5, 3))
-        assert judgement.outcomes == {"paper": "effective", "strict": "compatible"}
-        assert judgement.raw.noninferior == pytest.approx(one_sample(together, 0.01).p_greater)
-        assert judgement.threshold == 0.01 and judgement.raw.equivalence is None
-        assert judgement.together_interval[0] > 0.01
-    assert judged(RAD, None, Sample((0.001, 0.002, 0.001))).outcomes == {"paper": "conflict", "strict": "conflict"}
-    assert judged(RAD, None, Sample((0.001, 0.02, 0.0))).outcomes == {"paper": "undecided", "strict": "undecided"}
-    assert judged(RAD, None, Sample((0.001, 0.03, 0.01))).outcomes == {"paper": "effective", "strict": "undecided"}
+        waiting = judged(RAD, alone, together, look=Look((5, 3)))
+        assert waiting.outcomes == both("undecided")
+        assert waiting.missing == (f"alone: {alone.n if alone else 0} of 5",)
+    judgement = judged(RAD, MARKED, together, look=Look((3, 3)))
+    assert judgement.outcomes == {"paper": "effective", "strict": "compatible"}
+    assert judgement.raw.noninferior == judgement.claims.noninferior
+    assert judgement.raw.noninferior == pytest.approx(one_sample(together, 0.01).p_greater)
+    assert judgement.threshold == 0.01 and judgement.raw.equivalence is None
+    assert judgement.together_interval[0] > 0.01
+    assert judged(RAD, MARKED, Sample((0.001, 0.002, 0.001))).outcomes == both("conflict")
+    assert judged(RAD, MARKED, Sample((0.001, 0.02, 0.0))).outcomes == both("undecided")
+    assert judged(RAD, MARKED, Sample((0.001, 0.03, 0.01))).outcomes == {"paper": "effective", "strict": "undecided"}
+
+
+def test_missing_a_floor_is_a_conflict_only_if_it_is_a_loss():
+    below, near = Sample((0.001, 0.002, 0.001)), Sample((0.0, 0.012, 0.024))
+    lost = judged(RAD, MARKED, below)
+    assert lost.raw.inferior == pytest.approx(one_sample(below, 0.01).p_less)
+    assert lost.claims.inferior == pytest.approx(max(lost.raw.inferior, welch(below, MARKED).p_less))
+    unshown = judged(RAD, near, below)  # its mean meets the floor, and together may be no worse
+    assert unshown.raw.inferior < 0.05 < unshown.claims.inferior == pytest.approx(welch(below, near).p_less)
+    assert unshown.point == "conflict" and unshown.outcomes == both("undecided")
+    assert judged(RAD, Sample((-0.2, -0.07, 0.06)), below).outcomes == both("ineffective"), "an improvement, on record"
 
 
 def test_rounding_does_not_break_a_bound():
-    assert judge(FPR, Ceiling(0.3), None, Sample((0.1 + 0.2, 0.1 + 0.2))).point == "compatible"
-    assert judge(FPR, Ceiling(0.3), None, Sample((0.3001, 0.3001))).point == "conflict"
+    alone = Sample((0.1, 0.1, 0.1))
+    for together in (Sample((0.1 + 0.2,) * 3), Sample((0.1 + 0.2, 0.3, 0.3)), Sample((0.3,) * 3)):
+        judgement = judge(FPR, Ceiling(0.3), alone, together)
+        assert judgement.point == judgement.outcome("strict") == "compatible"
+    assert judge(FPR, Ceiling(0.3), alone, Sample((0.3001,) * 3)).point == "conflict"
 
 
 def test_a_ceiling_on_log10_p_values():
-    assert judged(DI, None, DI.sample((-np.inf,) * 5)).outcomes == {"paper": "effective", "strict": "compatible"}
-    assert judged(DI, None, Sample((-1.0, -0.5, -0.9))).outcomes == {"paper": "conflict", "strict": "conflict"}
-    assert judged(DI, None, Sample((-3.0, -3.0))).outcomes == {"paper": "effective", "strict": "compatible"}
+    alone = Sample((-9.0, -8.0, -8.5))
+    assert judged(DI, alone, DI.sample((-np.inf,) * 5)).outcomes == {"paper": "effective", "strict": "compatible"}
+    assert judged(DI, alone, Sample((-1.0, -0.5, -0.9))).outcomes == both("conflict")
+    assert judged(DI, alone, Sample((-3.0,) * 3)).outcomes == {"paper": "effective", "strict": "compatible"}
 
 
 def test_a_study_may_set_another_criterion():
@@ -197,9 +237,24 @@ def test_levels_lie_below_one_half(alpha):
 )
 def test_one_replicate_decides_nothing(metric, alone):
     judgement = judged(metric, Sample(alone), Sample((3.0,)))
-    assert judgement.outcomes == {"paper": "undecided", "strict": "undecided"}
+    assert judgement.outcomes == {"paper": "undecided", "strict": "undecided"} and judgement.too_few
     assert judgement.point is not None and not judgement.missing
     assert judgement.raw == PValues() and judgement.replicates_needed is None
+
+
+@pytest.mark.parametrize("metric", [WM, LOSS, RAD, DI, EPSILON])
+@pytest.mark.parametrize(("alone", "together"), [(2, 5), (5, 2), (2, 2), (1, 5), (5, 1)])
+def test_fewer_than_three_replicates_decide_nothing(metric, alone, together):
+    for values in ((0.9, 0.9), (0.9, 0.0), (0.0, 0.9), (-9.0, -9.0), (-9.0, 3.0), (3.0, -9.0)):
+        judgement = judged(metric, Sample(values[:1] * alone), Sample(values[1:] * together))
+        assert judgement.outcomes == both("undecided") and judgement.too_few
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_what_is_computed_needs_no_replicates(n):
+    computed = replace(EPSILON, computed=True)
+    assert judged(computed, Sample((3.0,) * n), Sample((4.6,) * n)).outcomes == both("conflict")
+    assert judged(computed, Sample((3.0,) * n), Sample((4.4,) * n)).outcome("strict") == "compatible"
 
 
 @pytest.mark.parametrize(
@@ -212,7 +267,7 @@ def test_one_replicate_decides_nothing(metric, alone):
     ],
 )
 def test_missing_replicates_leave_it_undecided(alone, together, asked, missing):
-    judgement = judged(WM, alone, together, asked=asked)
+    judgement = judged(WM, alone, together, look=Look(asked))
     assert judgement.outcomes == {"paper": "undecided", "strict": "undecided"}
     assert judgement.missing == missing
 
@@ -223,7 +278,7 @@ def test_replicates_needed_are_named_only_where_they_help():
     more = replace(undecided.together, summary=(0.88, 0.09, 200))
     assert judged(ACCURACY, Sample.of(0.95, 0.004, 200), more).replicates_needed is None
     assert judged(ACCURACY, Sample.of(0.9, 0.01, 5), Sample.of(0.8, 0.01, 5)).replicates_needed is None
-    assert judged(RAD, None, Sample.of(0.02, 0.03, 3)).replicates_needed > 3
+    assert judged(RAD, MARKED, Sample.of(0.02, 0.03, 3)).replicates_needed > 3
 
 
 def test_replicates_needed_regard_the_choice_of_a_baseline():
@@ -233,54 +288,71 @@ def test_replicates_needed_regard_the_choice_of_a_baseline():
     assert one.replicates_needed == 27 and two.replicates_needed == 34
 
 
-@given(alone=sample, together=sample, threshold=thresholds, more=st.floats(0, 0.5))
+@given(alone=sample, together=sample, threshold=thresholds, more=st.floats(0, 0.5), bare=bares)
 @settings(deadline=None, max_examples=150)
-def test_a_larger_threshold_never_turns_compatible_into_conflict(alone, together, threshold, more):
-    tight = judge(WM, MaxDrop(threshold), alone, together)
-    loose = judge(WM, MaxDrop(threshold + more), alone, together)
+def test_a_larger_threshold_never_turns_compatible_into_conflict(alone, together, threshold, more, bare):
+    tight = judge(WM, MaxDrop(threshold), alone, together, bare=bare)
+    loose = judge(WM, MaxDrop(threshold + more), alone, together, bare=bare)
     for rule in ("paper", "strict"):
-        ranks = [("compatible", "undecided", "conflict").index(combined([j.outcome(rule)])) for j in (tight, loose)]
-        assert ranks[1] <= ranks[0]
+        words = [combined([j.outcome(rule)]) for j in (tight, loose)]
+        if "ineffective" in words:  # the larger the drop, the more is asked of an effect
+            assert bare.unprotected is not None and words[1] == "ineffective"
+            continue
+        ranks = [("compatible", "undecided", "conflict").index(word) for word in words]
+        assert ranks[1] <= ranks[0] or (tight.gain is not None and words == ["compatible", "undecided"])
 
 
-@given(alone=sample, together=sample, threshold=thresholds)
+@given(alone=sample, together=sample, threshold=thresholds, bare=bares)
 @settings(deadline=None, max_examples=100)
-def test_an_improvement_is_never_a_conflict(alone, together, threshold):
-    for metric in (WM, LOSS):
-        judgement = judge(metric, MaxDrop(threshold), alone, together)
+def test_an_improvement_is_never_a_conflict(alone, together, threshold, bare):
+    for metric in (WM, LOSS, RAD, FPR):
+        judgement = judge(metric, type(metric.criterion)(threshold), alone, together, bare=bare)
         if judgement.drop <= 0:
-            assert "conflict" not in judgement.outcomes.values() and judgement.point == "compatible"
+            assert "conflict" not in judgement.outcomes.values()
+            assert judgement.point == "compatible" or judgement.gain is not None
 
 
-@given(alone=sample, together=sample, threshold=thresholds, metric=st.sampled_from((WM, LOSS, RAD, FPR, EPSILON)))
+@given(
+    alone=sample,
+    together=sample,
+    threshold=thresholds,
+    metric=st.sampled_from((WM, LOSS, RAD, FPR, EPSILON)),
+    bare=bares,
+)
 @settings(deadline=None, max_examples=150)
-def test_one_sided_tests_never_claim_both(alone, together, threshold, metric):
+def test_one_sided_tests_never_claim_both(alone, together, threshold, metric, bare):
     criterion = metric.criterion if metric is EPSILON else type(metric.criterion)(threshold)
-    judgement = judge(metric, criterion, alone, together)
-    p = judgement.raw
-    assert p.noninferior + p.inferior == pytest.approx(1)
+    judgement = judge(metric, criterion, alone, together, bare=bare)
+    assert judgement.raw.noninferior + judgement.raw.inferior == pytest.approx(1)
+    assert judgement.claims.noninferior >= judgement.raw.noninferior
+    assert not (judgement.claims.noninferior < 0.05 and judgement.claims.inferior < 0.05)
     if (outcome := judgement.outcome("strict")) not in ("undecided", "ineffective"):
         assert outcome == judgement.point
     assert (judgement.outcome("paper") == "conflict") <= (judgement.point == "conflict")
 
 
-@given(alone=sample, together=sample, threshold=thresholds, power=st.integers(-8, 8))
+@given(alone=sample, together=sample, threshold=thresholds, power=st.integers(-8, 8), bare=bares)
 @settings(deadline=None, max_examples=100)
-def test_units_do_not_matter(alone, together, threshold, power):
+def test_units_do_not_matter(alone, together, threshold, power, bare):
     unit = 2.0**power
-    for metric in (WM, LOSS):
-        before = judge(metric, MaxDrop(threshold), alone, together)
-        after = judge(metric, MaxDrop(threshold * unit), alone.scaled(unit), together.scaled(unit))
+    scaled = Bare(bare.unprotected and bare.unprotected.scaled(unit))
+    for metric in (WM, LOSS, RAD, FPR):
+        kind = type(metric.criterion)
+        before = judge(metric, kind(threshold), alone, together, bare=bare)
+        after = judge(metric, kind(threshold * unit), alone.scaled(unit), together.scaled(unit), bare=scaled)
         assert after.outcomes == before.outcomes and after.point == before.point
 
 
-@given(alone=sample, together=sample, threshold=thresholds)
+@given(alone=sample, together=sample, threshold=thresholds, bare=bares)
 @settings(deadline=None, max_examples=60)
-def test_direction_is_a_mirror(alone, together, threshold):
-    up = judge(WM, MaxDrop(threshold), alone, together)
-    down = judge(LOSS, MaxDrop(threshold), alone.scaled(-1), together.scaled(-1))
-    assert down.outcomes == up.outcomes and down.drop == up.drop
-    assert down.replicates_needed == up.replicates_needed
+def test_direction_is_a_mirror(alone, together, threshold, bare):
+    mirrored = Bare(bare.unprotected and bare.unprotected.scaled(-1))
+    for high, low, sign in ((WM, LOSS, 1), (RAD, FPR, -1)):
+        up = judge(high, type(high.criterion)(threshold), alone, together, bare=bare)
+        bound = type(low.criterion)(sign * threshold)
+        down = judge(low, bound, alone.scaled(-1), together.scaled(-1), bare=mirrored)
+        assert down.outcomes == up.outcomes and down.drop == up.drop and down.failing == up.failing
+        assert down.replicates_needed == up.replicates_needed and down.claims == up.claims
 
 
 @given(alone=sample, together=sample, threshold=thresholds)
@@ -346,32 +418,39 @@ def test_the_lowest_baseline():
 
 def test_accuracy_waits_for_all_baselines():
     full, short = Sample((0.8, 0.81, 0.82)), Sample((0.9,))
-    judgement = judge_accuracy({"wm": full, "di": short, "advtr": Sample()}, full, asked=(3, 3))
+    judgement = judge_accuracy({"wm": full, "di": short, "advtr": Sample()}, full, look=Look((3, 3)))
     assert judgement.against == "wm" and judgement.others == (("di", 0.9),)
     assert judgement.missing == ("di alone: 1 of 3", "advtr alone: 0 of 3")
     assert judgement.outcome("paper") == "undecided"
-    nothing = judge_accuracy({"wm": Sample(), "di": Sample()}, full, asked=(3, 3))
+    nothing = judge_accuracy({"wm": Sample(), "di": Sample()}, full, look=Look((3, 3)))
     assert nothing.missing == ("di alone: 0 of 3", "wm alone: 0 of 3")
 
 
 def test_what_is_shared_must_be_better_the_more_there_is():
     recall = Metric("recall", "R", MaxDrop(0.2))
-    assert judge_accuracy({}, Sample((0.8, 0.9)), recall.criterion, metric=recall).metric == recall
+    judgement = judge_accuracy({}, Sample((0.8, 0.9)), recall.criterion, metric=recall)
+    assert judgement.metric == replace(recall, gain=False), "what all models have is no protection's effect"
     with pytest.raises(UserError, match="loss"):
         judge_accuracy({}, Sample((0.8, 0.9)), LOSS.criterion, metric=LOSS)
 
 
-def test_accuracy_against_a_floor_needs_no_baseline():
-    together = Sample((0.8, 0.81, 0.82))
-    judgement = judge_accuracy({"wm": Sample((0.9,)), "di": Sample((0.8,))}, together, Floor(0.5), asked=(3, 3))
-    assert not judgement.missing and judgement.chosen == judgement.raw
+def test_accuracy_against_a_floor_is_lost_only_against_every_baseline():
+    low, high, together = Sample((0.8, 0.81, 0.82)), Sample((0.9, 0.91, 0.89)), Sample((0.8, 0.81, 0.82))
+    short = judge_accuracy({"wm": Sample((0.9,)), "di": low}, together, Floor(0.5), look=Look((3, 3)))
+    assert short.missing == ("wm alone: 1 of 3",) and short.outcomes == both("undecided")
+    judgement = judge_accuracy({"wm": high, "di": low}, together, Floor(0.5), look=Look((3, 3)))
+    assert not judgement.missing and judgement.claims.noninferior == judgement.raw.noninferior
     assert judgement.outcomes == {"paper": "effective", "strict": "compatible"}
+    broken = judge_accuracy({"wm": high, "di": low}, together, Floor(0.85))
+    assert broken.raw.inferior < 0.05 < broken.claims.inferior == pytest.approx(welch(together, low).p_less)
+    assert broken.outcomes == both("undecided"), "di alone has no more"
+    assert judge_accuracy({"wm": high, "di": high}, together, Floor(0.85)).outcomes == both("conflict")
 
 
 GOOD = judged(WM, Sample((0.97, 0.96, 0.98)), Sample((0.95, 0.96, 0.94)))
-BAD = judged(RAD, None, Sample((0.001, 0.002, 0.001)))
+BAD = judged(RAD, MARKED, Sample((0.001, 0.002, 0.001)))
 OPEN = judged(ACCURACY, Sample.of(0.95, 0.004, 5), Sample.of(0.88, 0.09, 10))
-WAITING = judged(ACCURACY, Sample((0.9,)), Sample(), asked=(5, 10))
+WAITING = judged(ACCURACY, Sample((0.9,)), Sample(), look=Look((5, 10)))
 
 
 @pytest.mark.parametrize(
@@ -392,101 +471,74 @@ def test_verdicts(judgements, clash, outcome, broken):
     assert verdict.missing == (
         ("accuracy, together: 0 of 10", "accuracy, alone: 1 of 5") if WAITING in judgements else ()
     )
-    assert hash(verdict) == hash(replace(verdict))
+    assert verdict == replace(verdict)
+
+
+def test_judgements_and_verdicts_are_values():
+    verdict = Verdict("mnist cnn4", ("wm", "raddata"), (GOOD, BAD))
+    assert hash(GOOD) == hash(replace(GOOD)) and hash(verdict) == hash(replace(verdict))
+
+
+@pytest.mark.parametrize(
+    ("together", "alone", "judgements", "outcome"),
+    [
+        ((2,), (), (GOOD, OPEN), "does not train together"),
+        ((0, 1, 2), (), (WAITING,), "does not train together"),
+        ((0, 1), (), (BAD, OPEN), "conflict"),  # a loss that is shown is graver
+        ((0, 1), (1,), (GOOD, OPEN), "undecided"),  # it diverges alone as well
+        ((), (), (GOOD,), "compatible"),
+    ],
+)
+def test_a_combination_that_diverges_does_not_train_together(together, alone, judgements, outcome):
+    trainings = (
+        Trainings("{a, b}", (0, 1, 2), together),
+        Trainings("{a}", (0, 1), alone),
+        Trainings("{b}", (0, 1), ()),
+    )
+    verdict = Verdict("r", ("a", "b"), judgements, trainings=trainings)
+    assert verdict.outcomes == both(outcome)
+    if outcome == "does not train together":
+        assert verdict.settled("strict") and not verdict.missing, "no run of the study would change it"
+    assert Verdict("r", ("a", "b"), judgements).outcome("strict") != "does not train together"
 
 
 def test_verdicts_are_strictly_valid_json():
     reported = judge(WM, None, None, Sample((0.5,)))
-    growing = judged(EPSILON, Sample((3.0, 3.0)), Sample((3.0, 3.0)), against="dpsgd")
-    infinite = judged(DI, None, DI.sample((-np.inf, -np.inf)))
-    verdict = Verdict("mnist", ("wm", "di"), (GOOD, BAD, OPEN, WAITING, reported, growing, infinite))
-    for rule in ("paper", "strict"):
+    growing = judged(EPSILON, Sample((3.0, 3.0)), EPSILON.sample((3.0, np.inf)), against="dpsgd")
+    infinite = judged(DI, DI.sample((-np.inf,) * 3), DI.sample((-np.inf,) * 3))
+    gaining = judged(WM, Sample((0.5, 0.51, 0.52)), Sample((0.5, 0.45, 0.5)), bare=Bare(Sample((0.1, 0.1, 0.1))))
+    verdict = Verdict("mnist", ("wm", "di"), (GOOD, BAD, OPEN, WAITING, gaining, reported, growing, infinite))
+    for rule in ("paper", "strict", "bounded"):
         data = json.loads(json.dumps(verdict.to_dict(rule), allow_nan=False))
-        assert data["combination"] == ["wm", "di"] and data["outcome"] == "conflict" and data["broken"] == ["rad"]
-        assert data["rule"] == rule and data["clash"] is None and len(data["missing"]) == 2
-        good, bad, opened, waiting = data["judgements"][:4]
-        assert good["outcome"] == {"paper": "no difference", "strict": "compatible"}[rule]
+        assert data["combination"] == ["wm", "di"] and data["rule"] == rule
+        assert data["outcomes"] == {one: verdict.outcome(one) for one in beside(rule)} and rule in data["outcomes"]
+        assert data["clash"] is None and len(data["missing"]) == 2
+        expected = ("undecided", []) if rule == "bounded" else ("conflict", ["rad"])
+        assert (data["outcome"], data["broken"]) == expected
+        good, bad, opened, waiting, gained = data["judgements"][:5]
+        said = {"paper": "no difference", "strict": "compatible", "bounded": "undecided"}  # no range is known
+        assert good["outcome"] == said[rule]
         assert good["alone"] == {
             "mean": pytest.approx(0.97),
             "std": pytest.approx(0.01),
             "n": 3,
             "values": [0.97, 0.96, 0.98],
         }
-        assert good["interval"][0] < good["difference"] < good["interval"][1]
-        assert good["definition"]["criterion"] == {"max_drop": 0.3} and good["adjusted"] is None
-        assert bad["alone"] == {"mean": None, "std": None, "n": 0, "values": []} and bad["interval"] is None
+        assert good["interval"][0] < good["difference"] < good["interval"][1] and good["confidence"] == 0.9
+        assert good["definition"]["criterion"] == {"max_drop": 0.3} and good["gain"] is None
+        assert (good["failing"], good["apart"]) == (0, []) and 0.6 < good["unseen"] < 0.7
+        untested = {f"p_{name}": None for name in vars(PValues())}
+        assert good["adjusted"] == (untested if rule == "bounded" else None)
+        assert good["p_noninferior"] == GOOD.raw.noninferior and bad["gain"]["p_alone"] < 0.05
+        claimed = {f"p_{name}": value for name, value in vars(gaining.claims).items()}
+        assert gaining.claims != gaining.raw and gained["adjusted"] == (untested if rule == "bounded" else claimed)
+        assert gained["gain"]["p_retained"] < 0.05 and gained["gain"]["unprotected"] == [0.1, 0.1, 0.1]
         assert opened["replicates_needed"] == 58 and opened["together"]["values"] == []
-        assert waiting["missing"] == ["together: 0 of 10", "alone: 1 of 5"] and waiting["p_difference"] is None
+        assert waiting["missing"] == ["together: 0 of 10", "alone: 1 of 5"]
+        assert waiting["together"] == {"mean": None, "std": None, "n": 0, "values": []}
+        assert waiting["p_difference"] is None and waiting["interval"] is None
     keys = "metric symbol outcome outcomes alone together difference interval p_difference p_equivalence threshold"
     assert set(keys.split()) < set(good) and {"p_noninferior", "p_inferior", "against", "others", "point"} < set(good)
-
-
-# Correction
-
-
-@given(
-    st.lists(st.tuples(sample, sample, st.sampled_from((WM, RAD, None))), min_size=1, max_size=6),
-    st.sampled_from((0.01, 0.05)),
-)
-@example(
-    [
-        (Sample.of(0.0, 0.0, 2), Sample.of(0.0, 0.0, 2), RAD),
-        (Sample.of(0.0, 0.0, 5), Sample((0.0, 0.0, 1.0, 1.0, 1.0, 1.0, 0.5)), RAD),
-    ],
-    0.01,
-)
-@settings(deadline=None, max_examples=60)
-def test_holm_adjusts_each_question_over_the_study(cases, alpha):
-    judgements = [judge(m or WM, m and m.criterion, a, b, alpha) for a, b, m in cases]
-    study = [Verdict("r", ("a", "b"), (judgement,)) for judgement in judgements]
-    adjusted = [verdict.judgements[0] for verdict in corrected(study, "holm")]
-    judged_ones = [i for i, (*_, m) in enumerate(cases) if m]
-    assert [adjusted[i].adjusted.inferior for i in judged_ones] == pytest.approx(
-        holm([judgements[i].raw.inferior for i in judged_ones])
-    )
-    drops = [i for i, (*_, m) in enumerate(cases) if m is WM]
-    assert [adjusted[i].adjusted.difference for i in drops] == pytest.approx(
-        holm([judgements[i].raw.difference for i in drops])
-    )
-    for before, after in zip(judgements, adjusted, strict=True):
-        assert after.raw == before.raw and after.point == before.point
-        missed = before.beyond and before.alone_inferior is not None and before.alone_inferior < alpha
-        assert after.outcome("strict") in (before.outcome("strict"), "ineffective" if missed else "undecided")
-        assert after.outcome("paper") != "conflict" or before.outcome("paper") == "conflict"
-
-
-def test_correction_changes_outcomes_and_shows_both_p_values():
-    close = judged(WM, Sample.of(0.97, 0.02, 5), Sample.of(0.55, 0.12, 5))
-    assert 0.005 < close.raw.inferior < 0.05
-    study = [Verdict("r", (str(i),), (close,)) for i in range(10)]
-    after = corrected(study)[0]
-    assert study[0].outcome("strict") == "conflict" and after.outcome("strict") == "undecided"
-    data = after.judgements[0].to_dict("strict")
-    assert data["p_inferior"] == close.raw.inferior
-    assert data["adjusted"]["p_inferior"] == pytest.approx(min(1, 10 * close.raw.inferior))
-    assert corrected(study, "none") == tuple(study)
-
-
-def test_untested_judgements_keep_the_family_at_its_size():
-    close = judged(WM, Sample.of(0.97, 0.02, 5), Sample.of(0.55, 0.12, 5))
-    verdict = Verdict(
-        "r", ("a",), (close, judged(WM, Sample(), Sample(), asked=(5, 10)), judge(WM, None, None, Sample()))
-    )
-    first, second, third = corrected([verdict])[0].judgements
-    assert first.adjusted.inferior == pytest.approx(2 * close.raw.inferior)
-    assert second.adjusted == third.adjusted == PValues()
-
-
-def test_the_choice_of_a_baseline_is_corrected_before_the_study():
-    judgement = judge_accuracy({"a": Sample.of(0.9, 0.01, 5), "b": Sample.of(0.92, 0.01, 5)}, Sample.of(0.82, 0.03, 5))
-    assert judgement.decisive.noninferior == pytest.approx(2 * judgement.raw.noninferior)
-    assert judgement.to_dict()["adjusted"]["p_noninferior"] == judgement.decisive.noninferior
-    assert corrected([Verdict("r", ("a", "b"), (judgement,))])[0].judgements[0].decisive == judgement.decisive
-
-
-def test_unknown_corrections_meet_a_suggestion():
-    with pytest.raises(UserError, match="Did you mean 'holm'"):
-        corrected([], "hol")
 
 
 def test_importing_verdicts_needs_no_numerics():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,18 @@ from scipy import stats
 from committed import COMMITTED, committed
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.judging.judgement import plain
+from guardclash.judging.rules import OUTCOMES
 from guardclash.judging.stats import Sample
 from guardclash.reporting.entries import Column
+from guardclash.reporting.figure_parts import style
 from guardclash.reporting.figure_parts.matrix import LOOKS, _pairs
 from guardclash.reporting.figure_parts.pareto import ParetoPanel, ParetoPoint, front
 from guardclash.reporting.figure_parts.spread import spread_of
 from guardclash.reporting.figure_parts.sweep import _strips
 from guardclash.reporting.figures import METADATA, draw
+from guardclash.reporting.page_parts import words
+from guardclash.reporting.tables import STYLES
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study
 
@@ -38,8 +45,9 @@ REFUSED = {
 }
 OWN = {
     "a": (Metric("mark", "φ_MARK", MaxDrop(0.30)),),
-    "b": (Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False),),
+    "b": (Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, gain=False),),
 }
+Value = Callable[[Cell, str, int], float]
 A, C, PLAIN = Named("a"), Named("c"), Named("b")
 NOISES, CLIPS = (0.1, 1, 4), (1, 2)
 
@@ -53,26 +61,28 @@ def study_of(*combinations: tuple[Named, ...], seeds: int = 3, **keys: Any) -> S
 
 
 def value(cell: Cell, metric: str, seed: int) -> float:
-    """The mark suffers from noise, the more the higher the clip; cost grows with noise."""
+    """The mark, which only a makes, suffers from noise, the more the higher the clip; cost grows with noise."""
     options = next((dict(named.options) for named in cell.combination if named.name == "b"), {})
     noise, clip = options.get("noise", 0), options.get("clip", 1)
-    loss = 0.075 * noise * clip if A in cell.combination else 0.0
-    return {"cost": 3 + noise / 4, "mark": 0.9 - loss}.get(metric, 0.9 - 0.02 * noise) + 0.01 * seed
+    mark = 0.9 - 0.075 * noise * clip if A in cell.combination else 0.2
+    return {"cost": 3 + noise / 4, "mark": mark}.get(metric, 0.9 - 0.02 * noise) + 0.01 * seed
 
 
-def measured(study: Study, seeds: int = 99) -> Results:
+def measured(study: Study, seeds: int = 99, own: dict[str, tuple[Metric, ...]] = OWN, value: Value = value) -> Results:
     """A results file as a run writes it, of so many seeds at most."""
 
     def trial(cell: Cell, seed: int) -> dict[str, Any]:
         shared = {"of": None, "values": {ACCURACY.name: value(cell, ACCURACY.name, seed)}}
-        owners = cell.combination or study.mechanisms()
-        values = [{metric.name: value(cell, metric.name, seed) for metric in OWN.get(of.name, ())} for of in owners]
-        own = [{"of": of.to_dict(), "values": found} for of, found in zip(owners, values, strict=True)]
-        return {"seed": seed, "trial": "0", "measurements": [shared, *own]}
+        owners = study.measured_in(cell)
+        values = [
+            {metric.name: plain(value(cell, metric.name, seed)) for metric in own.get(of.name, ())} for of in owners
+        ]
+        others = [{"of": of.to_dict(), "values": found} for of, found in zip(owners, values, strict=True)]
+        return {"seed": seed, "trial": "0", "measurements": [shared, *others]}
 
     def entry(cell: Cell) -> dict[str, Any]:
         measures = [
-            {"of": of.to_dict(), "metrics": [metric.to_dict() for metric in OWN.get(of.name, ())]}
+            {"of": of.to_dict(), "metrics": [metric.to_dict() for metric in own.get(of.name, ())]}
             for of in cell.combination
         ]
         trials = [trial(cell, seed) for seed in list(study.seeds(cell))[:seeds]]
@@ -108,8 +118,8 @@ def test_every_committed_study_is_drawn_or_refused(figure: str, name: str):
 
 @pytest.mark.parametrize("figure", DRAWN)
 def test_what_cannot_be_drawn_says_why(figure: str):
-    name, words = REFUSED[figure]
-    with pytest.raises(UserError, match=words):
+    name, why = REFUSED[figure]
+    with pytest.raises(UserError, match=why):
         draw(figure, *committed(name), "strict", "svg")
 
 
@@ -122,8 +132,10 @@ def test_the_same_records_give_the_same_bytes(figure: str, name: str):
 
 def test_the_matrix_of_a_committed_study():
     found = shown("matrix", *committed("raddata-pairs"))
-    assert {"✗ conflict", "? undecided", "not asked", "φ_RAD", "fmnist/reduced", "raddata", "dpsgd"} <= set(found)
-    assert {"conflict (5)", "undecided (1)", "compatible (0)", "not asked (6)"} <= set(found)
+    assert {"✗ conflict", "? undecided", "not asked", "φ_RAD net", "ε", "fmnist/reduced", "raddata", "dpsgd"} <= set(
+        found
+    )
+    assert {"conflict (4)", "undecided (2)", "compatible (0)", "not asked (6)"} <= set(found)
     side_by_side = shown("matrix", *committed("wm-dpsgd-mnist"))
     assert {"compatible (1)", "conflict (1)"} <= set(side_by_side)
 
@@ -137,17 +149,26 @@ def test_the_sweep_of_a_committed_study():
 
 def test_the_front_of_a_committed_study():
     found = " ".join(shown("pareto", *committed("wm-dpsgd-mnist")))
-    for words in ("φ_WM of wm (more is better)", "ε of dpsgd (less is better)", "1: unprotected", "{wm, dpsgd}"):
-        assert words in found
-    assert "95 % intervals" in found
+    for said in ("φ_WM of wm (more is better)", "ε of dpsgd (less is better)", "1: unprotected", "{wm, dpsgd}"):
+        assert said in found
+    assert "90 % intervals" in found
 
 
 # Made up
 
 
 def test_every_outcome_has_a_look_of_its_own():
-    looks = list(LOOKS.values())
-    assert len({look.symbol for look in looks}) == len({look.fill for look in looks}) == len(looks)
+    """A symbol each, and a colour but for two rare ones, which have that of the common one whose word they qualify."""
+    shared = {word: words.SAME_LOOK[word] for word in OUTCOMES if word in words.SAME_LOOK}
+    assert set(LOOKS) == set(STYLES) == set(OUTCOMES)
+    assert len({look.symbol for look in LOOKS.values()}) == len(LOOKS)
+    for colours in ({word: look.fill for word, look in LOOKS.items()}, STYLES):
+        assert len(set(colours.values())) == len(OUTCOMES) - len(shared)
+        assert all(colours[word] == colours[other] for word, other in shared.items())
+    of_metrics = [*(word for word in OUTCOMES if word not in ("clash", "does not train together")), ""]
+    assert sorted(style.LOOKS) == sorted(of_metrics)
+    assert len({(look.colour, look.marker) for look in style.LOOKS.values()}) == len(of_metrics)
+    assert set(style.RARE) < set(of_metrics)
     study = study_of((A, b(0.1)), (A, b(4)))
     results = measured(study)
     assert {"✓ compatible", "? undecided"} <= set(shown("matrix", study, results))
@@ -188,7 +209,38 @@ def test_a_sweep_of_two_options_has_a_line_for_each_value_of_the_second():
     assert accuracy.lines[0].points[2].reference.mean == pytest.approx(0.83), "the lowest of all alone"
     found = shown("sweep", study, measured(study))
     assert {"φ_ACC", "φ_MARK of a", "ζ of b", "{a, b(clip=2)}", "0.1", "4"} <= set(found)
-    assert any("95 % intervals of the means" in text for text in found)
+    assert any("90 % intervals of the means" in text for text in found)
+
+
+def test_a_sweep_shows_what_is_judged():
+    """Of a net metric what its mechanism adds, beside what it adds alone and the limit of that."""
+    net = {**OWN, "a": (Metric("mark", "φ_MARK", MaxDrop(0.30), net=True),)}
+    study = study_of(*((A, b(noise)) for noise in NOISES))
+    (strip,) = _strips(study, measured(study, own=net))
+    (line,) = strip.panels[1].lines
+    assert strip.panels[1].column.metric.symbol == "φ_MARK net"
+    assert [point.values.mean for point in line.points] == pytest.approx([0.7 - 0.075 * noise for noise in NOISES])
+    assert [point.reference.mean for point in line.points] == pytest.approx([0.7] * 3)
+    assert [point.limit for point in line.points] == pytest.approx([0.4] * 3)
+    assert "φ_MARK net of a" in shown("sweep", study, measured(study, own=net))
+
+
+@pytest.mark.parametrize("figure", DRAWN)
+def test_what_has_no_bound_is_not_drawn(figure: str):
+    """ε is inf where nothing bounds it; the other points of its line are drawn."""
+
+    def unbounded(cell: Cell, metric: str, seed: int) -> float:
+        infinite = metric == "cost" and A in cell.combination and b(4) in cell.combination
+        return math.inf if infinite else value(cell, metric, seed)
+
+    study = study_of(*((A, b(noise)) for noise in NOISES))
+    results = measured(study, value=unbounded)
+    assert shown(figure, study, results)
+    if figure == "matrix":
+        assert "✗ conflict" in shown(figure, study, results)
+    if figure == "sweep":
+        (strip,) = _strips(study, results)
+        assert [len(panel.lines[0].points) for panel in strip.panels] == [3, 3, 2]
 
 
 def test_a_mechanism_swept_alone_is_held_against_the_unprotected_model():
@@ -225,11 +277,13 @@ def test_the_front_is_what_nothing_surpasses():
 
 def test_the_spread_is_that_of_the_seeds_where_intervals_would_be_wild():
     five, two = Sample((1.0, 2.0, 3.0, 4.0, 5.0)), Sample((1.0, 2.0))
-    expected = stats.t.interval(0.95, 4, five.mean, five.std / 5**0.5)
-    assert spread_of([five]).ends(five) == pytest.approx(expected)
-    assert spread_of([five, two]).ends(five) == (1, 5)
-    assert spread_of([two]).ends(Sample((7.0,))) == (7, 7)
-    assert "fewer than 3" in spread_of([two]).words
+    for level, confidence in ((0.05, 0.9), (0.01, 0.98)):
+        expected = stats.t.interval(confidence, 4, five.mean, five.std / 5**0.5)
+        assert spread_of([five], level).ends(five) == pytest.approx(expected)
+        assert spread_of([five], level).words == f"{100 * confidence:g} % intervals of the means"
+    assert spread_of([five, two], 0.05).ends(five) == (1, 5)
+    assert spread_of([two], 0.05).ends(Sample((7.0,))) == (7, 7)
+    assert "fewer than 3" in spread_of([two], 0.05).words
 
 
 @pytest.mark.parametrize("figure", DRAWN)

@@ -37,6 +37,25 @@ def test_raw_values_are_all_there_in_full(whole):
     assert sorted(shown) == sorted(kept)
 
 
+def test_what_has_no_bound_is_shown_and_judged_but_not_drawn():
+    """Such as ε of a training that nothing bounds, which records write as a text."""
+    wanted = study(["a", "b"], ["b", "c"])
+    found = results(wanted)
+    for entry in found.content["cells"]:
+        if [one["name"] for one in entry["combination"]] == ["b", "c"]:
+            for one in (one for trial in entry["trials"] for one in trial["measurements"] if "cost" in one["values"]):
+                one["values"]["cost"] = "inf"
+    page = read(render_html(wanted, found, "strict"))
+    sound(page)
+    body = section(page, "digits-smoke-b-c")
+    assert "ζ breaks its limit (× 1.5): 3.0 alone, ∞ together." in body.said
+    row = next(row for row in body.all("tr") if row.said.startswith("ζ"))
+    assert row.said.startswith("ζ 3.0±0.0 (n=4) ∞ (n=5) - × 1.5 5 of 5")
+    (chart,) = [one for one in body.all("svg", class_="chart") if one.attributes["aria-label"].startswith("ζ")]
+    assert [one.said for one in chart.all("text", class_="name")] == ["alone"]
+    assert [one.attributes["value"] for one in section(page, "values").parent.all("data")].count("inf") == 5
+
+
 def test_a_half_finished_study_says_what_is_missing():
     wanted = study(["a", "b"], ["a", "c"])
     found = results(wanted)
@@ -87,12 +106,13 @@ def test_studies_are_written_so_that_they_can_be_read_again():
         again = study_from(tomllib.loads(study_text(wanted)))
         assert replace(again, reference=None) == replace(wanted, reference=None, records=None), path
     criteria = {"mark": {"max_drop": 0.2}, "print": {"ceiling": -5}}
-    rest = {"criteria": criteria, "first_seed": 3, "rule": "paper", "alpha": 0.01, "correction": "holm"}
+    rest = {"criteria": criteria, "first_seed": 3, "alpha": 0.01}
     suspects = [{"kind": "extraction", "answers": "labels", "mechanisms": ["b", {"name": "c", "x": [1, 2]}]}]
-    wanted = study(
-        ["a", {"name": "b", "on": ["task"], "size": 0.5, "flag": True}], name="x y", suspects=suspects, **rest
-    )
-    assert study_from(tomllib.loads(study_text(wanted))) == wanted
+    for rule, correction in (("paper", "none"), ("paper", "verdict"), ("strict", "none"), ("bounded", "holm")):
+        judged = {"rule": rule, "correction": correction, "suspects": suspects, **rest}
+        wanted = study(["a", {"name": "b", "on": ["task"], "size": 0.5, "flag": True}], name="x y", **judged)
+        assert study_from(tomllib.loads(study_text(wanted))) == wanted
+        assert (wanted.rule, wanted.correction) == (rule, correction)
     assert set(vars(wanted)) == {"name", "recipes", "combinations", "alone", "together", "suspects", "suspected"} | {
         *(
             "first_seed",
@@ -134,7 +154,7 @@ def test_seeds_that_are_added_step_by_step():
     body = section(page, "digits-smoke-a-b")
     (chart,) = [one for one in body.all("svg", class_="chart") if one.attributes["aria-label"].startswith("φ_MARK")]
     assert [one.said[:6] for one in chart.all("title")] == ["seed 0", "seed 1", "seed 2"] * 2
-    assert "its 97 % interval" in body.said.replace("\N{NO-BREAK SPACE}", " ")
+    assert "its 96.7 % interval" in body.said.replace("\N{NO-BREAK SPACE}", " ")
     assert f"φMARK: {EVIL}" in body.said, "what is known of published numbers"
     assert "is not finished" not in page.said
     early = results(wanted)
@@ -203,7 +223,7 @@ FINITE = st.floats(-1e12, 1e12)
 @settings(deadline=None, max_examples=100)
 @given(st.lists(FINITE, min_size=1, max_size=8), st.lists(FINITE, min_size=1, max_size=8), FINITE, st.floats(1e-6, 1e6))
 def test_whatever_the_values_a_strip_stays_inside(alone, together, limit, width):
-    arms = [arm("x", Sample(tuple(values)), range(9), 0.05, "t") for values in (alone, together)]
+    arms = [arm("x", Sample(tuple(values), seeds=(*range(len(values)),)), 0.05, "t") for values in (alone, together)]
     height, shapes = strip(arms, Guide(limit, "limit", (limit - width, math.inf)), alone[0])
     for shape in shapes:
         if isinstance(shape, Line | Dot):

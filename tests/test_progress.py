@@ -20,7 +20,7 @@ import pytest
 from rich.console import Console
 
 from guardclash.judging.criteria import MaxDrop, Metric
-from guardclash.judging.judgement import judge
+from guardclash.judging.judge import Look, judge
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.planning import standing as status
@@ -307,7 +307,7 @@ def test_the_last_training_is_not_halved_by_idle_workers(followed):
 def verdict(names: tuple[str, ...], together: float, asked: int) -> Verdict:
     mark = Metric("mark", "φ_MARK", MaxDrop(0.3))
     samples = (Sample.of(0.9, 0.01, 5), Sample.of(together, 0.01, 5))
-    judged = judge(mark, mark.criterion, *samples, asked=(5, asked))
+    judged = judge(mark, mark.criterion, *samples, look=Look((5, asked)))
     return Verdict("digits/smoke", names, (judged,))
 
 

@@ -19,6 +19,7 @@ from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.mechanisms.raddata import RadioactiveData, log10_paired_p
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.marked import Marks, Unmarked
 from guardclash.plan.plan import OtherSeed
@@ -101,14 +102,21 @@ def test_the_marks_do_not_depend_on_what_else_is_deployed(plan):
             assert next(nested(compose(plan, order), Marks)) == alone
 
 
-def test_dp_covers_marked_images_wherever_they_are_and_says_what_it_does_not_cover(plan):
-    private = DPSGD(epsilon=8.0)
-    for placement in ("task", "stream"):
-        marking = replace(QUICK, placement=placement)
-        composed = compose(plan, [marking, private])
-        assert all(math.isfinite(spent) for spent in private.spent(composed).values())
-        assert len(private.spent(composed)) == len(composed.streams)
-        assert "no privacy budget" in marking.facts(composed)["marks made"]
+@pytest.mark.parametrize("placement", ["task", "stream"])
+def test_dp_covers_marked_images_wherever_they_are_but_not_how_marks_are_made(plan, placement):
+    """A network that was trained on the same people without privacy leaves no bound; one of other people's does."""
+    private, marking = DPSGD(epsilon=8.0), replace(QUICK, placement=placement)
+    composed = compose(plan, [marking, private])
+    assert {type(stream.gradient) for stream in composed.streams} == {ClippedNoisy}
+    assert private.spent(composed) == {stream.name: math.inf for stream in composed.streams}
+    facts = private.facts(composed).values()
+    assert len(facts) == len(composed.streams)
+    assert all(fact.startswith("∞: another training that this one uses reads the same examples") for fact in facts)
+    assert "no privacy budget" in marking.facts(composed)["marks made"]
+    elsewhere = compose(plan, [replace(marking, network=recipe("mnist", "smoke").plan()), private])
+    assert private.spent(elsewhere).keys() == {stream.name for stream in elsewhere.streams}
+    assert all(7.9 < spent < math.inf for spent in private.spent(elsewhere).values())
+    assert private.spent(compose(plan, [private])) == {"task": pytest.approx(8.0, abs=0.01)}
 
 
 def test_the_radius_follows_the_data_set_unless_it_is_given():

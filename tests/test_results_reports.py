@@ -17,9 +17,10 @@ from scipy import stats
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.judging.rules import RULES
 from guardclash.reporting.export import dump, export, to_json
 from guardclash.reporting.notes import notes
-from guardclash.reporting.text import number, p_value, render
+from guardclash.reporting.text import WIDTH, number, p_value, render
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Cell, Named, Study
@@ -27,7 +28,7 @@ from guardclash.studies.study_file import study_from
 from guardclash.studies.verdicts import verdicts
 
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30))
-COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1)
+COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1, gain=False)
 EXTRA = Metric("extra", "χ", None)
 METRICS = {None: (ACCURACY,), "a": (MARK, EXTRA), "b": (COST,), "c": ()}
 Value = Callable[[tuple[str, ...], str | None, str, int], float | None]
@@ -134,13 +135,18 @@ def test_json_has_the_promised_structure():
     assert content.keys() >= {"study", "rule", "verdicts"}
     assert (content["study"], content["rule"]) == ("study", "strict")
     (verdict,) = content["verdicts"]
-    assert verdict.keys() >= {"recipe", "combination", "outcome", "judgements"}
+    assert verdict.keys() >= {"recipe", "combination", "outcome", "outcomes", "judgements", "diverged"}
+    assert list(verdict["outcomes"]) == ["strict", "paper"]
+    assert content["confidence"] == pytest.approx(0.9)
     assert (verdict["recipe"], verdict["combination"], verdict["outcome"]) == ("digits/smoke", ["a", "b"], "conflict")
     assert [entry["metric"] for entry in verdict["judgements"]] == ["accuracy", "mark", "extra", "cost"]
     assert [entry["symbol"] for entry in verdict["judgements"]] == ["φ_ACC", "φ_MARK", "χ", "ζ"]
     for entry in verdict["judgements"]:
-        keys = {"metric", "symbol", "outcome", "alone", "together", "difference", "interval"}
-        assert entry.keys() >= keys | {"p_difference", "p_equivalence", "threshold"}
+        keys = {"metric", "symbol", "outcome", "outcomes", "alone", "together", "difference", "interval", "threshold"}
+        keys |= {"p_difference", "p_equivalence", "p_noninferior", "p_inferior", "adjusted"}
+        assert entry.keys() >= keys | {"confidence", "paired", "gain", "failing", "unseen", "apart"}
+        assert list(entry["outcomes"]) == ["strict", "paper"]
+        assert entry["confidence"] == pytest.approx(0.9)
         for arm in ("alone", "together"):
             assert entry[arm].keys() == {"mean", "std", "n", "values"}
             assert entry[arm]["n"] == len(entry[arm]["values"]) == 5
@@ -152,6 +158,11 @@ def test_json_has_the_promised_structure():
     assert mark["interval"][0] < mark["difference"] < mark["interval"][1]
     assert mark["p_difference"] < 1e-6
     assert mark["p_equivalence"] > 0.99
+    assert mark["p_inferior"] < 1e-6
+    assert (mark["failing"], mark["unseen"]) == (5, 1)
+    assert mark["gain"]["value"] == pytest.approx(0.75, abs=0.02)
+    assert mark["gain"]["unprotected"] == [smooth((), "a", "mark", seed) for seed in range(5)]
+    assert judgement(content, "accuracy")["gain"] is judgement(content, "extra")["gain"] is None
     assert judgement(content, "extra")["outcome"] == "reported"
 
 
@@ -179,31 +190,48 @@ def test_accuracy_is_held_against_the_lower_single():
 
 def test_the_rule_and_the_criteria_of_the_study_decide():
     def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
-        return smooth(names, of, metric, seed) if metric != "mark" else 0.9 if names == ("a",) else 0.5
+        return smooth(names, of, metric, seed) if metric != "mark" else {("a",): 0.9, ("a", "b"): 0.5}.get(names, 0.0)
+
+    def no_better_than_chance(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
+        return value(names, of, metric, seed) or 0.5
 
     wanted = study()
     assert judgement(to_json(wanted, results(wanted, value), "strict"), "mark")["outcome"] == "conflict"
     lenient = study(criteria={"mark": {"max_drop": 0.5}})
     assert judgement(to_json(lenient, results(lenient, value), "strict"), "mark")["outcome"] == "compatible"
+    lost = judgement(to_json(lenient, results(lenient, no_better_than_chance), "strict"), "mark")
+    assert lost["outcome"] == "conflict", "all that it gained over the unprotected model is gone, within any drop"
     bound = study(criteria={"mark": {"floor": 0.6}, "accuracy": {"floor": 0.99}})
     content = to_json(bound, results(bound, value), "strict")
     assert judgement(content, "mark")["outcome"] == "conflict"
-    assert judgement(content, "accuracy")["outcome"] == "ineffective", "0.95 alone is below 0.99 as well"
+    assert judgement(content, "accuracy")["outcome"] == "undecided", "0.95 alone is below 0.99 as well: nothing is lost"
     assert judgement(content, "mark")["threshold"] == 0.6
     text = render(bound, results(bound, value), "strict")
     assert "≥ 0.6" in text
     assert "≥ 0.99" in text
 
 
-def test_holm_is_applied_over_the_whole_study():
-    plain, corrected = study(["a", "b"], ["a", "c"]), study(["a", "b"], ["a", "c"], correction="holm")
-    raw = to_json(plain, results(plain), "strict")
-    adjusted = to_json(corrected, results(corrected), "strict")
-    assert raw["correction"] == "none"
-    assert adjusted["correction"] == "holm"
-    assert judgement(raw, "mark")["adjusted"] is None
-    assert judgement(adjusted, "mark")["p_difference"] == judgement(raw, "mark")["p_difference"]
-    assert judgement(adjusted, "mark")["adjusted"]["p_difference"] > judgement(raw, "mark")["p_difference"]
+def test_holm_is_applied_over_a_verdict_or_the_whole_study():
+    """To the question of a conflict; over the whole study to that of staying within the limit as well."""
+    found = {}
+    for correction in ("none", "verdict", "holm"):
+        wanted = study(["a", "b"], ["a", "c"], correction=correction)
+        content = to_json(wanted, results(wanted), "strict")
+        assert content["correction"] == correction
+        found[correction] = [judgement(content, metric) for metric in ("accuracy", "mark")]
+    decisive = {name: [one["adjusted"] or one for one in both] for name, both in found.items()}
+    (accuracy, mark), (_, verdict), (within, whole) = (decisive[name] for name in ("none", "verdict", "holm"))
+    assert verdict["p_inferior"] == pytest.approx(3 * mark["p_inferior"]), "φ_ACC, φ_MARK and ζ"
+    assert whole["p_inferior"] == pytest.approx(5 * mark["p_inferior"]), "and φ_ACC and φ_MARK of {a, c}"
+    assert decisive["verdict"][0]["p_noninferior"] == accuracy["p_noninferior"] < within["p_noninferior"]
+    for name in ("verdict", "holm"):
+        for before, after in zip(found["none"], found[name], strict=True):
+            flat = ("p_difference", "p_equivalence", "p_noninferior", "p_inferior")
+            assert [after[p] for p in flat] == [before[p] for p in flat], "the raw ones stay"
+            tests = ("p_difference", "p_equivalence")  # of the paper's rule, which no correction touches
+            assert [(after["adjusted"] or after)[p] for p in tests] == [
+                (before["adjusted"] or before)[p] for p in tests
+            ]
 
 
 # With and without
@@ -224,7 +252,7 @@ def test_a_metric_is_held_against_the_same_models_without_its_mechanism():
     assert alone["interval"][0] > 0.7
     low, high = together["interval"]
     assert low < 0 < high
-    expected = stats.ttest_ind(together["with"], together["without"], equal_var=False).confidence_interval(0.95)
+    expected = stats.ttest_ind(together["with"], together["without"], equal_var=False).confidence_interval(0.9)
     assert (low, high) == pytest.approx(tuple(expected))
     text = render(wanted, results(wanted), "strict", width=300)
     shown = rows(text, "With and without each mechanism (a score that does not change is no evidence)")
@@ -253,6 +281,11 @@ def rows(text: str, title: str) -> list[str]:
     return list(itertools.takewhile(str.strip, lines[start:]))
 
 
+def fields(row: str) -> list[str]:
+    """The cells of a row, none of which is empty or holds two blanks side by side."""
+    return re.split(" {2,}", row.strip())
+
+
 def assert_agree(wanted: Study, found: Results, rule: Any) -> None:
     content = strictly(dump(to_json(wanted, found, rule)))
     text = render(wanted, found, rule, width=300)  # so that no cell is folded
@@ -260,29 +293,38 @@ def assert_agree(wanted: Study, found: Results, rule: Any) -> None:
     for verdict in content["verdicts"]:
         label = "{" + ", ".join(verdict["combination"]) + "}"
         (row,) = [line for line in rows(text, "Verdicts") if f" {label} " in line]
-        assert row.split(label)[1].split()[0] == verdict["outcome"]
+        recipe, combination, said, broken, beside = fields(row)
+        assert (recipe, combination) == (verdict["recipe"], label)
+        assert [said, beside] == list(verdict["outcomes"].values())
+        assert said == verdict["outcome"]
+        symbols = {entry["metric"]: entry["symbol"] for entry in verdict["judgements"]}
+        assert broken == (", ".join(symbols[name] for name in verdict["broken"]) or "-")
         title = f"{verdict['recipe']} {label}"
         if not any(entry["together"]["n"] for entry in verdict["judgements"]):
             assert title not in text.splitlines(), "nothing is measured together"
             continue
         shown = rows(text, title)
-        assert [row.split()[0] for row in shown] == [entry["symbol"] for entry in verdict["judgements"]]
+        assert [fields(row)[0] for row in shown] == [entry["symbol"] for entry in verdict["judgements"]]
         for row, entry in zip(shown, verdict["judgements"], strict=True):
-            metric = metrics[entry["metric"]]
-            for arm in ("alone", "together"):
-                mean = number(metric, entry[arm]["mean"])
-                assert (f"{mean}±" in row or f"{mean} (n=" in row) if entry[arm]["n"] else " - " in row
-            assert number(metric, entry["difference"]) in row
-            decisive = entry["adjusted"] or entry
-            assert p_value(decisive["p_difference"]) in row
-            assert p_value(decisive["p_equivalence"]) in row
-            assert row.split()[-len(" ".join(entry["outcomes"].values()).split()) :] == (
-                f"{entry['outcomes']['paper']} {entry['outcomes']['strict']}".split()
-            )
+            assert_row_agrees(fields(row), entry, metrics[entry["metric"]])
             assert entry["outcome"] == entry["outcomes"][rule]
 
 
-@pytest.mark.parametrize("rule", ["paper", "strict"])
+def assert_row_agrees(cells: list[str], entry: dict[str, Any], metric: Metric) -> None:
+    _, alone, together, difference, within, beyond, _, failing, *outcomes = cells
+    for arm, said in (("alone", alone), ("together", together)):
+        mean, n = number(metric, entry[arm]["mean"]), entry[arm]["n"]
+        assert re.fullmatch(re.escape(mean) + r"(±[\d.]+)? " + re.escape(f"(n={n})"), said) if n else said == "-"
+    ends = [number(metric, end) for end in entry["interval"] or ()]
+    assert difference == number(metric, entry["difference"]) + (f" [{', '.join(ends)}]" if ends else "")
+    decisive = entry["adjusted"] or entry
+    assert [within, beyond] == [p_value(decisive["p_noninferior"]), p_value(decisive["p_inferior"])]
+    counted = entry["unseen"] is not None and entry["alone"]["n"]
+    assert failing == (f"{entry['failing']} of {entry['together']['n']}" if counted else "-")
+    assert outcomes == list(entry["outcomes"].values())
+
+
+@pytest.mark.parametrize("rule", RULES)
 def test_text_and_json_say_the_same(rule):
     wanted = study(["a", "b"], ["a", "c"], ["b", "c"])
     assert_agree(wanted, results(wanted), rule)
@@ -296,18 +338,24 @@ def test_text_and_json_say_the_same(rule):
     ),
     st.integers(1, 6),
     st.integers(0, 6),
-    st.sampled_from(["none", "holm"]),
+    st.sampled_from(["none", "verdict", "holm"]),
 )
 def test_whatever_the_values_text_and_json_agree(shapes, alone, missing, correction):
     def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float | None:
         if seed >= missing and len(names) == 2:
             return None
         centre, spread = shapes.get((names, metric), (0.5, 0.0))
-        return centre + spread * math.cos(5 * seed)
+        found = centre + spread * math.cos(5 * seed)
+        return min(1.0, max(0.0, found)) if metric == "accuracy" else found
 
     wanted = study(alone=alone, together=6, correction=correction)
-    for rule in ("paper", "strict"):
-        assert_agree(wanted, results(wanted, value), rule)
+    for rule in RULES:
+        if (rule, correction) == ("paper", "holm"):
+            for report in (to_json, render):
+                with pytest.raises(UserError, match="the paper's rule does not go with"):
+                    report(wanted, results(wanted, value), rule)
+        else:
+            assert_agree(wanted, results(wanted, value), rule)
 
 
 # Gaps
@@ -347,7 +395,8 @@ def test_results_of_another_study_are_not_taken_for_its_own():
     text = render(other, results(wanted), "strict")
     assert "digits/smoke {}, {a}, {b}, {a, b}: not run yet." in text
     assert "Compute" not in text
-    assert "conflict" not in text
+    assert "φ_MARK" not in text
+    assert [fields(row)[2:] for row in rows(text, "Verdicts")] == [["undecided", "-", "undecided"]]
 
 
 def test_more_seeds_than_the_study_asks_for_are_left_out():
@@ -381,17 +430,30 @@ def test_a_clash_is_a_verdict_without_numbers():
     assert "{a, b}: still to be measured" not in text
 
 
-def test_a_metric_that_has_no_meaning_in_a_combination_is_not_waited_for():
-    """`Mechanism.measure` may leave a metric out, as dpsgd does where it does not cover the task."""
+@pytest.mark.parametrize(
+    ("alone", "optional", "outcome"),
+    [
+        (False, False, "compatible"),  # it has no meaning anywhere
+        (True, True, "compatible"),  # as dpsgd says of ε where it does not cover the task
+        (True, False, "not measured together"),
+    ],
+)
+def test_a_metric_that_has_no_meaning_in_a_combination_is_not_waited_for(alone, optional, outcome, monkeypatch):
+    """`Mechanism.measure` may leave a metric out; what is measured alone must say so beforehand."""
+    monkeypatch.setitem(METRICS, "b", (replace(COST, optional=optional),))
     wanted = study()
 
     def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float | None:
-        return None if metric == "cost" else 0.9 + 0.001 * seed
+        if metric == "cost":
+            return 3.0 if alone and names == ("b",) else None
+        return (0.2 if metric == "mark" and "a" not in names else 0.9) + 0.001 * seed
 
     found = results(wanted, value)
-    content = to_json(wanted, found, "strict")
-    assert content["verdicts"][0]["outcome"] == "compatible"
-    assert "still to be measured" not in render(wanted, found, "strict")
+    content, text = to_json(wanted, found, "strict"), render(wanted, found, "strict", width=300)
+    assert content["verdicts"][0]["outcome"] == outcome
+    assert "still to be measured" not in text
+    assert ("ζ is measured alone (5 seeds) and never together" in text) == (outcome != "compatible")
+    assert ("cost" in [entry["metric"] for entry in content["verdicts"][0]["judgements"]]) == (outcome != "compatible")
 
 
 def test_a_study_of_single_mechanisms_has_no_verdicts_but_a_table():
@@ -415,7 +477,7 @@ def test_values_that_are_no_numbers_are_told_with_their_metric():
 def test_the_text_shows_baselines_chance_levels_facts_and_scale():
     wanted = study()
     text = render(wanted, results(wanted), "strict")
-    assert text.startswith("study: rule strict, α = 0.05, correction none\n")
+    assert text.startswith("study: rule strict, α = 0.05, correction verdict, intervals at 90 %\n")
     alone = rows(text, ALONE)
     (row,) = [line for line in alone if " a " in line and "φ_MARK" in line]
     assert "φ_MARK 0.95±0.01 (n=5)" in row
@@ -425,26 +487,27 @@ def test_the_text_shows_baselines_chance_levels_facts_and_scale():
     assert "drop 0.3" in text
     assert "× 1.5" in text
     assert text.count("digits/smoke") >= 6
-    assert max(map(len, text.splitlines())) <= 132
+    assert max(map(len, text.splitlines())) <= WIDTH
 
 
 def test_judgements_of_several_recipes_can_be_told_apart():
     two = [{"dataset": "digits", "scale": "smoke"}, {"dataset": "digits", "scale": "reduced"}]
     wanted = study(recipes=two)
-    text = render(wanted, results(wanted), "strict")
+    text = render(wanted, results(wanted), "strict", width=300)
     for recipe in ("digits/smoke", "digits/reduced"):
         assert [row.split()[0] for row in rows(text, f"{recipe} {{a, b}}")] == ["φ_ACC", "φ_MARK", "χ", "ζ"]
 
 
 def test_undecided_says_how_many_replicates_would_decide():
     def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
-        return 0.9 + 0.2 * math.cos(3 * seed) if len(names) == 2 else 0.95
+        return 0.7 + 0.2 * math.cos(3 * seed) if len(names) == 2 else 0.75
 
     wanted = study()
     found = results(wanted, value)
     needed = judgement(to_json(wanted, found, "strict"), "accuracy")["replicates_needed"]
     assert needed > 5
-    assert f"φ_ACC is undecided; {needed} replicates" in render(wanted, found, "strict")
+    said = f"φ_ACC is undecided; {needed} replicates in each arm would probably decide, if they are new"
+    assert said in render(wanted, found, "strict", width=300)
 
 
 @pytest.mark.parametrize("text", ["[red]name[/red]", "näme φ", "a [b] c"])
@@ -518,6 +581,14 @@ def test_floors_are_shown_with_their_own_interval():
     assert mark["together_interval"][0] < mark["together"]["mean"] < mark["together_interval"][1]
 
 
+def test_where_models_were_trained_is_said():
+    wanted = study()
+    found = results(wanted)
+    assert "20 s of training on none;" in render(wanted, found, "strict")
+    found.content["environments"].append({**ENVIRONMENT, "accelerator": "H100"})
+    assert "20 s of training on none; none with H100;" in render(wanted, found, "strict")
+
+
 def test_a_scale_that_recipes_share_is_said_once():
     recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
     wanted = study(recipes=recipes)
@@ -529,5 +600,6 @@ def test_what_is_true_of_several_models_is_noted_once():
     recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
     wanted = study(["a", "b"], ["a", "c"], recipes=recipes)
     nothing = Results({"schema": SCHEMA, "study": "study", "cells": [], "environments": {}})
-    lines = notes(wanted, nothing, verdicts(wanted, nothing))
-    assert lines == ["digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."]
+    first, covered = notes(wanted, nothing, verdicts(wanted, nothing))
+    assert first == "digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."
+    assert covered.startswith("α = 0.05 covers each verdict")

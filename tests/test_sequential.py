@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,24 +35,40 @@ def study(start: int = 3, most: int = 10, *combinations: list[str], **keys: Any)
     )
 
 
-def results(asked: Study, values: dict[str, list[float]]) -> Results:
-    """φ_WM by the names of a combination, in the order of the seeds; accuracy is 0.9 there."""
+BARE = 0.1
+"""φ_WM of models without a watermark."""
+ACCURATE = {"name": "accuracy", "symbol": "φ_ACC", "criterion": {"max_drop": 0.1}}
+TRACE = {"name": "rad", "symbol": "φ_RAD", "criterion": {"floor": 0.01}}
+
+
+def results(asked: Study, values: dict[str, list[float]], accuracy: float = 0.9, trace: float = 0.0) -> Results:
+    """φ_WM by the names of a combination, in the order of the seeds, `BARE` without wm; all else is the same there."""
     cells = []
     for cell in asked.cells():
-        found = values.get("+".join(named.name for named in cell.combination), [])
-        of = {"name": "wm"} if any(named.name == "wm" for named in cell.combination) else None
+        own = {"wm": METRIC, "raddata": TRACE}
+        measured = [named for named in asked.measured_in(cell) if named.name in own]
+        marked = any(named.name == "wm" for named in cell.combination)
         trials = [
             {
                 "seed": seed,
+                "seconds": 1.0,
                 "measurements": [
-                    {"of": None, "values": {"accuracy": 0.9}},
-                    *([{"of": of, "values": {"wm_accuracy": value}}] if of else []),
+                    {"of": None, "values": {"accuracy": accuracy}},
+                    *(
+                        {
+                            "of": named.to_dict(),
+                            "values": {"wm_accuracy": value if marked else BARE, "rad": trace + 1e-4 * seed},
+                        }
+                        for named in measured
+                    ),
                 ],
             }
-            for seed, value in enumerate(found)
+            for seed, value in enumerate(values.get("+".join(named.name for named in cell.combination), []))
         ]
-        accuracy = {"name": "accuracy", "symbol": "φ_ACC", "criterion": {"max_drop": 0.1}}
-        measures = [{"of": None, "metrics": [accuracy]}, *([{"of": of, "metrics": [METRIC]}] if of else [])]
+        measures = [
+            {"of": None, "metrics": [ACCURATE]},
+            *({"of": named.to_dict(), "metrics": [own[named.name]]} for named in measured),
+        ]
         cells.append({"key": cell.key, "clash": None, "measures": measures, "trials": trials, "plan": cell.key})
     return Results({"study": asked.name, "cells": cells})
 
@@ -73,6 +90,7 @@ def test_looks_rise_to_the_most_and_share_alpha(start, more):
     assert looks == sorted(set(looks))
     assert sum(stage.alpha for stage in stages) == pytest.approx(0.05)
     assert all(stage.alone == stage.together and stage.start is None for stage in stages)
+    assert study(start, start + more).level == stages[0].alpha
 
 
 def test_fixed_replicates_are_one_look():
@@ -81,12 +99,15 @@ def test_fixed_replicates_are_one_look():
     assert set(wanted(fixed, Results({"study": "", "cells": []})).values()) == {5}
 
 
-def test_a_clear_case_stops_at_the_first_look():
+@pytest.mark.parametrize(("together", "outcome"), [(GOOD[:3], "compatible"), ([0.2, 0.21, 0.22], "conflict")])
+def test_a_clear_case_stops_at_the_first_look(together, outcome):
     asked = study()
-    few = {name: GOOD[:3] for name in ("", "wm", "dpsgd", "wm+dpsgd")}
+    few = {name: GOOD[:3] for name in ("", "wm", "dpsgd")} | {"wm+dpsgd": together}
     assert set(needed(asked, few).values()) == {3}
     (verdict,) = verdicts(asked, results(asked, few))
-    assert verdict.outcome("strict") == "compatible"
+    assert verdict.outcome("strict") == outcome
+    assert {one.alpha for one in verdict.judgements} == {0.05 / 4}, "that of the look, for accuracy as well"
+    assert {(one.level, one.last) for one in verdict.judgements} == {(0.05, False)}
 
 
 def test_an_undecided_case_asks_for_more_until_there_are_no_more():
@@ -104,6 +125,42 @@ def test_seeds_are_added_only_where_a_verdict_needs_them():
     asked = study(3, 10, ["wm", "dpsgd"], ["wm", "advtr"])
     found = {name: GOOD[:3] for name in ("", "wm", "dpsgd", "advtr", "wm+advtr")} | {"wm+dpsgd": NOISY[:3]}
     assert needed(asked, found) == {"": 5, "wm": 5, "dpsgd": 5, "wm+dpsgd": 5, "advtr": 3, "wm+advtr": 3}
+
+
+def test_what_a_combination_of_three_waits_for_is_added_to_all_that_it_rests_on():
+    asked = study(3, 10, ["wm", "dpsgd", "advtr"], ["wm", "dpsgd"])
+    names = ("", "wm", "dpsgd", "advtr", "wm+dpsgd")
+    found = {name: GOOD[:3] for name in names} | {"wm+dpsgd+advtr": NOISY[:3]}
+    assert needed(asked, found) == dict.fromkeys(found, 5), "its parts, what it is without one of them, the unprotected"
+
+
+def test_a_useless_mechanism_does_not_end_the_search_for_a_conflict():
+    """Stopping at "ineffective" missed four of five real conflicts of the other mechanism."""
+    asked = study(3, 10, ["wm", "raddata"])
+    loss = [0.97 - 0.6 + 0.25 * (-1) ** seed for seed in range(10)]
+    found = {"": GOOD[:3], "wm": GOOD[:3], "raddata": GOOD[:3], "wm+raddata": loss[:3]}
+    assert set(needed(asked, found).values()) == {5}
+    (first,) = verdicts(asked.stages()[0], results(asked, found))
+    assert first.outcome("strict") == "ineffective" and not first.settled("strict")
+    (verdict,) = verdicts(asked, results(asked, dict.fromkeys(found, GOOD) | {"wm+raddata": loss}))
+    assert verdict.outcome("strict") == "conflict" and verdict.broken("strict") == ("wm_accuracy",)
+    kept = dict.fromkeys(found, GOOD[:3])
+    assert set(needed(asked, kept).values()) == {3}, "nothing is undecided any more"
+
+
+def test_an_early_look_says_nothing_by_a_test_that_does_not_reject():
+    """The paper's rule beside the strict one: at a share of alpha, a loss of twice the limit passed for none."""
+    asked = study()
+    few = {name: GOOD[:3] for name in ("", "wm", "dpsgd", "wm+dpsgd")}
+    (early,) = verdicts(asked, results(asked, few))
+    assert early.outcomes == {"paper": "undecided", "strict": "compatible"}
+    (fixed,) = verdicts(asked.stages()[-1], results(asked, dict.fromkeys(few, GOOD)))
+    assert fixed.outcomes == {"paper": "compatible", "strict": "compatible"}
+    loss = [0.77 + 0.24 * (-1) ** seed for seed in range(10)]
+    (last,) = verdicts(asked, results(asked, dict.fromkeys(few, GOOD) | {"wm+dpsgd": loss}))
+    (mark,) = [one for one in last.judgements if one.metric.name == "wm_accuracy"]
+    assert mark.last and mark.alpha < mark.claims.difference < 0.05, "a difference at the level of the study"
+    assert mark.outcomes == {"paper": "undecided", "strict": "undecided"}
 
 
 def test_later_seeds_do_not_change_a_verdict():
@@ -128,6 +185,18 @@ def test_later_seeds_do_not_change_a_verdict():
 def test_impossible_replicates_are_refused(replicates, keys):
     with pytest.raises(UserError, match="replicates"):
         study(3, 10, replicates=replicates, **keys)
+
+
+def test_the_paper_s_rule_goes_with_nothing_that_lowers_the_level():
+    with pytest.raises(UserError, match="seeds that are added step by step"):
+        study(rule="paper")
+    fixed = {"replicates": {"alone": 5, "together": 10}}
+    with pytest.raises(UserError, match='"holm"'):
+        study(rule="paper", correction="holm", **fixed)
+    assert study(rule="paper", **fixed).correction == study(**fixed).correction == "verdict"
+    with pytest.raises(UserError, match="step by step"):
+        study().under("paper")
+    assert study(**fixed).under("paper").rule == "paper"
 
 
 # The errors: at the limit itself, "compatible" and "conflict" are both wrong
@@ -170,7 +239,9 @@ def test_the_verdict_is_that_of_its_own_look(mean, spread, seed):
     verdict, replicates = verdict_so_far(asked, found, cell)
     (stage,) = [stage for stage in asked.stages() if stage.together == replicates]
     (fixed,) = verdicts(stage, found)
-    assert fixed == verdict
+    looked = [replace(one, level=stage.alpha, last=True) for one in verdict.judgements]
+    assert replace(verdict, judgements=tuple(looked)) == fixed
+    assert verdict.outcome("strict") == fixed.outcome("strict")
 
 
 def test_the_savings_on_record_come_out_of_the_records_again(tmp_path):

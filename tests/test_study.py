@@ -37,13 +37,14 @@ def refused(content: dict[str, Any]) -> str:
 
 
 def test_defaults_are_the_papers():
+    """But for the rule, which says only what is shown, and a correction for the metrics of each verdict."""
     study = study_from(table(), name="file-name")
     assert study == Study("file-name", (Named("digits", (("scale", "smoke"),)),), ((WM, DPSGD),))
     assert (study.alone, study.together, study.first_seed) == (5, 10, 0)
     assert (study.rule, study.alpha, study.correction, study.criteria, study.plugins) == (
         "strict",
         0.05,
-        "none",
+        "verdict",
         (),
         (),
     )
@@ -60,7 +61,7 @@ def test_keys_are_read(tmp_path):
         """
         name = "another name"
         plugins = ["p.py", "sub/q.py"]
-        rule = "paper"
+        rule = "bounded"
         alpha = 0.01
         correction = "holm"
         first_seed = 7
@@ -74,12 +75,50 @@ def test_keys_are_read(tmp_path):
         """
     )
     study = read_study(path)
-    assert (study.name, study.rule, study.alpha, study.correction) == ("another name", "paper", 0.01, "holm")
+    assert (study.name, study.rule, study.alpha, study.correction) == ("another name", "bounded", 0.01, "holm")
     assert (study.alone, study.together, study.first_seed) == (3, 4, 7)
     assert dict(study.criteria) == {"wm_accuracy": MaxDrop(0.2), "accuracy": Floor(0.9)}
     assert study.plugins == (tmp_path / "p.py", tmp_path / "sub" / "q.py")
     assert dict(study.recipes[0].options) == {"scale": "reduced", "epochs": 3}
     assert study.combinations == ((WM, RELAXED),)
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"correction": "holm"}, 'correction = "holm"'),
+        ({"replicates": {"start": 3, "most": 9}}, "seeds that are added step by step"),
+    ],
+)
+def test_the_papers_rule_takes_no_smaller_level(keys, said):
+    """Its "no difference" is a test that does not reject, which a smaller level makes easier."""
+    told = refused(table(rule="paper", **keys))
+    assert f"the paper's rule does not go with {said}" in told
+    assert "allowed: strict, bounded" in told
+    for rule in ("strict", "bounded"):
+        study = study_from(table(rule=rule, **keys))
+        assert study.rule == rule
+        with pytest.raises(UserError, match="the paper's rule does not go with"):
+            study.under("paper")
+    for correction in ("none", "verdict"):
+        assert study_from(table(rule="paper", correction=correction)).correction == correction
+
+
+def test_a_rule_has_another_beside_it():
+    for rule, other in (("strict", "paper"), ("bounded", "paper"), ("paper", "strict")):
+        study = study_from(table(rule=rule))
+        assert study.rules == (rule, other)
+        assert study.under(rule) is study
+        assert study.under(other).rules[0] == other
+        assert study.under(other).under(rule) == study
+
+
+def test_intervals_are_of_the_level_of_the_tests():
+    assert (study_from(table()).level, study_from(table()).confidence) == (0.05, 0.9)
+    looks = study_from(table(alpha=0.06, replicates={"start": 4, "most": 9}))
+    assert [look.together for look in looks.stages()] == [4, 6, 9]
+    assert (looks.level, looks.confidence) == (pytest.approx(0.02), pytest.approx(0.96))
+    assert {look.level for look in looks.stages()} == {looks.level}
 
 
 def test_the_name_is_that_of_the_file(tmp_path):
@@ -398,7 +437,7 @@ FULL = table(
     recipes=({**DIGITS, "epochs": 2, "learning_rate": 0.1},),
     name="n",
     plugins=[],
-    rule="paper",
+    rule="bounded",
     alpha=0.1,
     correction="holm",
     first_seed=1,
