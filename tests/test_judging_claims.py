@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
 
@@ -124,6 +124,12 @@ p_values = st.one_of(st.none(), st.floats(0, 1))
 
 
 @given(words, st.booleans(), p_values, p_values, st.booleans(), st.sampled_from((RAD, WM)))
+@example("compatible", False, 0.3, 0.3, False, WM)
+@example("no difference", False, 0.3, 0.3, True, WM)
+@example("compatible", False, 0.3, 0.01, False, WM)
+@example("conflict", False, 0.3, 0.3, False, WM)
+@example("effective", False, 0.6, 0.3, True, RAD)
+@settings(max_examples=300)
 def test_what_is_left_of_a_word(word, fired, alone, together, absent, metric):
     gain = Gain(Estimate(0.0, 0.0, math.inf), alone, together, Sample(), absent)
     judgement = replace(judged(metric, Sample((0.9,) * 3), Sample((0.9,) * 3)), fired=("framed",) * fired, gain=gain)
@@ -440,6 +446,34 @@ def test_a_combination_that_diverges_gets_a_word_of_its_own(together, alone, end
     (verdict,) = verdicts(wanted, Results(content))
     assert verdict.outcomes == both(outcome)
     assert verdict.settled("strict") == (outcome != "undecided")
+
+
+@pytest.mark.parametrize(
+    ("correction", "outcome"), [("none", "conflict"), ("verdict", "undecided"), ("holm", "undecided")]
+)
+def test_a_conflict_of_one_of_two_metrics_pays_for_both(correction, outcome):
+    lost = (0.416, 0.5, 0.584)
+
+    def value(cell: Cell, metric: str, seed: int) -> float | None:
+        names = [named.name for named in cell.combination]
+        alone = 0.97 if "owner" in names else 0.1
+        return 0.9 if metric == "accuracy" else (lost * 3)[seed] if len(names) > 1 else alone + 0.01 * (seed % 3 - 1)
+
+    wanted, own = study(correction=correction), {**OWN, "owner": (replace(WM, controls=()),)}
+    (verdict,) = verdicts(wanted, results(wanted, value, own))
+    (judgement,) = [one for one in verdict.judgements if one.metric.name == "wm"]
+    assert 0.025 < judgement.claims.inferior < 0.05 and judgement.claims.inferior == judgement.raw.inferior
+    assert verdict.outcome("strict") == judgement.outcome("strict") == outcome
+    assert verdict.outcome("paper") == "conflict"
+
+
+def test_what_a_mechanism_adds_is_compared_by_the_seeds_of_the_results():
+    wanted, own = study(TRIPLE), {**OWN, "trace": (replace(RAD, net=True, paired=True),)}
+    (verdict,) = verdicts(wanted, results(wanted, own=own))
+    (judgement,) = [one for one in verdict.judgements if one.metric.name == "rad"]
+    assert (judgement.alone.seeds, judgement.together.seeds) == ((0, 1, 2),) * 2 and not judgement.missing
+    assert judgement.alone.mean == pytest.approx(0.199) and judgement.together.mean == pytest.approx(0)
+    assert verdict.broken("strict") == ("rad",)
 
 
 def test_a_misspelt_control_does_not_pass_for_one_that_never_fires():

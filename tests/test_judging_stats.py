@@ -358,3 +358,39 @@ def test_replicates_needed_of_a_paired_metric_are_those_of_the_differences():
     assert judge(metric, metric.criterion, alone, more).replicates_needed == needed, (
         "seeds that alone lacks tell nothing"
     )
+
+
+# Values of a metric
+
+
+@given(st.floats(allow_nan=True), st.booleans())
+def test_values_outside_of_their_range_are_refused_by_name(value, higher):
+    metric = Metric("share", "φ", None, higher, range=(0.0, 1.0))
+    if 0 <= value <= 1:
+        assert metric.sample((0.5, value)).values == (0.5, value)
+    elif not -1e-8 < value < 1 + 1e-8:
+        with pytest.raises(UserError, match="share"):
+            metric.checked(value)
+
+
+def test_only_what_should_be_low_may_be_without_bound():
+    budget, share = Metric("ε", "ε", None, False), Metric("share", "φ", None, range=(0.0, 1.0))
+    assert budget.checked(math.inf) == math.inf and budget.sample((3.0, math.inf), (0, 1)).seeds == (0, 1)
+    refused = ((budget, -math.inf), (budget, math.nan), (share, math.inf), (replace(share, range=None), math.inf))
+    for metric, value in (*refused, (replace(budget, log10=True), math.inf), (share, 95.0)):
+        with pytest.raises(UserError, match=metric.name):
+            metric.checked(value)
+    assert share.checked(1 + 1e-12) == 1 + 1e-12, "rounding"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        *({"range": ends} for ends in ((1.0, 1.0), (1.0, 0.0), (math.nan, 1.0), (0.0, math.inf))),
+        *({"retain": share} for share in (1.0, -0.1, math.nan)),
+        *({"least_gain": least} for least in (-0.1, math.nan)),
+    ],
+)
+def test_ranges_shares_and_gains_that_make_no_sense_are_refused(fields):
+    with pytest.raises(UserError, match="in m"):
+        Metric("m", "φ", MaxDrop(0.1), **fields)

@@ -330,7 +330,7 @@ def test_why_a_verdict_is_what_it_is(whole):
 
     assert "φMARK breaks its limit (drop 0.3): 0.95 alone, 0.20 together." in first("a", "b")
     assert "φACC and φMARK stay within their limits." in first("a", "c")
-    assert re.search(r"φACC is undecided; \d+ replicates in each arm would probably decide, if they", first("b", "c"))
+    assert re.search(r"φACC is undecided; \d+ replicates in each arm would probably decide. Plan them", first("b", "c"))
     assert "φP is met, but so is its control framed: not credible." in first("p", "c")
     assert "φT misses its limit (≥ 0.01) already alone (-0.5" in first("q", "c")
     assert first("p", "q").startswith("The mechanisms cannot be built together: both want the gradient.")

@@ -506,7 +506,7 @@ def test_undecided_says_how_many_replicates_would_decide():
     found = results(wanted, value)
     needed = judgement(to_json(wanted, found, "strict"), "accuracy")["replicates_needed"]
     assert needed > 5
-    said = f"φ_ACC is undecided; {needed} replicates in each arm would probably decide, if they are new"
+    said = f"φ_ACC is undecided; {needed} replicates in each arm would probably decide. Plan them beforehand"
     assert said in render(wanted, found, "strict", width=300)
 
 

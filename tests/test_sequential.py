@@ -82,7 +82,7 @@ NOISY = [0.9, 0.4, 0.7, 0.5, 0.8, 0.6, 0.7, 0.5, 0.9, 0.6]
 GOOD = [0.97, 0.96, 0.98, 0.97, 0.96, 0.98, 0.97, 0.96, 0.98, 0.97]
 
 
-@given(st.integers(2, 20), st.integers(0, 40))
+@given(st.integers(3, 20), st.integers(0, 40))
 def test_looks_rise_to_the_most_and_share_alpha(start, more):
     stages = study(start, start + more).stages()
     looks = [stage.together for stage in stages]
@@ -178,6 +178,7 @@ def test_later_seeds_do_not_change_a_verdict():
         ({"most": 3}, {}),
         ({"start": 5, "most": 3}, {}),
         ({"start": 1, "most": 3}, {}),
+        ({"start": 2, "most": 5}, {}),  # too few to decide anything, and a look would spend its share of alpha
         ({"start": 3, "most": 10, "alone": 5}, {}),
         ({"start": 3, "most": 10}, {"correction": "holm"}),
     ],
@@ -215,7 +216,7 @@ def wrong(looks: list[int], level: float, spread: float, runs: int, seed: int) -
 
 
 @pytest.mark.parametrize("spread", [0.2, 1.0, 3.0])
-@pytest.mark.parametrize(("start", "most"), [(3, 10), (2, 12), (5, 20)])
+@pytest.mark.parametrize(("start", "most"), [(3, 10), (4, 12), (5, 20)])
 def test_wrong_verdicts_stay_below_alpha_over_all_looks(start, most, spread):
     stages = study(start, most).stages()
     rate = wrong([stage.together for stage in stages], stages[0].alpha, spread, 20_000, seed=start)

@@ -135,11 +135,31 @@ def test_every_cell_counts_all_its_runs(record):
         assert counts and all(sum(words.values()) == row["runs"] for words in counts), row
 
 
-def test_the_record_keeps_the_promise_for_seeds_about_normal(record):
-    rows = [row for row in record["one_metric"] if row["spread"] in NORMAL]
-    for row in rows:
-        low, _ = shown.limits(row["strict"].get(simulation.wrong(row["drop"]), 0), row["runs"], 0.999)
-        assert low <= 0.05, row
+def promised(record: dict[str, list[Row]]) -> list[tuple[Row, str, str]]:
+    """Cells in which 5 % are promised and simulated most often, what is said in them, and the wrong word."""
+    normal = [row for row in record["one_metric"] if row["spread"] in NORMAL and row["drop"] == 1]
+    others = [row for part in ("accuracy", "gain") for row in record[part] if row.get("drop", row.get("lost")) == 1]
+    steps = [row for row in record["step_by_step"] if row["spread"] in NORMAL and row["drop"] == 1]
+    bounds = [row for row in record["fixed_bound"] if (row["alone"], row["together"]) != (3, -2)]
+    rows = [(row, "strict", "conflict") for row in normal]
+    return rows + [(row, "words", "conflict") for row in (*others, *steps, *bounds)]
+
+
+def test_the_record_keeps_the_promise(record):
+    """But where Welch's t test is not exact: 0.0525 at 3 + 3 seeds, if one arm scatters ten times as much."""
+    above = []
+    for row, said, word in promised(record):
+        low, high = shown.limits(row[said].get(word, 0), row["runs"])
+        assert low <= 0.0525, row
+        if high > 0.055:
+            above.append((row.get("spread"), row["seeds"]))
+    assert above in ([], [("normal .005/.05", [3, 3])])
+
+
+def test_the_record_shows_what_is_said_where_the_promise_fails(record):
+    above = shown.above(record["one_metric"])
+    assert len(above) > 40
+    assert all(row["warned"] == row["strict"][shown.wrong(row["drop"])] for row in above)
 
 
 @pytest.mark.parametrize(("k", "n"), [(0, 20), (1, 20), (7, 300), (20, 20)])

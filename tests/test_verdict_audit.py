@@ -428,7 +428,7 @@ def test_the_advice_does_not_invite_to_look_again():
     asked = study("wm", "other", alone=3, together=3)
     found = results(asked, falling(0.25, 0.08))
     text = " ".join(render(asked, found, "strict").split())
-    assert "would probably decide, if they are new" in text and "errs more often than α" in text
+    assert "would probably decide. Plan them beforehand" in text and "may err once more by α" in text
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,12 @@ def _beyond(judged: Judgement, arms: list[Sample]) -> Iterator[Question]:
         return
     limit, left = _limit(judged, judged.alone, judged.alpha / 2), _left(judged, gain.unprotected, judged.alpha / 2)
     lost = [one for one, broken in ((limit, _breaks(judged, limit)), (left, gain.is_lost)) if broken]
-    yield min(lost, key=lambda one: one.needed or math.inf)
+    nearest = min(lost, key=lambda one: one.needed or math.inf)
+    yield nearest
+    if nearest is left:  # and that there was an effect alone
+        better = 1.0 if judged.metric.higher_is_better else -1.0
+        terms = ((better, judged.alone), (-better, gain.unprotected))
+        yield Question(terms, judged.metric.effect, left.level, judged.metric.paired)
 
 
 def _limit(judged: Judgement, alone: Sample, level: float) -> Question:

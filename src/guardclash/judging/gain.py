@@ -38,6 +38,11 @@ class Gain:
         """Whether an effect alone is shown; what cannot be tested yet counts as shown: it takes nothing back."""
         return self.alone is None or self.alone < alpha
 
+    @property
+    def lost_effect(self) -> float | None:
+        """Small when there is an effect alone, and less than its share is left: what was no effect cannot be lost."""
+        return None if self.lost is None or self.alone is None else max(self.lost, self.alone)
+
     def missed(self, alpha: float) -> bool:
         """Whether the mechanism is ineffective: no effect is shown, and by the mean there is none.
 

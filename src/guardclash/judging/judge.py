@@ -164,14 +164,14 @@ def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
 
 
 def _with_gain(judged: Judgement, gain: Gain, threshold: float) -> Judgement:
-    """Staying within a drop takes keeping the gain, and losing it is a conflict whatever the drop may be.
+    """Staying within a drop takes keeping the gain, and losing an effect is a conflict whatever the drop may be.
 
     Either loss is one, so that the smaller p-value is doubled (Bonferroni), but where the gain is shown to be so large
     that whoever loses that share of it also exceeds the drop.
     """
     raw, kept = judged.raw, max(gain.retained or 0.0, gain.together if gain.together is not None else 1.0)
     covered = gain.exceeds(threshold / (1 - judged.metric.retain)) < judged.alpha
-    lost = [p for p in (raw.inferior, gain.lost) if p is not None]
+    lost = [p for p in (raw.inferior, gain.lost_effect) if p is not None]
     claims = PValues(
         raw.difference,
         None if raw.equivalence is None else max(raw.equivalence, kept),

@@ -78,7 +78,7 @@ def _reason(one: Judgement, outcome: str, symbols: dict[str, str], rule: Rule) -
 
 def _conflict(one: Judgement, own: Symbol) -> Said:
     values = f"{number(one.metric, one.alone.mean)} alone, {number(one.metric, one.together.mean)} together"
-    if one.gain and one.gain.lost is not None and one.gain.lost < (one.raw.inferior or 0.0):
+    if one.gain and one.gain.lost_effect is not None and one.gain.lost_effect < (one.raw.inferior or 0.0):
         share, bare = percent(one.metric.retain), number(one.metric, one.gain.unprotected.mean)
         kept = (
             "{} keeps less than {} of its gain over the unprotected model, whatever its limit ({}): {}, {} unprotected."
@@ -125,9 +125,8 @@ def _undecided(one: Judgement, own: Symbol, rule: Rule) -> Iterator[Said]:
         yield Said(template, (own, number(one.metric, one.gain.estimate.value) + spread))
     elif one.replicates_needed and rule != "bounded":
         yield Said(
-            "{} is undecided; {} replicates in each arm would probably decide, if they are new: other seeds "
-            "(first_seed), or {{ start, most }} from the beginning. Adding to these and testing again errs more "
-            "often than α.",
+            "{} is undecided; {} replicates in each arm would probably decide. Plan them beforehand, as {{ start, most }} "
+            "or as one new study with other seeds: each further test, of these seeds or others, may err once more by α.",
             (own, one.replicates_needed),
         )
 
@@ -199,7 +198,8 @@ def coverage(study: Study, found: Iterable[Verdict]) -> str:
             f"α = {level} is the level of single tests. The paper's rule decides by the mean once a difference is "
             "shown, so a drop of exactly the limit is a conflict in about half of the cases (docs/trust.md)."
         )
-    presumed = "whatever the distribution" if study.rule == "bounded" else "if seeds are about normal (docs/trust.md)"
+    about = "if seeds are about normal" + (" and 5 or more in an arm" if study.correction != "none" else "")
+    presumed = "whatever the distribution" if study.rule == "bounded" else f"{about} (docs/trust.md)"
     if study.correction == "holm":
         return f"α = {level} covers this whole study: any wrong conflict, and any wrong compatible, {presumed}."
     by_chance = (
