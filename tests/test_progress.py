@@ -467,18 +467,18 @@ def test_json_of_notes_is_strict(store):
 
 def test_a_study_that_adds_seeds_counts_those_that_it_needs_now(site):
     """And it may start several times in one run, which continues the count."""
-    adding = study(["wm", "dpsgd-control"], replicates={"start": 2, "most": 9})
+    adding = study(["wm", "dpsgd-control"], replicates={"start": 3, "most": 9})
     composed = compose_study(adding)
-    two = tuple(replace(entry, seeds=entry.seeds[:2]) for entry in composed)
+    three = tuple(replace(entry, seeds=entry.seeds[:3]) for entry in composed)
     console = Console(file=io.StringIO(), width=200)
     with Progress(console, 1, adding, site.store, "strict") as progress:
         for _ in range(2):
-            rounds = waves(two, site.store)
+            rounds = waves(three, site.store)
             progress.started(rounds, dict.fromkeys(trials_of(rounds, site.store), 1.0))
             if rounds:
-                assert progress._board.standing().trials == 8
+                assert progress._board.standing().trials == 12
             for job in (job for wave in rounds for job in wave):
                 progress.done(run_job(job, site))
-    assert "8 models to train, about 8 s with 1 at a time; 16 values to measure" in told(console)
-    assert "8 of 8 done" in told(console)
+    assert "12 models to train, about 12 s with 1 at a time; 24 values to measure" in told(console)
+    assert "12 of 12 done" in told(console)
     assert "nothing to train" not in told(console)

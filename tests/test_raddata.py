@@ -112,8 +112,9 @@ def test_dp_covers_marked_images_wherever_they_are_but_not_how_marks_are_made(pl
     facts = private.facts(composed).values()
     assert len(facts) == len(composed.streams)
     assert all(fact.startswith("∞: another training that this one uses reads the same examples") for fact in facts)
-    assert "no privacy budget" in marking.facts(composed)["marks made"]
+    assert marking.facts(composed)["marks made"] == "by a network trained on the same images"
     elsewhere = compose(plan, [replace(marking, network=recipe("mnist", "smoke").plan()), private])
+    assert marking.facts(elsewhere)["marks made"] == "by a network trained on other images"
     assert private.spent(elsewhere).keys() == {stream.name for stream in elsewhere.streams}
     assert all(7.9 < spent < math.inf for spent in private.spent(elsewhere).values())
     assert private.spent(compose(plan, [private])) == {"task": pytest.approx(8.0, abs=0.01)}

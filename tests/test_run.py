@@ -360,13 +360,13 @@ def test_seeds_are_added_only_while_a_verdict_is_undecided(site, trained):
 
 def test_a_verdict_that_stays_undecided_gets_all_seeds(site):
     impossible = {"accuracy": {"max_drop": 1e-9}, "wm_accuracy": {"floor": 0.0}}
-    asked = study(["wm", "dpsgd-control"], replicates={"start": 2, "most": 3}, criteria=impossible, alpha=0.0001)
+    asked = study(["wm", "dpsgd-control"], replicates={"start": 3, "most": 4}, criteria=impossible, alpha=0.0001)
     results = Results(run_study(asked, site, Inline()))
     (verdict,) = verdicts(asked, results)
     words = {judgement.metric.name: judgement.outcome("strict") for judgement in verdict.judgements}
     assert words["accuracy"] == words["wm_accuracy"] == "undecided", "wm_log10_p claims nothing already alone"
     assert not verdict.settled("strict") and not verdict.missing
-    assert {len(results.values(cell, None, "accuracy", range(9))) for cell in asked.cells()} == {3}
+    assert {len(results.values(cell, None, "accuracy", range(9))) for cell in asked.cells()} == {4}
 
 
 def test_a_failing_trial_does_not_ask_for_seeds_forever(site, monkeypatch):
@@ -374,7 +374,7 @@ def test_a_failing_trial_does_not_ask_for_seeds_forever(site, monkeypatch):
         raise RuntimeError("no")
 
     monkeypatch.setattr(jobs, "train", broken)
-    asked = study(["wm", "dpsgd-control"], replicates={"start": 2, "most": 4})
+    asked = study(["wm", "dpsgd-control"], replicates={"start": 3, "most": 4})
     results = Results(run_study(asked, site, Inline()))
     assert not any(results.values(cell, None, "accuracy", range(9)) for cell in asked.cells())
 

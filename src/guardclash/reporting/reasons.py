@@ -125,8 +125,9 @@ def _undecided(one: Judgement, own: Symbol, rule: Rule) -> Iterator[Said]:
         yield Said(template, (own, number(one.metric, one.gain.estimate.value) + spread))
     elif one.replicates_needed and rule != "bounded":
         yield Said(
-            "{} is undecided; {} replicates in each arm would probably decide. Plan them beforehand, as {{ start, most }} "
-            "or as one new study with other seeds: each further test, of these seeds or others, may err once more by α.",
+            "{} is undecided; {} replicates in each arm would probably decide. Plan them beforehand, as {{ start, most "
+            "}} or as one new study with other seeds: each further test, of these seeds or others, may err once more "
+            "by α.",
             (own, one.replicates_needed),
         )
 
