@@ -405,7 +405,8 @@ def test_what_a_mechanism_adds_is_judged_net_of_the_same_combination_without_it(
 def test_advice_asks_for_more_replicates_than_there_are(alone, together, unprotected, metric):
     assume(min(alone.std, together.std) > 1e-6)
     n = min(alone.n, together.n)
-    judgement = judged(metric, *(Sample.of(one.mean, one.std, n) for one in (alone, together)), bare=Bare(unprotected))
+    bare = Bare(unprotected and Sample.of(unprotected.mean, unprotected.std, n))
+    judgement = judged(metric, *(Sample.of(one.mean, one.std, n) for one in (alone, together)), bare=bare)
     if judgement.outcome("strict") == "undecided":
         assert judgement.replicates_needed is None or judgement.replicates_needed > n
 
