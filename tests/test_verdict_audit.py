@@ -168,6 +168,21 @@ def test_a_control_that_the_study_lacks_is_asked_for():
     assert judged.missing == ("the same combination without raddata, which the study does not have: add it",)
 
 
+def test_a_trace_that_is_all_gone_is_lost_whatever_a_drop_may_be():
+    net = replace(MARKS, criterion=MaxDrop(0.3))
+    without = Sample((-0.5, 0.3, 0.8, -0.2), seeds=(0, 1, 2, 3))
+    alone, gone = (Sample(tuple(v + a for v in without.values), seeds=without.seeds) for a in (0.25, 0.001))
+    found = judge(net, net.criterion, alone, gone, bare=Bare(without, without))
+    assert set(found.outcomes.values()) == {"conflict"}
+
+
+def test_means_and_tests_of_a_paired_metric_rest_on_the_same_seeds():
+    paired = replace(WM, paired=True)
+    together = Sample((0.40, 0.42, 0.41, *(0.95,) * 7), seeds=tuple(range(10)))
+    found = judge(paired, paired.criterion, Sample((0.9, 0.91, 0.92), seeds=(0, 1, 2)), together)
+    assert found.point == found.outcome("strict") == found.outcome("paper") == "conflict"
+
+
 # A2, A3: what makes "no difference" easier
 
 
@@ -360,6 +375,16 @@ def test_a_metric_that_is_left_out_in_company_is_not_dropped():
     verdict = only(asked, found)
     assert set(verdict.outcomes.values()) == {"not measured together"}
     assert "φ_WM is measured alone (5 seeds) and never together" in render(asked, found, "strict")
+
+
+def test_what_is_left_out_in_company_waits_for_what_it_is_alone():
+    asked = study("wm", "other")
+    found = results(
+        asked, lambda *place: None if place[2] == "wm" and len(place[0]) > 1 else falling(0.0, 0.01)(*place)
+    )
+    cells = [{**cell, "trials": []} if cell["plan"] == "wm" else cell for cell in found.content["cells"]]
+    verdict = only(asked, Results({"cells": cells}))
+    assert verdict.outcome("strict") == "undecided" and "wm, wm alone: 0 of 5" in verdict.missing
 
 
 def test_a_metric_without_meaning_in_company_declares_it(monkeypatch):

@@ -81,11 +81,12 @@ def _wealth(sample: Sample, values: ndarray, span: tuple[float, float]) -> ndarr
     import numpy as np
 
     low, _ = span
-    room = values - low
-    inside = room > 1e-9 * (span[1] - low)
+    room, rounding = values - low, 1e-9 * (span[1] - low)
+    inside = room > rounding
     gains = (np.asarray(sample.values)[:, None] - values) / np.where(inside, room, 1.0)
     shares = (np.arange(SHARES) + 0.5) / SHARES
     logs = np.log1p(shares[:, None, None] * gains).sum(1)
     wealth = np.exp(np.clip(logs, -340, 340)).mean(0)
-    certain = 1e147 if max(sample.values) > low else 1.0  # a mean at the end of the range leaves no other value
+    # No mean lies below the range, and one at its end leaves no other value.
+    certain = np.where((room < -rounding) | (max(sample.values) > low), 1e147, 1.0)
     return np.asarray(np.where(inside, wealth, certain))

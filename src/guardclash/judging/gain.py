@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardclash.judging.criteria import Absolute, Metric
-from guardclash.judging.stats import TOLERANCE, Estimate, Sample, contrast, estimate_mean, interval, t_test
+from guardclash.judging.stats import TOLERANCE, Estimate, Sample, Terms, contrast, estimate_mean, interval, t_test
 
 
 @dataclass(frozen=True)
@@ -91,20 +91,18 @@ def gain_of(metric: Metric, alone: Sample, together: Sample, unprotected: Sample
     if isinstance(bound, Absolute):
         here, there = (_beyond(sample, bound.threshold, better) for sample in (alone, together))
         return Gain(here, _above(here), _above(there), Sample(), here.value < 0)
-    least = metric.effect
-    if metric.net:
-        here, there = (_beyond(sample, 0.0, better) for sample in (alone, together))
-        return Gain(here, _above(here, least), _above(there, least), Sample(), _below(here, least, alone))
-    if metric.criterion is None or unprotected is None or not unprotected.n:
+    if metric.criterion is None or not (metric.net or (unprotected is not None and unprotected.n)):
         return None
-    paired, share = metric.paired, metric.retain
-    here, there = (contrast(((better, one), (-better, unprotected)), paired) for one in (alone, together))
-    terms = ((better, together), (-better * share, alone), (-better * (1 - share), unprotected))
+    least, paired, share = metric.effect, metric.paired, metric.retain
+    bare: Terms = () if metric.net or unprotected is None else ((-better, unprotected),)
+    here, there = (contrast(((better, one), *bare), paired) for one in (alone, together))
+    terms = ((better, together), (-better * share, alone), *((weight * (1 - share), one) for weight, one in bare))
     left = contrast(terms, paired)
     is_lost = left.value < -TOLERANCE * max(abs(sample.mean) for _, sample in terms)
     lost = None if math.isnan(left.error) else float(not is_lost) if left.error == 0 else t_test(left).p_less
     tested = _above(here, least), _above(there, least)
-    return Gain(here, *tested, unprotected, _below(here, least, alone), _above(left), lost, is_lost)
+    absent = _below(here, least, alone)
+    return Gain(here, *tested, bare[0][1] if bare else Sample(), absent, _above(left), lost, is_lost)
 
 
 def _beyond(sample: Sample, bound: float, better: int) -> Estimate:

@@ -151,8 +151,7 @@ def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
     alone, together, better = judged.alone, judged.together, direction(judged.metric)
     to_worst, to_best = (_to_edge(criterion, judged, side) for side in (-better, better))
     threshold = criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone.mean)
-    excess = better * (alone.mean - together.mean) - threshold
-    beyond = excess > TOLERANCE * max(abs(alone.mean), abs(together.mean), threshold)
+    beyond = -better * to_worst.value > TOLERANCE * max(abs(alone.mean), abs(together.mean), threshold)
     raw = _one_sided(judged.raw, to_worst, beyond, better)
     if raw.noninferior is not None:
         test = t_test(to_best)

@@ -130,7 +130,7 @@ def _own_metrics(study: Study, results: Results, cell: Cell, look: Look) -> list
                 look=look,
             )
             fired = _fired(study, results, cell, named, judged.metric)
-            left_out = here and criterion is not None  # no further run would measure it
+            left_out = here and criterion is not None and judged.alone.n > 0  # no further run would measure it
             missing = () if left_out else judged.missing
             judgements.append(replace(judged, fired=fired, unmeasured=left_out, missing=missing))
     return judgements
