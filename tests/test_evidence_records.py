@@ -281,3 +281,14 @@ def test_records_of_older_versions_have_no_pictures():
     recipe = Named("mnist", (("scale", "reduced"),))
     assert old.evidence(Cell(recipe, (Named("wm"),), 5)) == ()
     assert list(old.losses(Cell(recipe, (), 5), range(5))) == []
+
+
+def test_a_package_without_metadata_costs_no_training(monkeypatch):
+    """As where the source is run without being installed."""
+    from guardclash.studies import environment
+
+    def version(package: str) -> str:
+        raise environment.PackageNotFoundError(package)
+
+    monkeypatch.setattr(environment, "version", version)
+    assert environment.environment.__wrapped__()["guardclash"] == "unknown"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from functools import cache, partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from guardclash.numerics.attacks import has_bfloat16
 @cache
 def environment(device: str = "cpu") -> dict[str, str]:
     """Of the packages that numbers depend on, the processor, the device trained on, the commit of a source checkout."""
-    packages = {name: version(name) for name in ("guardclash", "torch", "numpy", "opacus")}
+    packages = {name: _version(name) for name in ("guardclash", "torch", "numpy", "opacus")}
     return {
         **packages,
         "python": platform.python_version(),
@@ -26,6 +26,14 @@ def environment(device: str = "cpu") -> dict[str, str]:
         "bfloat16": "native" if has_bfloat16() else "none",
         "commit": _commit(),
     }
+
+
+def _version(package: str) -> str:
+    """Of an installed package; a finished training must not be lost because a record cannot name one."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
 
 
 def _processor() -> str:
