@@ -125,9 +125,8 @@ def _missing(
         arms[f"without {against}".strip()] = (bare.absent, min(asked))
     missing = [f"{arm}: {sample.n} of {n}" for arm, (sample, n) in arms.items() if sample.n < n]
     if metric.net and bare.absent is None:
-        missing.append(
-            f"the same combination without {against}, which the study does not have: add it".replace("  ", " ")
-        )
+        whom = against or "the mechanism"
+        missing.append(f"the same combination without {whom}, which the study does not have: add it")
     return tuple(missing)
 
 
@@ -184,7 +183,7 @@ def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
     together, bound, better = judged.together, criterion.threshold, direction(judged.metric)
     excess = better * (bound - together.mean)
     beyond = excess > TOLERANCE * max(abs(together.mean), abs(bound))
-    raw = _one_sided(judged.raw, replace(estimate_mean(together), value=together.mean), beyond, better, bound)
+    raw = _one_sided(judged.raw, estimate_mean(together), beyond, better, bound)
     change = t_test(judged.change)
     worse = known(change.p_less if better > 0 else change.p_greater)
     inferior = None if raw.inferior is None or worse is None else max(raw.inferior, worse)

@@ -11,7 +11,7 @@ from guardclash.judging.judgement import MINIMUM, Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
-from guardclash.reporting.tables import limit, number, p_value, percent
+from guardclash.reporting.tables import bound, limit, number, p_value, percent
 from guardclash.studies.study import Study
 
 RARE = 0.10
@@ -89,7 +89,8 @@ def _conflict(one: Judgement, own: Symbol) -> Said:
 
 def _ineffective(one: Judgement, own: Symbol, gain: Gain) -> Said:
     if isinstance(one.metric.criterion or one.metric.claim, Absolute):
-        demanded = limit(one.metric) if one.metric.criterion else f"claim {limit_of_claim(one)}"
+        claim = one.metric.claim
+        demanded = limit(one.metric) if one.metric.criterion or claim is None else f"claim {bound(claim)}"
         return Said(
             "{} misses its limit ({}) already alone ({}): nothing to lose.",
             (own, demanded, number(one.metric, one.alone.mean)),
@@ -100,12 +101,6 @@ def _ineffective(one: Judgement, own: Symbol, gain: Gain) -> Said:
         "{} shows no effect alone over the unprotected model ({}, an effect is more than {}): nothing to lose.",
         (own, number(one.metric, gain.estimate.value) + spread, number(one.metric, one.metric.effect)),
     )
-
-
-def limit_of_claim(one: Judgement) -> str:
-    """From which value on a metric without a criterion makes a claim."""
-    claim = one.metric.claim
-    return f"{'≥' if one.metric.higher_is_better else '≤'} {claim.threshold:g}" if claim else "-"
 
 
 def _undecided(one: Judgement, own: Symbol, rule: Rule) -> Iterator[Said]:
