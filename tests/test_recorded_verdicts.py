@@ -9,8 +9,8 @@ import json
 from pathlib import Path
 
 import pytest
-from committed import RECORDS, committed
 
+from committed import RECORDS, committed
 from guardclash.judging.rules import PValues
 from guardclash.studies.verdicts import verdicts
 
