@@ -10,8 +10,11 @@ import pytest
 from guardclash.compose import ONE, STAGES, Clash, compose
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
+from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl
+from guardclash.mechanisms.trades import RobustnessGap, Trades
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.adversarial import Adversarial
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.maps import FlipAndShift
@@ -20,7 +23,7 @@ from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.optimizers import SGD, Adam
 from guardclash.plan.plan import Plan, Stream
 from guardclash.plan.samplers import Poisson, Shuffled
-from guardclash.plan.sources import Split
+from guardclash.plan.sources import Drawn, Split
 from guardclash.registry import find_mechanisms
 from guardclash.studies.recipes import recipe
 
@@ -246,10 +249,16 @@ def test_two_of_one_kind_clash_as_well(base):
         compose(base, [DPSGD(clip=1), DPSGD(clip=2)])
 
 
-def test_maps_stack_in_the_order_of_the_combination(base):
+def test_maps_stack_in_an_order_of_their_own(base):
     one, two = Augment(padding=1), Augment(padding=2)
-    assert compose(base, [one, two]).task.maps == (FlipAndShift(1), FlipAndShift(2))
-    assert compose(base, [two, one]).task.maps == (FlipAndShift(2), FlipAndShift(1))
+    for order in ([one, two], [two, one]):
+        assert compose(base, order).task.maps == (FlipAndShift(1), FlipAndShift(2))
+
+
+def test_an_attack_is_on_images_as_the_network_would_see_them(base):
+    for order in ([Augment(), AdversarialTraining()], [AdversarialTraining(), Augment()]):
+        shift, attack = compose(base, order).task.maps
+        assert (type(shift), type(attack)) == (FlipAndShift, Adversarial)
 
 
 def test_streams_that_a_mechanism_adds_are_treated_by_the_others(base):
@@ -313,3 +322,70 @@ def test_looking_for_single_values_draws_no_chance():
     before = torch.random.get_rng_state()
     compose(recipe("digits", "reduced").plan(), [DPSGD()])
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+@dataclass(frozen=True)
+class Squared:
+    """A loss of our own."""
+
+    def __call__(self, network, x, y):
+        return network(x).square().mean(1)
+
+
+@dataclass(frozen=True)
+class OwnLoss(Mechanism):
+    """Replaces the loss; its name comes last by the alphabet, so that no luck of names helps."""
+
+    name = "zz-own-loss"
+    concern = "testing"
+
+    def objective(self, stream, plan):
+        return replace(stream, objectives=(Squared(),))
+
+
+def test_what_replaces_a_loss_comes_before_what_adds_to_it_however_they_are_named(base):
+    plans = [compose(base, order) for order in ([Trades(), OwnLoss()], [OwnLoss(), Trades()])]
+    assert plans[0] == plans[1]
+    first, second = plans[0].task.objectives
+    assert (type(first), type(second)) == (Squared, RobustnessGap)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_set_of_mechanisms_is_one_plan_or_one_clash_in_any_order(size, base):
+    some = [*(cls().bind(base) for cls in find_mechanisms().values()), OwnLoss(), Augment()]
+    for chosen in itertools.combinations(some, size):
+        found = set()
+        for order in itertools.permutations(chosen):
+            try:
+                found.add(fingerprint(compose(base, order)))
+            except Clash:
+                found.add("clash")
+        assert len(found) == 1, [mechanism.name for mechanism in chosen]
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """A map, a loss or images under which an example's loss hangs on others."""
+
+    images: object = None
+    mixes_examples = True
+
+    @property
+    def size(self):
+        return self.images.size
+
+
+MIXED = {
+    "map": lambda task: replace(task, maps=(Mixing(),)),
+    "loss": lambda task: replace(task, objectives=(Mixing(),)),
+    "source": lambda task: replace(task, source=Mixing(task.source)),
+    "source inside a source": lambda task: replace(task, source=Drawn(Mixing(task.source), 200, "some")),
+}
+
+
+@pytest.mark.parametrize("where", MIXED)
+def test_what_mixes_examples_clashes_with_a_bound_on_each(where, base):
+    mixed = replace(base, streams=(MIXED[where](base.task),))
+    with pytest.raises(Clash, match=r"dpsgd bounds .*'task', where Mixing"):
+        compose(mixed, [DPSGD()])
+    assert compose(mixed, [DPSGD(on=())]) == mixed

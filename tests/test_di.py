@@ -180,3 +180,19 @@ def test_an_innocent_model_needs_images_of_its_own(context):
     found = bound.measure(context(0).trained(whole), context(0))
     assert "di_framed" not in found and {"di_unrelated", "di_non_members"} <= found.keys()
     assert any("false accusations" in warning for warning in bound.warnings(found))
+
+
+def test_a_foreign_network_with_the_victims_plan_is_not_taken_for_it(plan):
+    """What is kept of a model is kept under its weights; its plan may be given to any network."""
+    kept: dict[object, dict[str, Tensor]] = {}
+
+    def keep(identity, seed, make):
+        return kept.setdefault((identity, seed), kept.get((identity, seed)) or make())
+
+    context = context_of(0, 200, keep)
+    di = DatasetInference(**SMALL, scale=1.0)
+    victim, foreign = (remembering(plan, context, count) for count in (200, 0))
+    assert (victim.plan, victim.serving) == (foreign.plan, foreign.serving)
+    own, other = (di.verify(model, victim, context)["di_log10_p"] for model in (victim, foreign))
+    assert own != other
+    assert other == di.verify(foreign, victim, context_of(0, 200))["di_log10_p"]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from guardclash.errors import UserError
+from guardclash.studies import recipes
+from guardclash.studies.recipes import Recipe
 from guardclash.studies.study import Named
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import compose_study
+from guardclash.studies.trials import build_recipe, compose_study
 
 READINGS = {
     "published": {"wm": {"labels": "native", "triggers": 30}, "recipe": {"batch_size": 32}},
@@ -145,3 +148,21 @@ def test_a_file_cannot_extend_itself_or_nothing(tmp_path: Path):
     one.write_text("extends = 3\n")
     with pytest.raises(UserError, match="extends"):
         read_study(one)
+
+
+def test_a_recipe_of_another_class_stays_one(monkeypatch):
+    """Before, it was rebuilt as a plain recipe, and its model was never trained."""
+
+    @dataclass(frozen=True)
+    class Wider(Recipe):
+        hidden: int = 7
+
+        def _model(self, data):
+            return replace(super()._model(data), hidden=self.hidden)
+
+    standard = recipes.RECIPES["digits", "smoke"]
+    own = Wider(**{field.name: getattr(standard, field.name) for field in fields(standard)})
+    monkeypatch.setitem(recipes.RECIPES, ("digits", "smoke"), own)
+    built = build_recipe(Named("digits", (("epochs", 1), ("hidden", 9), ("scale", "smoke"))))
+    assert type(built) is Wider and built.epochs == 1
+    assert built.plan().model.hidden == 9

@@ -306,3 +306,49 @@ def test_suspects_may_have_fewer_replicates():
     asked = study({"kind": "independent"}, replicates={"alone": 4, "together": 4, "suspects": 2})
     assert [cell.replicates for cell in asked.suspect_cells()] == [2]
     assert isinstance(asked.suspect_cells()[0].suspect.kind, Named)
+
+
+# --- a thief meets what stands between it and the network -------------------------------------------------------------
+
+SERVING = """
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+from guardclash.mechanism import Mechanism
+from guardclash.plan.plan import OtherSeed
+
+
+@dataclass(frozen=True)
+class Turned(Mechanism):
+    name: ClassVar[str] = "turned"
+    concern: ClassVar[str] = "model extraction"
+    helper: Any = None
+
+    def bind(self, unprotected):
+        return replace(self, helper=unprotected)
+
+    def needs(self, plan):
+        return (OtherSeed(self.helper),)
+
+    def serve(self, predict, trained, context):
+        context.trained(OtherSeed(self.helper))
+        return lambda x: predict(x).roll(1, 1)
+"""
+"""A mechanism that answers the next class instead of the likeliest, and reads another training to do so."""
+
+
+def test_a_thief_learns_what_the_deployed_model_answers(tmp_path):
+    plugin = tmp_path / "turned.py"
+    plugin.write_text(SERVING)
+    pair = [{"mechanisms": [WM]}, {"mechanisms": [WM, "turned"]}]
+    asked = study({"kind": "extraction"}, plugins=[str(plugin)], combinations=pair)
+    site = Site(Store(tmp_path / "store"), tmp_path)
+    run_study(asked, site, Inline())
+    entries = [entry for entry in compose_study(asked) if entry.cell.suspect]
+    bare, turned = (entry.plan.task.source for entry in entries)
+    assert bare.serving == () and [one.name for one in turned.serving] == ["turned"]
+    assert len({fingerprint(entry.plan) for entry in entries}) == 2
+    one, other = (site.context(0).data(source).y for source in (bare, turned))
+    assert torch.equal((one + 1) % 10, other), "the same network, asked through the mechanism"
+    needed = [trial.seed for trial in needed_trials(Trial(entries[1].plan, 0))]
+    assert sorted(needed) == [0, 1], "the victim, and what answers with it"

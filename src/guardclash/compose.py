@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
-from guardclash.plan.plan import Model, Plan, Rewrite, Stream
+from guardclash.plan.identity import parts
+from guardclash.plan.plan import Model, OtherSeed, Plan, Rewrite, Stream
 
+T = TypeVar("T")
 MANY, ONE = "many", "one"
 STAGES: dict[str, dict[str, str]] = {
     "data": {"streams": MANY},
@@ -29,9 +31,9 @@ STAGES: dict[str, dict[str, str]] = {
     "objective": {"objectives": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
 }
-"""Which stage may change which field. Of MANY, what several mechanisms add stacks, in the order of the combination;
-what one of them replaces is its own, as is all of ONE: a second one is a clash. `data` and `architecture` edit the
-plan, the others each stream."""
+"""Which stage may change which field. Of MANY, what several mechanisms add stacks, in an order of theirs (`_rank`) and
+not that in which they are named; what one of them replaces is its own, as is all of ONE: a second one is a clash.
+`data` and `architecture` edit the plan, the others each stream."""
 
 
 class Clash(Exception):
@@ -49,7 +51,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
 
     Args:
         plan: The unprotected training (a recipe's plan).
-        combination: Mechanisms; the empty one gives the plan back.
+        combination: Mechanisms, in any order: it is a set. The empty one gives the plan back.
         partial: Accept an `on` whose streams are all absent: a part of a larger combination that would add them.
 
     Returns:
@@ -66,7 +68,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         >>> [stream.name for stream in compose(recipe("digits", "smoke").plan(), [Watermark()]).streams]
         ['task', 'trigger']
     """
-    active = [mechanism for mechanism in combination if mechanism.on != ()]
+    active = sorted((mechanism for mechanism in combination if mechanism.on != ()), key=_rank)
     for mechanism in active:
         if isinstance(mechanism.on, str):
             raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
@@ -75,12 +77,14 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     if not partial:
         _check_streams_named(plan, active)
     set_by: Setters = {}
-    for mechanism in active:
+    for mechanism in _replacing_first(plan, active, "architecture", Mechanism.architecture):
         edited = mechanism.architecture(plan)
         _check_edit(plan, edited, mechanism, "architecture", "the plan", set_by)
         plan = edited
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
+    for stream in plan.streams:
+        _check_examples_apart(stream, set_by)
     if norm := _over_one_value(plan.model, plan.all_rewrites):
         raise UserError(
             "a group norm over single values makes the network constant",
@@ -92,6 +96,27 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         return _without_policies(plan)
     _check_batch_sizes(plan)
     return plan
+
+
+def _rank(mechanism: Mechanism) -> tuple[int, str, str]:
+    """The place of a mechanism among those of its stage, whatever the order in which a combination names them."""
+    return mechanism.order, mechanism.name, repr(mechanism)
+
+
+def _replacing_first(
+    base: T, active: Sequence[Mechanism], stage: str, edit: Callable[[Mechanism, T], T]
+) -> Sequence[Mechanism]:
+    """Mechanisms that put something in the place of what is there come before those that add to it.
+
+    Otherwise one that adds would clash with one that replaces, or stack upon it, by the order of their names.
+    """
+    many = [name for name, how in STAGES[stage].items() if how == MANY]
+
+    def adds(mechanism: Mechanism) -> bool:
+        edited = edit(mechanism, base)
+        return all(_stacks(getattr(base, name), getattr(edited, name, ())) for name in many)
+
+    return sorted(active, key=adds) if many and len(active) > 1 else active
 
 
 @lru_cache
@@ -124,6 +149,27 @@ def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
             with contextlib.suppress(NotImplementedError, RuntimeError):
                 network.eval()(torch.empty(2, *model.shape))
     return next(iter(found), None)
+
+
+def _check_examples_apart(stream: Stream, set_by: Setters) -> None:
+    """A bound on what one example does to the gradient says nothing where examples enter each other's losses."""
+    if not getattr(stream.gradient, "per_example", False):
+        return
+    for part in (*_sources(stream.source), *stream.maps, *stream.objectives):
+        if getattr(part, "mixes_examples", False):
+            who = set_by.get((stream.name, "gradient"))
+            raise Clash(
+                f"{who.name if who else 'the gradient'} bounds what one example does to stream {stream.name!r}, where "
+                f"{type(part).__name__} makes an example's loss depend on others"
+            )
+
+
+def _sources(source: Any) -> Iterator[Any]:
+    """A source and all that it is made of, other trainings left out: these are accounted for by themselves."""
+    if not isinstance(source, Plan | OtherSeed):
+        yield source
+        for part in parts(source):
+            yield from _sources(part)
 
 
 def _check_batch_sizes(plan: Plan) -> None:
@@ -159,13 +205,17 @@ def _edit_streams(plan: Plan, mechanism: Mechanism) -> Plan:
 def _treat_streams(plan: Plan, active: list[Mechanism], stage: str, set_by: Setters) -> Plan:
     """One stage over all streams and, for each, over the mechanisms that touch it."""
     streams = []
+
+    def treat(mechanism: Mechanism, stream: Stream) -> Stream:
+        edit: Callable[[Stream, Plan], Stream] = getattr(mechanism, stage)
+        return edit(stream, plan)
+
     for stream in plan.streams:
-        for mechanism in active:
-            if mechanism.on is None or stream.name in mechanism.on:
-                treat: Callable[[Stream, Plan], Stream] = getattr(mechanism, stage)
-                edited = treat(stream, plan)
-                _check_edit(stream, edited, mechanism, stage, stream.name, set_by)
-                stream = edited
+        here = [mechanism for mechanism in active if mechanism.on is None or stream.name in mechanism.on]
+        for mechanism in _replacing_first(stream, here, stage, treat):
+            edited = treat(mechanism, stream)
+            _check_edit(stream, edited, mechanism, stage, stream.name, set_by)
+            stream = edited
         streams.append(stream)
     return replace(plan, streams=tuple(streams))
 

@@ -33,6 +33,8 @@ class Mechanism:
     """The publication that introduced it."""
     metrics: ClassVar[tuple[Metric, ...]] = ()
     """What `measure` returns, each with the criterion that it is judged by."""
+    order: ClassVar[int] = 0
+    """Where several mechanisms add to one place, those of smaller numbers come first, equal ones by name."""
     version: ClassVar[int] = 1
     """Raise it when `measure` or `serve` changes meaning: old measurements are then left aside."""
 

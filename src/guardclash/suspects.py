@@ -28,12 +28,13 @@ class Suspect:
         """Whether the model owes anything to the owner's model or data."""
         return True
 
-    def plan(self, victim: Plan, unprotected: Plan) -> Plan:
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The training of the suspect.
 
         Args:
             victim: The owner's training, with its mechanisms.
             unprotected: The training of the study's recipe, as the suspect's party would do it on its own.
+            serving: The mechanisms through which the victim answers: who queries it meets them.
 
         Raises:
             UserError: If there are no images left for it.
@@ -60,7 +61,7 @@ class Extraction(Suspect):
         _check_choice("extraction.queries", self.queries, ("task", "out-of-distribution", "members"))
         _check_choice("extraction.answers", self.answers, get_args(Answer))
 
-    def plan(self, victim: Plan, unprotected: Plan) -> Plan:
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """A fresh network of the recipe's architecture, trained on the answers."""
         own = unprotected.task.source
         images: Source = own
@@ -68,7 +69,7 @@ class Extraction(Suspect):
             images = disjoint(own)
         elif self.queries == "out-of-distribution":
             images = other_images(unprotected)
-        return _on(unprotected, Answers(images, victim, self.answers), "thief")
+        return _on(unprotected, Answers(images, victim, self.answers, serving), "thief")
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ class FineTuning(Suspect):
             where, allowed = "fine-tuning.learning_rate", "above 0, at most 1"
             raise UserError("a share of the recipe's rate", where=where, got=self.learning_rate, allowed=allowed)
 
-    def plan(self, victim: Plan, unprotected: Plan) -> Plan:
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The victim's network with a smaller learning rate and fewer epochs."""
         own = unprotected.task.source
         optimizer: Any = unprotected.optimizer
@@ -114,7 +115,7 @@ class Retraining(Suspect):
     more: bool = False
     """Whether the thief adds as many images of the same distribution (A + B of the talk)."""
 
-    def plan(self, victim: Plan, unprotected: Plan) -> Plan:
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The recipe's training on the victim's task data, marks included if it has them."""
         if self.more:
             own = _split(unprotected.task.source)
@@ -140,7 +141,7 @@ class Independent(Suspect):
         """It is not."""
         return False
 
-    def plan(self, victim: Plan, unprotected: Plan) -> Plan:
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The recipe's training on other images."""
         own = _split(unprotected.task.source)
         return _on(unprotected, Split(own.dataset, "test") if self.images == "test" else disjoint(own), "independent")
@@ -157,7 +158,7 @@ class Unrelated(Suspect):
         """It is not."""
         return False
 
-    def plan(self, victim: Plan, unprotected: Plan) -> Plan:
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The recipe's training on the other data set."""
         images = other_images(unprotected)
         data = find_dataset(images.dataset)

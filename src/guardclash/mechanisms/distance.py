@@ -69,6 +69,8 @@ class Compared:
     images: tuple[tuple[str, Drawn], ...]
     noise: int
     """Number of random images."""
+    weights: tuple[str, str]
+    """Of both models, the suspect's first: plans alone would give a foreign network another one's answers."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,8 @@ class ModelDistance(Mechanism):
         if _question(suspect.plan) != _question(victim.plan):
             return {}
         drawn = tuple(self._drawn(victim.plan))
-        identity = Compared(suspect.plan, suspect.serving, victim.plan, victim.serving, drawn, self.images)
+        weights = suspect.weights, victim.weights
+        identity = Compared(suspect.plan, suspect.serving, victim.plan, victim.serving, drawn, self.images, weights)
 
         def compare() -> dict[str, Tensor]:
             inputs = {name: context.data(images).x for name, images in drawn}

@@ -17,9 +17,10 @@ from guardclash.mechanism import Mechanism
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import parts
 from guardclash.plan.models import GroupNormForBatchNorm, WithoutDropout
-from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream, trainings
+from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
 from guardclash.plan.samplers import Poisson
 from guardclash.plan.sources import Split
+from guardclash.plan.trainings import trainings
 from guardclash.training.trained import Trained
 
 # Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only

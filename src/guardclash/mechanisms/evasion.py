@@ -44,6 +44,7 @@ class Evasion(Mechanism):
     """A protection against model evasion: the options of its attack, and phi_ADV. Abstract: it trains nothing."""
 
     concern: ClassVar[str] = "model evasion"
+    order: ClassVar[int] = 1  # the attack is on the images as the network would see them, other maps applied
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "adv_accuracy",

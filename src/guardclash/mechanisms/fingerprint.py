@@ -32,6 +32,8 @@ class Embedded:
     images: Drawn
     walk: BlindWalk | MinGD
     precision: str
+    weights: str
+    """Of the model: its plan alone would give a foreign network another one's embeddings."""
 
 
 class Group(NamedTuple):
@@ -79,7 +81,7 @@ class Exam:
 
     def embedding(self, model: Trained, images: Drawn) -> dict[str, Tensor]:
         """Distances and lengths [N, K, 3] of images on a model, kept in the store."""
-        identity = Embedded(model.plan, model.serving, images, self.walk, self.precision)
+        identity = Embedded(model.plan, model.serving, images, self.walk, self.precision, model.weights)
         return self.context.kept(identity, lambda: self._embed(model, images))
 
     def _embed(self, model: Trained, images: Drawn) -> dict[str, Tensor]:
@@ -102,7 +104,7 @@ class Exam:
     def calibrated(self, walk: BlindWalk) -> Exam:
         """This exam with the smallest noise that leaves few walks of the victim censored; it is kept in the store."""
         images = Drawn(self.groups[2].tested.images, SPARE, "di/others", 4 * self.groups[2].tested.size)
-        identity = Embedded(self.victim.plan, self.victim.serving, images, walk, self.precision)
+        identity = Embedded(self.victim.plan, self.victim.serving, images, walk, self.precision, self.victim.weights)
         found = self.context.kept(identity, lambda: {"scale": torch.tensor(self._scale(images, walk))})
         return replace(self, walk=replace(walk, scale=found["scale"].item()))
 

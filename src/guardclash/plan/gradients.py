@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -36,6 +37,9 @@ class ClippedNoisy:
 
     The sum is divided by the *expected* batch size: the size drawn by Poisson sampling is itself private.
     """
+
+    per_example: ClassVar[bool] = True
+    """It needs losses that hang on one example each: what mixes examples clashes with it."""
 
     clip: float
     """Bound C on the l2 norm of one example's gradient."""

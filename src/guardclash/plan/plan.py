@@ -7,7 +7,7 @@ and the key under which its result is kept. The tensors are not in the plan; a s
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from guardclash.errors import UserError
 from guardclash.plan.gradients import Mean
-from guardclash.plan.identity import parts
 from guardclash.plan.objectives import CrossEntropy
 
 Cadence = Literal["after_epoch", "mixed"]
@@ -69,6 +68,10 @@ class Source(Protocol):
     A source that is dear to make sets the class variable `kept = True`: what it holds is then kept in the store, for
     every training and measurement of the seed, and as evidence. Its images must be whole pixel values (k / 255),
     because they are kept as bytes.
+
+    A source that makes or chooses an example by looking at others, a map or an objective under which an example's loss
+    depends on the others of its batch sets the class variable `mixes_examples = True`: a bound on what one example does
+    to the gradient would be wrong for it, so that composing it with DP-SGD is a clash.
     """
 
     @property
@@ -271,20 +274,6 @@ class OtherSeed:
     def seed(self, seed: int) -> int:
         """The other seed, for a replicate's."""
         return (seed + 1) % 5
-
-
-def trainings(value: Any, seed: int = 0) -> Iterator[tuple[Plan, int]]:
-    """The trainings that a value holds, itself left out, with the seed of each, the innermost first.
-
-    Args:
-        value: A plan, or what holds plans: a source, a measure.
-        seed: The replicate's.
-    """
-    for part in parts(value):
-        inner, under = (part.plan, part.seed(seed)) if isinstance(part, OtherSeed) else (part, seed)
-        yield from trainings(inner, under)
-        if isinstance(inner, Plan):
-            yield inner, under
 
 
 def _dataset(source: Any) -> str | None:

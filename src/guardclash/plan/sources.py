@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
-from guardclash.plan.plan import Context, Data, Plan, Source
+from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source
+from guardclash.plan.serving import Server, served
 
 Answer = Literal["labels", "probabilities"]
 
@@ -88,6 +89,8 @@ class Answers:
     """The training whose model is asked, under the context's seed."""
     answer: Answer = "labels"
     """"labels": the most likely class; "probabilities": those of all classes."""
+    serving: tuple[Server, ...] = ()
+    """The mechanisms through which the model answers as deployed, the first one nearest to the network."""
 
     def __post_init__(self) -> None:
         if self.answer not in get_args(Answer):
@@ -99,8 +102,13 @@ class Answers:
         """Number of queries."""
         return self.images.size
 
+    def needed(self) -> tuple[Source | Plan | OtherSeed, ...]:
+        """What it reads: images, the model, and other trainings that the mechanisms read to answer."""
+        needs = (need for mechanism in self.serving for need in mechanism.needs(self.model))
+        return (self.images, self.model, *needs)
+
     def load(self, context: Context) -> Data:
-        """Asks the model, which must be trained."""
+        """Asks the model as deployed; it must be trained. All queries are one call: one client's session, in order."""
         x, _ = context.data(self.images)
-        logits = context.trained(self.model).predict(x)
+        logits = served(context.trained(self.model), self.serving, context).predict(x)
         return Data(x, logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1))

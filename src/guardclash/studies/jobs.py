@@ -22,9 +22,10 @@ from guardclash.judging.judgement import plain
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
+from guardclash.plan.serving import served
 from guardclash.studies.activity import noted
 from guardclash.studies.environment import environment
-from guardclash.studies.measures import Verification, serve
+from guardclash.studies.measures import Verification
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
@@ -240,15 +241,15 @@ def _values(
     probe: Probe, trained: Trained, context: RunContext
 ) -> tuple[dict[str, float], dict[str, list[list[float]]], dict[str, Any]]:
     """Metrics as they were measured; curves and a scatter as records hold them."""
-    served = serve(trained, probe.serving, context)
-    metrics = probe.measure.measure(served, context)
+    answering = served(trained, probe.serving, context)
+    metrics = probe.measure.measure(answering, context)
     declared = {metric.name for metric in probe.measure.metrics}
     if not set(metrics) <= declared:
         raise ValueError(
             f"{type(probe.measure).__name__}.measure() returned {sorted(metrics)}; declared: {sorted(declared)}"
         )
-    curves = probe.measure.curves(served, context) if isinstance(probe.measure, Verification) else {}
-    scatter = probe.measure.scatter(served, context) if isinstance(probe.measure, Mechanism) else None
+    curves = probe.measure.curves(answering, context) if isinstance(probe.measure, Verification) else {}
+    scatter = probe.measure.scatter(answering, context) if isinstance(probe.measure, Mechanism) else None
     kept = {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
     return metrics, kept, scatter.to_dict() if scatter else {}
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, cast
 
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.mechanism import Curve, Mechanism
-from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
+from guardclash.plan.plan import Context, OtherSeed, Plan
+from guardclash.plan.serving import served
 from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained, accuracy
 
@@ -80,16 +81,8 @@ class Verification:
         return self.mechanism.curves(trained, self._victim(context), context)
 
     def _victim(self, context: Context) -> Trained:
-        return serve(context.trained(self.victim), self.serving, context)
+        return cast(Trained, served(context.trained(self.victim), self.serving, context))
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """The mechanism's own."""
         return self.mechanism.warnings(metrics)
-
-
-def serve(trained: Trained, mechanisms: tuple[Mechanism, ...], context: Context) -> Trained:
-    """The model as deployed: its answers pass through the mechanisms, the first one nearest to the network."""
-    predict: Predict = trained.predict
-    for mechanism in mechanisms:
-        predict = mechanism.serve(predict, trained, context)
-    return replace(trained, predict=predict, serving=mechanisms)

@@ -15,8 +15,9 @@ from guardclash.compose import Clash, compose
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.mechanism import Mechanism
-from guardclash.plan.identity import fingerprint, parts
-from guardclash.plan.plan import Plan, trainings
+from guardclash.plan.identity import fingerprint
+from guardclash.plan.plan import Plan
+from guardclash.plan.trainings import reads, trainings
 from guardclash.registry import find_mechanism
 from guardclash.studies.measures import Measure, TestAccuracy, Verification
 from guardclash.studies.recipes import Recipe, recipe
@@ -139,7 +140,7 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
     victim, clash = _compose(base, combination, partial=False)
     plan = None
     if victim:
-        plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own))), own)
+        plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own)), _serving(combination)), own)
     measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
     if victim:
         measures += [(named, Verification(owner, victim, _serving(combination))) for named, owner in owners]
@@ -210,7 +211,7 @@ def build_recipe(named: Named) -> Recipe:
     options.pop("reading", None)  # of mechanisms
     standard = recipe(named.name, options.pop("scale"))
     known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
-    return _checked(Recipe, options, f"recipe {named.name}", known)
+    return _checked(type(standard), options, f"recipe {named.name}", known)
 
 
 def build_mechanism(named: Named, study: Study) -> Mechanism:
@@ -258,4 +259,4 @@ def needed_trials(trial: Trial, measures: Iterable[Measure] = ()) -> tuple[Trial
 
 def depth(value: Any) -> int:
     """How many trainings must come one after another before this plan, or what holds plans, can be used."""
-    return max((depth(part) + isinstance(part, Plan) for part in parts(value)), default=0)
+    return max((depth(part) + isinstance(part, Plan) for part in reads(value)), default=0)

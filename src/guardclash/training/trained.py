@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Hashable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,25 @@ class Trained:
     predict: Predict
     """Images [N, C, H, W] in [0, 1] to logits [N, classes], as deployed (through every mechanism's `serve`)."""
     serving: tuple[Hashable, ...] = ()
-    """The mechanisms through which it answers: with the plan they say which model this is."""
+    """The mechanisms through which it answers."""
+
+    @cached_property
+    def weights(self) -> str:
+        """SHA-256 of all tensors of the network: with the mechanisms it says which model this is.
+
+        A plan does not: a foreign network may be given the plan of a victim, and must not be taken for it.
+        """
+        digest = hashlib.sha256(type(self.network).__qualname__.encode())
+        loose = {
+            f"{name}.{key}": value
+            for name, module in self.network.named_modules()
+            for key, value in vars(module).items()
+            if isinstance(value, Tensor)
+        }
+        for name, value in sorted({**self.network.state_dict(), **loose}.items()):
+            digest.update(f"{name} {value.dtype} {tuple(value.shape)} ".encode())
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
 
 def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
