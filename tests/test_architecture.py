@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -260,3 +263,24 @@ def test_annotations_are_not_evaluated():
         if path.name != "__init__.py":
             first = next(node for node in TREES[module].body if not is_text(node))
             assert ast.unparse(first) == "from __future__ import annotations", module
+
+
+def test_every_package_that_is_imported_is_declared():
+    """One that comes with another by luck is gone when that one changes."""
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    listed = [
+        *declared["dependencies"],
+        *(name for extra in declared["optional-dependencies"].values() for name in extra),
+    ]
+    known = {re.split(r"[^\w.-]", name)[0].lower().replace("_", "-") for name in listed}
+    distributions = packages_distributions()
+    for path in sorted(ROOT.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            for name in (name.split(".")[0] for name in names):
+                if name in sys.stdlib_module_names or name == "guardclash":
+                    continue
+                owners = {owner.lower().replace("_", "-") for owner in distributions.get(name, [name])}
+                owners |= {"adversarial-robustness-toolbox"} if name == "art" else set()
+                assert owners & known, f"{path.name} imports {name}"

@@ -26,13 +26,14 @@ from committed import COMMITTED, committed
 from guardclash import cli
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
-from guardclash.reporting import markdown
+from guardclash.reporting import latex, markdown
 from guardclash.reporting.forms import BINARY, FORMS, SUFFIXES, form_asked
 from guardclash.reporting.latex import render_latex
 from guardclash.reporting.latex_parts import text as latex_text
 from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
+from guardclash.reporting.tables import CLAIM_STYLES
 from guardclash.studies.results import Results
 from guardclash.studies.study import Cell, Named, Study, Suspected
 from guardclash.studies.study_file import read_study
@@ -146,6 +147,17 @@ def test_half_finished_studies_render_in_every_form(form, value):
     study = small((named("a"), named("b")), (named("t"), named("s")), suspects=(Suspected(named("extraction")),))
     assert FORMS[form](study, measured(study, value), "strict")
     assert FORMS[form](study, Results({"study": "small", "cells": []}), "strict")
+
+
+def test_latex_says_the_words_of_claims_in_their_own_commands():
+    """Before, "not credible" stood in the command of a conflict, for both are red in a terminal."""
+    text = render_latex(*committed("di-suspects"), "strict")
+    said = dict(re.findall(r"(\\gc\w+)\{(not credible|missed|false claim|detected|cleared|fires)\}", text))
+    assert text.count(r"\gcNotCredible{not credible}") > 20
+    assert not re.search(r"\\gc(?!NotCredible)\w+\{not credible\}", text), said
+    defined = set(re.findall(r"providecommand\{(\\gc\w+)\}", text))
+    assert set(latex.LOOKS.values()) <= defined
+    assert set(CLAIM_STYLES) <= set(latex.LOOKS), "every word that the text report marks has a command"
 
 
 def test_what_is_missing_is_counted_by_cell():
@@ -527,7 +539,7 @@ def test_claims_are_in_latex():
     text = render_latex(study, measured(study), "strict")
     table = environments(text)[-1]
     assert "Ownership claims: digits/smoke \\{t\\}" in table
-    assert r"\gcConflict{not credible}" in table
+    assert r"\gcNotCredible{not credible}" in table
     assert r"\gcConflict{false claim}" in table
     assert r"control: dud" in table
 

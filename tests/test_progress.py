@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import math
 import os
@@ -344,7 +345,7 @@ def test_without_a_terminal_there_are_few_lines(site):
     wanted = study(["wm", "dpsgd-control"], seeds=1)
     console = Console(file=io.StringIO(), width=200)
     with Progress(console, 1, wanted, site.store, "strict") as progress:
-        run_study(wanted, site, Inline(), progress)
+        run_study(wanted, site, Inline(), progress, clock=lambda: 0.0)
     first, last = told(console).splitlines()
     assert first.startswith("4 models to train, about ")
     assert first.endswith(" with 1 at a time; 8 values to measure, 8 steps never timed yet")
@@ -355,7 +356,6 @@ def test_without_a_terminal_there_are_few_lines(site):
 
 
 def test_lines_tell_failures_and_verdicts_as_they_come(site, monkeypatch):
-    monkeypatch.setattr("guardclash.studies.run._Sparingly.again", lambda self: self._work())
     recipes = [{"dataset": "digits", "scale": "smoke", "norm": norm} for norm in ("batch", "group")]
     wanted = study(["wm", "dpsgd-control"], seeds=1, recipes=recipes)
     train = jobs.train
@@ -367,8 +367,9 @@ def test_lines_tell_failures_and_verdicts_as_they_come(site, monkeypatch):
 
     monkeypatch.setattr(jobs, "train", failing)
     console = Console(file=io.StringIO(), width=300)
+    each_a_minute = (60 * ((n + 1) // 2) for n in itertools.count())  # a job takes one, keeping its results nothing
     with Progress(console, 1, wanted, site.store, "strict") as progress:
-        run_study(wanted, site, Inline(), progress)
+        run_study(wanted, site, Inline(), progress, clock=each_a_minute.__next__)
     assert progress.failed == 2
     _, decided, *failed, last = told(console).splitlines()
     assert decided == "digits/smoke (norm=batch) {wm, dpsgd-control}: undecided"

@@ -133,7 +133,7 @@ def contrast(terms: Terms, paired: bool = False) -> Estimate:
             Satterthwaite.
 
     Example:
-        >>> contrast(((1.0, Sample.of(0.9, 0.01, 5)), (-1.0, Sample.of(0.7, 0.02, 5)))).value
+        >>> round(contrast(((1.0, Sample.of(0.9, 0.01, 5)), (-1.0, Sample.of(0.7, 0.02, 5)))).value, 3)
         0.2
     """
     if paired and len(terms) > 1:

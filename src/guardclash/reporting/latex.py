@@ -14,7 +14,7 @@ from guardclash.judging.rules import Rule
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.latex_parts.layout import heading, paged, row
-from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables, criterion_of, measured
+from guardclash.reporting.latex_parts.tables import FRACTION, MARKS, combination_tables, criterion_of, measured
 from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
@@ -46,6 +46,15 @@ PREAMBLE = r"""\documentclass[a4paper]{article}
 \begin{document}
 """
 END = "\\end{document}\n"
+LOOKS = {word: command for word, (command, _) in MARKS.items()} | {
+    "detected": r"\gcKept",
+    "cleared": r"\gcKept",
+    "missed": r"\gcConflict",
+    "false claim": r"\gcConflict",
+    "mixed": r"\gcUndecided",
+    "fires": r"\gcConflict",
+}
+"""The command of a word in tables of claims: of verdicts, and of claims and their controls."""
 LONG = 36
 """Letters of a label beyond which it is broken."""
 
@@ -116,7 +125,6 @@ def _claims(shown: Plain) -> Iterator[str]:
 
 
 def _styled(cell: Text) -> str:
-    """A cell in the colour that it has in the terminal, if that is good or bad news."""
-    styles = " ".join(str(span.style) for span in cell.spans)
-    command = r"\gcConflict" if "red" in styles else r"\gcKept" if "green" in styles else ""
+    """A cell in the command of its word, where the text report marks it; the word decides and not its colour there."""
+    command = LOOKS.get(cell.plain, "") if cell.spans else ""
     return f"{command}{{{prose(cell.plain)}}}" if command else prose(cell.plain)

@@ -136,8 +136,9 @@ def frame(study: Study, results: Results | str | Path = "runs") -> DataFrame:
     Raises:
         UserError: pandas is not installed, or there are no results.
 
-    Example:
-        >>> frame(read_study("studies/digits.toml")).groupby(["combination", "symbol"])["value"].mean()
+    Example, after `guardclash run studies/digits.toml`::
+
+        frame(read_study("studies/digits.toml")).groupby(["combination", "symbol"])["value"].mean()
     """
     try:
         from pandas import DataFrame

@@ -157,6 +157,7 @@ def run_study(
     executor: Executor,
     watcher: Watcher | None = None,
     datasets: Collection[str] = (),
+    clock: Callable[[], float] = time.monotonic,
 ) -> dict[str, Any]:
     """Trains and measures what is missing of a study, and keeps its results and the pictures that reports show.
 
@@ -168,6 +169,7 @@ def run_study(
         executor: Anything with `submit(fn, *args)` whose futures have `result()`.
         watcher: Is told how it goes; `started` comes again where seeds are added.
         datasets: Run only their recipes; none: all.
+        clock: Seconds that only grow: results are kept and told now and then, and at the end in any case.
 
     Returns:
         The results, as in the results file.
@@ -178,7 +180,7 @@ def run_study(
     watcher = watcher or Together()
     composed = compose_study(study)
     site.store.sweep_work()
-    keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)))
+    keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)), clock)
     try:
         asked: set[str] = set()
         while planned := _missing(study, composed, site.store, datasets):
@@ -244,12 +246,12 @@ def completed(futures: Sequence[Any]) -> Iterator[Any]:
 class _Sparingly:
     """Does something again and again, but spends no more than a share of the time on it."""
 
-    def __init__(self, work: Callable[[], None]):
-        self._work, self._cost, self._last = work, 0.0, time.monotonic()
+    def __init__(self, work: Callable[[], None], clock: Callable[[], float]):
+        self._work, self._clock, self._cost, self._last = work, clock, 0.0, clock()
 
     def again(self) -> None:
-        start = time.monotonic()
+        start = self._clock()
         if start - self._last > max(1.0, self._cost / KEEPING_SHARE):
             self._work()
-            self._last = time.monotonic()
+            self._last = self._clock()
             self._cost = self._last - start

@@ -173,7 +173,7 @@ def log_ticks(low: float, high: float, most: int = 8) -> tuple[tuple[float, str]
 
     Example:
         >>> [text for _, text in log_ticks(8, 1200)]
-        ['10', '100', '1000']
+        ['10', '20', '50', '100', '200', '500', '1000']
     """
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps, factors in ((1, (1, 2, 5)), (1, (1,)), (2, (1,)), (4, (1,)), (25, (1,))):
