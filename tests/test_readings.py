@@ -166,3 +166,34 @@ def test_a_recipe_of_another_class_stays_one(monkeypatch):
     built = build_recipe(Named("digits", (("epochs", 1), ("hidden", 9), ("scale", "smoke"))))
     assert type(built) is Wider and built.epochs == 1
     assert built.plan().model.hidden == 9
+
+
+NOTE = {"mechanisms": ["wm", "dpsgd"], "metric": "wm_accuracy", "text": "Known."}
+
+
+@pytest.mark.parametrize(
+    ("of", "shown"),
+    [
+        ({}, ["digits published", "digits sound", "mnist published", "mnist sound"]),
+        ({"dataset": "mnist"}, ["mnist published", "mnist sound"]),
+        ({"reading": "sound"}, ["digits sound", "mnist sound"]),
+        ({"dataset": "digits", "reading": "published"}, ["digits published"]),
+    ],
+)
+def test_a_note_is_about_its_data_set_and_reading_only(of, shown):
+    recipes = [{"dataset": name, "scale": "smoke"} for name in ("digits", "mnist")]
+    asked = study_from(table(readings=READINGS, recipes=recipes, notes=[{**NOTE, **of}]))
+    (note,) = asked.notes
+    found = [
+        f"{cell.recipe.name} {dict(cell.recipe.options)['reading']}"
+        for cell in asked.cells()
+        if note.about(cell, "wm_accuracy")
+    ]
+    assert sorted(found) == shown
+
+
+@pytest.mark.parametrize("of", [{"dataset": "mnits"}, {"reading": "sounds"}])
+def test_a_note_about_nothing_is_refused(of):
+    with pytest.raises(UserError) as caught:
+        compose_study(study_from(table(readings=READINGS, notes=[{**NOTE, **of}])))
+    assert next(iter(of.values())) in str(caught.value)

@@ -86,9 +86,16 @@ class Note:
     mechanisms: frozenset[str]
     metric: str
     text: str
+    dataset: str | None = None
+    """None: of all data sets."""
+    reading: str | None = None
+    """None: of all readings."""
 
     def about(self, cell: Cell, metric: str) -> bool:
         """Whether it speaks about a metric of a cell."""
+        reading = dict(cell.recipe.options).get("reading")
+        if self.dataset not in (None, cell.recipe.name) or self.reading not in (None, reading):
+            return False
         return metric == self.metric and self.mechanisms == {named.name for named in cell.combination}
 
 

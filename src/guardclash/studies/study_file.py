@@ -11,7 +11,15 @@ from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
 from guardclash.studies.extended_toml import read_table
 from guardclash.studies.study import Named, Note, Options, Study, Suspected
-from guardclash.studies.study_schema import MechanismEntry, RecipeEntry, Scale, StudyTable, SuspectEntry, validated
+from guardclash.studies.study_schema import (
+    MechanismEntry,
+    NoteEntry,
+    RecipeEntry,
+    Scale,
+    StudyTable,
+    SuspectEntry,
+    validated,
+)
 
 
 def read_study(path: str | Path, scale: str | None = None) -> Study:
@@ -73,8 +81,16 @@ def study_from(
         reference=beside(file.reference) if file.reference else None,
         reference_tables=tuple(file.reference_tables),
         records=beside(file.records) if file.records else None,
-        notes=tuple(Note(frozenset(note.mechanisms), note.metric, note.text) for note in file.notes),
+        notes=tuple(_note(note, file, where) for note in file.notes),
     )
+
+
+def _note(note: NoteEntry, file: StudyTable, where: str) -> Note:
+    """A note; one of a reading that there is not would never be shown."""
+    if note.reading is not None and note.reading not in file.readings:
+        mend = suggestion(note.reading, file.readings)
+        raise UserError("no such reading", where=f"{where}: notes", got=note.reading, mend=mend)
+    return Note(frozenset(note.mechanisms), note.metric, note.text, note.dataset, note.reading)
 
 
 def _recipes(recipe: RecipeEntry, file: StudyTable, where: str, scale: str | None) -> Iterator[Named]:

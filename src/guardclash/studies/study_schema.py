@@ -66,6 +66,8 @@ class NoteEntry(_Strict):
     mechanisms: list[str]
     metric: str
     text: str
+    dataset: str | None = None
+    reading: str | None = None
 
 
 class ScaleTables(_Strict):

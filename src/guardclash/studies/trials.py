@@ -103,6 +103,8 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
                 find_mechanism(name, study.plugins)
             if dataset:
                 find_dataset(dataset)
+    for dataset in {note.dataset for note in study.notes} - {None}:
+        find_dataset(str(dataset))  # of this study or not: notes may stand in a file that several studies extend
     composed = [_protected(study, cell) for cell in study.cells()]
     composed += [_suspected(study, cell) for cell in study.suspect_cells()]
     _check_criteria(study, composed)
