@@ -128,7 +128,7 @@ class Ran:
 def run(wanted: Study, site: Site, *names: str) -> Ran:
     ran = Ran()
     with Tracking(names, wanted, site.store, wanted.rule, ran.said.append) as tracking:
-        ran.results = run_study(wanted, site, Inline(), tracking, clock=lambda: 0.0)  # tells of verdicts at the end
+        ran.results = run_study(wanted, site, Inline(), tracking, clock=lambda: 0.0)
     return ran
 
 

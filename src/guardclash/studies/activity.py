@@ -11,7 +11,7 @@ import math
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -29,12 +29,13 @@ class Write(Protocol):
 
 
 @contextmanager
-def noted(store: Store, name: str, **content: Any) -> Iterator[Write]:
+def noted(store: Store, name: str, clock: Callable[[], float] = time.time, **content: Any) -> Iterator[Write]:
     """Keeps a note in the store while the body runs.
 
     Args:
         store: Where.
         name: Key and kind, such as "<trial>.progress" or "<probe>.measuring".
+        clock: Seconds since 1970.
         content: Fields; numbers that are not finite become null.
 
     Yields:
@@ -42,11 +43,11 @@ def noted(store: Store, name: str, **content: Any) -> Iterator[Write]:
         `written` (seconds since 1970).
     """
     path = f"work/{name}.json"
-    fields = {**_this_process(), "started": time.time(), **content}
+    fields = {**_this_process(), "started": clock(), **content}
 
     def write(**changes: Any) -> None:
         fields.update(changes)
-        store.keep_json(path, _finite({**fields, "written": time.time()}))
+        store.keep_json(path, _finite({**fields, "written": clock()}))
 
     write()
     try:

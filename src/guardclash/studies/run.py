@@ -169,7 +169,7 @@ def run_study(
         executor: Anything with `submit(fn, *args)` whose futures have `result()`.
         watcher: Is told how it goes; `started` comes again where seeds are added.
         datasets: Run only their recipes; none: all.
-        clock: Seconds that only grow: results are kept and told now and then, and at the end in any case.
+        clock: Seconds, by which results are kept up to date now and then.
 
     Returns:
         The results, as in the results file.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import calendar
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
@@ -76,10 +76,11 @@ class Board:
         study: The study's name.
         tasks: All of its trials, by key.
         store: Where its results are kept.
+        clock: Seconds since 1970.
     """
 
-    def __init__(self, study: str, tasks: Mapping[str, Task], store: Store):
-        self._study, self.tasks, self._store = study, tasks, store
+    def __init__(self, study: str, tasks: Mapping[str, Task], store: Store, clock: Callable[[], float] = time.time):
+        self._study, self.tasks, self._store, self._clock = study, tasks, store, clock
         self._seconds: dict[str, float] = {}
         self._measured: set[str] = set()
         self._read: set[str] = set()
@@ -112,11 +113,12 @@ class Board:
 
     def _state(self, task: Task, working: Mapping[str, Note], expected: Expected, since: float) -> _State:
         trained = task.key in self._seconds
+        now = self._clock()
         missing = [asked for asked in task.asked if asked.key not in self._measured]
         if trained and not missing:
             return _State("done")
-        underway = [_training(task, working[task.key], expected)] if task.key in working and not trained else []
-        underway += [_measuring(task, one, working[one.key], expected) for one in missing if one.key in working]
+        underway = [_training(task, working[task.key], expected, now)] if task.key in working and not trained else []
+        underway += [_measuring(task, one, working[one.key], expected, now) for one in missing if one.key in working]
         failure = None if underway else self._store.failure(task.key)
         if failure and _when(failure) >= int(since):  # a run tries again what failed before it
             return _State("failed")
@@ -145,8 +147,8 @@ class Board:
                 self._measuring.learn(learnt_kinds(key, found), found["seconds"])
 
 
-def _training(task: Task, note: Note, expected: Expected) -> Underway:
-    epoch, epochs, now = note["epoch"], note["epochs"], time.time()
+def _training(task: Task, note: Note, expected: Expected, now: float) -> Underway:
+    epoch, epochs = note["epoch"], note["epochs"]
     so_far = now - note["started"]
     if not epoch:
         return Underway(task, f"epoch 0 of {epochs}", so_far, _rest(expected.training(task), so_far))
@@ -154,8 +156,8 @@ def _training(task: Task, note: Note, expected: Expected) -> Underway:
     return Underway(task, f"epoch {epoch} of {epochs}", so_far, left, note.get("losses", {}))
 
 
-def _measuring(task: Task, asked: Asked, note: Note, expected: Expected) -> Underway:
-    so_far = time.time() - note["started"]
+def _measuring(task: Task, asked: Asked, note: Note, expected: Expected, now: float) -> Underway:
+    so_far = now - note["started"]
     return Underway(task, f"measuring {asked.of}", so_far, _rest(expected.measuring(asked), so_far))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any
@@ -42,16 +43,25 @@ class Progress:
         study: What is run.
         store: Where its results are kept.
         rule: Which rule decides.
+        clock: Seconds, by which a line is said now and then.
     """
 
-    def __init__(self, console: Console, workers: int, study: Study, store: Store, rule: Rule):
+    def __init__(
+        self,
+        console: Console,
+        workers: int,
+        study: Study,
+        store: Store,
+        rule: Rule,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self.failed = 0
         self._console, self._workers, self._store, self._rule = console, workers, store, rule
         self._study = study.under(rule)
         self._moving = console.is_terminal and not console.is_dumb_terminal
         self._open = ExitStack()
         self._jobs = self._finished = 0
-        self._line = time.monotonic()
+        self._clock, self._line = clock, clock()
         self._estimates: dict[str, float] = {}
         self._words: dict[str, str] = {}
 
@@ -109,9 +119,9 @@ class Progress:
         if done.error:
             self.failed += 1
             self.say(f"trial {done.job.trial.key} failed: {done.error}")
-        over = time.monotonic() - self._line > LINE_EVERY_S or self._finished == self._jobs
+        over = self._clock() - self._line > LINE_EVERY_S or self._finished == self._jobs
         if not self._moving and over:
-            self._line = time.monotonic()
+            self._line = self._clock()
             self.say(f"{self._finished} of {self._jobs} done, {self._left()}")
 
     def collected(self, results: dict[str, Any]) -> None:
