@@ -31,7 +31,7 @@ STAGES: dict[str, dict[str, str]] = {
     "objective": {"objectives": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
 }
-"""Which stage may change which field. Of MANY, what several mechanisms add stacks, in an order of theirs (`_rank`) and
+"""Which stage may change which field. Of MANY, what several mechanisms add stacks, in an order of theirs (`rank`) and
 not that in which they are named; what one of them replaces is its own, as is all of ONE: a second one is a clash.
 `data` and `architecture` edit the plan, the others each stream."""
 
@@ -68,7 +68,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         >>> [stream.name for stream in compose(recipe("digits", "smoke").plan(), [Watermark()]).streams]
         ['task', 'trigger']
     """
-    active = sorted((mechanism for mechanism in combination if mechanism.on != ()), key=_rank)
+    active = sorted((mechanism for mechanism in combination if mechanism.on != ()), key=rank)
     for mechanism in active:
         if isinstance(mechanism.on, str):
             raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
@@ -98,7 +98,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     return plan
 
 
-def _rank(mechanism: Mechanism) -> tuple[int, str, str]:
+def rank(mechanism: Mechanism) -> tuple[int, str, str]:
     """The place of a mechanism among those of its stage, whatever the order in which a combination names them."""
     return mechanism.order, mechanism.name, repr(mechanism)
 

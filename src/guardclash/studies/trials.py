@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from guardclash.compose import Clash, compose
+from guardclash.compose import Clash, compose, rank
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.mechanism import Mechanism
@@ -85,7 +85,8 @@ class ComposedCell:
 
 
 def _serving(combination: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
-    return tuple(mechanism for mechanism in combination if type(mechanism).serve is not Mechanism.serve)
+    found = (mechanism for mechanism in combination if type(mechanism).serve is not Mechanism.serve)
+    return tuple(sorted(found, key=rank))  # as in training, whatever the order in which they are named
 
 
 def compose_study(study: Study) -> tuple[ComposedCell, ...]:
