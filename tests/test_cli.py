@@ -209,7 +209,7 @@ def test_plan_says_what_is_shared_and_trains_nothing(at_finished, tmp_path):
 def test_plan_and_run_tell_a_clash(guardclash, write):
     study = write(f'plugins = ["{GRADIENT_SIGN}"]' + SMALL.replace('"wm", "dpsgd-control"', '"gradient-sign", "dpsgd"'))
     said = guardclash("plan", study)
-    reason = "gradient-sign and dpsgd both set 'gradient' of stream 'task'"
+    reason = "dpsgd and gradient-sign both set 'gradient' of stream 'task'"
     assert f"Clash: digits/smoke {{gradient-sign, dpsgd}}: {reason}" in said.out
     assert "To train: 3 models" in said.out
     ran = guardclash("run", study, "--workers", 1)

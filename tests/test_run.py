@@ -261,7 +261,7 @@ def test_a_clash_costs_no_training_and_is_a_verdict(site, trained):
     # {}, {gradient-sign}, {dpsgd-control}, {dpsgd} and {gradient-sign, dpsgd-control}
     assert len(trained.since()) == 10
     clash = content["cells"][-1]
-    assert clash["clash"] == "gradient-sign and dpsgd both set 'gradient' of stream 'task'"
+    assert clash["clash"] == "dpsgd and gradient-sign both set 'gradient' of stream 'task'"
     assert (clash["plan"], clash["trials"]) == (None, [])
     assert values(content, ["gradient-sign", "dpsgd-control"])[0]["gradient_bits"] == 1
     assert values(content, [])[0]["gradient_bits"] == 32
