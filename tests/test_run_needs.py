@@ -163,9 +163,17 @@ def test_what_acts_at_inference_changes_measurements_and_no_training(site, load,
     assert len(trained.since()) == 4, "the unprotected model and {wm}"
     plain, contrary = values(content, [])[0], values(content, ["contrary"])[0]
     assert contrary["accuracy"] < 0.1 < plain["accuracy"]
-    # The first mechanism is nearest to the network: the last one has the last word.
+    # A combination is a set: what serves is ordered by `order` and then by name, however it was written down.
     assert values(content, ["contrary", "louder"])[0]["answer"] == 10
-    assert values(content, ["louder", "contrary"])[0]["answer"] == -10
+    assert values(content, ["louder", "contrary"])[0]["answer"] == 10
+
+
+def test_order_says_which_answers_are_nearest_to_the_network(site, load, trained):
+    first = SERVING.replace('name: ClassVar[str] = "louder"', 'name: ClassVar[str] = "louder"\n    order: ClassVar[int] = -1')
+    wanted = study(["contrary", "louder"], ["louder", "contrary"], plugins=[str(load(first))])
+    content = run_study(wanted, site, Inline())
+    for names in (["contrary", "louder"], ["louder", "contrary"]):
+        assert values(content, names)[0]["answer"] == -10, "louder is nearest, contrary has the last word"
 
 
 def test_serving_is_part_of_the_key_of_a_measurement(site, load):
