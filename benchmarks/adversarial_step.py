@@ -34,7 +34,7 @@ from guardclash.compose import compose
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.numerics.attacks import has_bfloat16
 from guardclash.plan.plan import Data, Plan
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run
 

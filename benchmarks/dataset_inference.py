@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from guardclash.numerics.attacks import attacked, has_bfloat16
 from guardclash.numerics.walks import BlindWalk, Embedding
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 
 VARIANTS = ("bfloat16", "float32")
 

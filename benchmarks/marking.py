@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from guardclash.numerics.attacks import attacked, has_bfloat16
 from guardclash.numerics.features import classifier, penultimate
 from guardclash.numerics.radioactive import Marking, carriers
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 
 ONE_BY_ONE = "one image at a time, float32"
 

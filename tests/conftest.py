@@ -10,7 +10,7 @@ import torch
 
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import train
 from guardclash.training.trained import Trained

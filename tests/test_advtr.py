@@ -18,6 +18,7 @@ from guardclash.cli import main
 from guardclash.compose import compose
 from guardclash.data.loading import data_folder
 from guardclash.errors import UserError
+from guardclash.measures import robustness
 from guardclash.mechanisms import evasion
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
@@ -31,9 +32,9 @@ from guardclash.plan.identity import fingerprint
 from guardclash.plan.models import CNN
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.samplers import Poisson
-from guardclash.studies.recipes import recipe
 from guardclash.studies.study_file import read_study
 from guardclash.studies.trials import compose_study
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run, train
 from guardclash.training.trained import Trained, accuracy, predictor
@@ -165,7 +166,7 @@ def test_the_regulariser_is_beta_times_the_divergence_of_the_worst_neighbour(bas
     original = PGD.__call__
     monkeypatch.setattr(PGD, "__call__", lambda *args: neighbours.append(original(*args)) or neighbours[-1])
     network = base.model.build().eval()
-    x, y = (part[:16] for part in context(0).images("digits", "train"))
+    x, y = (part[:16] for part in context(0).examples("digits", "train"))
     gap = RobustnessGap(attack, beta=4.0, precision="float32")(network, x, y)
     (moved,) = neighbours
     p, q = network(x).softmax(1).double(), network(moved).softmax(1).double()
@@ -180,7 +181,7 @@ def test_the_regulariser_is_beta_times_the_divergence_of_the_worst_neighbour(bas
 def test_the_regulariser_is_differentiated_at_both_ends(base, context):
     """Its gradient is that of beta KL(p(x) || p(x')) with x' held fixed, and p(x) not."""
     network = base.model.build().eval()
-    x, y = (part[:16] for part in context(0).images("digits", "train"))
+    x, y = (part[:16] for part in context(0).examples("digits", "train"))
     torch.manual_seed(5)
     gap = RobustnessGap(PGD(0.2, 0.1, 3), beta=2.0, precision="float32")
     found = torch.autograd.grad(gap(network, x, y).sum(), list(network.parameters()))
@@ -317,7 +318,7 @@ def test_adversarial_training_resists_what_breaks_an_undefended_model(honest, co
 
 
 def test_a_ball_of_nothing_leaves_accuracy(honest, context):
-    x, y = context(0).images("digits", "test")
+    x, y = context(0).examples("digits", "test")
     for trained in honest.values():
         found = AdversarialTraining(radius=1e-9, steps=1).measure(trained, context(0))["adv_accuracy"]
         assert found == accuracy(trained.predict, x, y)
@@ -326,7 +327,7 @@ def test_a_ball_of_nothing_leaves_accuracy(honest, context):
 def test_the_measured_accuracy_is_that_of_adversarial_images(honest, context):
     """Without a random start, so that the images can be made here as well."""
     trained, mechanism = honest["advtr"], AdversarialTraining(radius=0.1, steps=5, random_start=False, test_examples=70)
-    x, y = (part[:70] for part in context(0).images("digits", "test"))
+    x, y = (part[:70] for part in context(0).examples("digits", "test"))
     network = trained.network
     moved = mechanism.attack(trained.plan)(lambda images: cross_entropies(network, images, y), x, torch.Generator())
     assert mechanism.measure(trained, context(0))["adv_accuracy"] == accuracy(trained.predict, moved, y)
@@ -345,8 +346,8 @@ def test_restarts_only_lower_it(honest, context):
 
 def test_as_many_images_are_attacked_as_asked_for(honest, context, monkeypatch):
     seen = []
-    withstands = evasion._withstands
-    monkeypatch.setattr(evasion, "_withstands", lambda *args: seen.append(len(args[2])) or withstands(*args))
+    withstands = robustness._withstands
+    monkeypatch.setattr(robustness, "_withstands", lambda *args: seen.append(len(args[2])) or withstands(*args))
     AdversarialTraining(test_examples=50, **QUICK).measure(honest["none"], context(0))
     assert seen == [50, 10, 10, 10]
 
@@ -410,7 +411,7 @@ class Steep(nn.Module):
 def test_an_honest_model_is_not_doubted(name, options, honest, context):
     mechanism = AdversarialTraining(**options, test_examples=250)
     found = mechanism.measure(honest[name], context(0))
-    assert 0 <= found["adv_doubt"] <= evasion.DOUBT
+    assert 0 <= found["adv_doubt"] <= robustness.DOUBT
     assert mechanism.warnings(found) == ()
 
 
@@ -452,10 +453,10 @@ def test_each_sign_of_a_failing_attack_counts(accuracies, doubt, honest, context
         assert kind != "unbounded" or (other.radius == 1 and not other.random_start)
         return torch.arange(len(x)) < accuracies.get(kind, 0.5 if kind == "attack" else 0.0) * len(x)
 
-    monkeypatch.setattr(evasion, "_withstands", withstands)
-    x, y = (part[:100] for part in context(0).images("digits", "test"))
+    monkeypatch.setattr(robustness, "_withstands", withstands)
+    x, y = (part[:100] for part in context(0).examples("digits", "test"))
     noise = accuracy(honest["none"].predict, attack.start(x, context(0).rng("noise")), y)
-    measured = evasion._doubt(honest["none"], attack, x, y, context(0), 1, accuracies.get("attack", 0.5))
+    measured = robustness._doubt(honest["none"], attack, x, y, context(0), 1, accuracies.get("attack", 0.5))
     assert 0.5 < noise < 0.95
     assert measured == pytest.approx(1 - noise if doubt is None else doubt)
 
@@ -510,10 +511,10 @@ def test_asking_for_the_ensemble_without_the_library_says_how_to_get_it(cls, mon
 
 def test_the_ensemble_counts_images_that_withstood_pgd_and_were_right_before(honest, context, monkeypatch):
     monkeypatch.setattr(attacks, "version", lambda name: "1.20.1")
-    monkeypatch.setattr(evasion, "ensemble", lambda *args: ())
-    monkeypatch.setattr(evasion, "_doubt", lambda *args: 0.0)
-    monkeypatch.setattr(evasion, "_withstands", lambda *args: torch.arange(500) >= 100)
-    x, y = context(0).images("digits", "test")
+    monkeypatch.setattr(robustness, "ensemble", lambda *args: ())
+    monkeypatch.setattr(robustness, "_doubt", lambda *args: 0.0)
+    monkeypatch.setattr(robustness, "_withstands", lambda *args: torch.arange(500) >= 100)
+    x, y = context(0).examples("digits", "test")
     right = honest["advtr"].predict(x).argmax(1) == y
     assert not right[100:].all()
     found = AdversarialTraining(ensemble=True, **QUICK).measure(honest["advtr"], context(0))
@@ -635,25 +636,18 @@ def test_on_the_command_line_a_mistake_is_one_message_and_exit_code_2(options, t
     assert "Traceback" not in said
 
 
-def test_a_model_of_unknown_data_cannot_be_measured(honest, context):
+def test_a_model_without_a_purpose_cannot_be_measured(honest, context):
     plan = honest["none"].plan
-    nameless = replace(plan, streams=(replace(plan.task, source=Nameless(64)),))
-    with pytest.raises(UserError, match="names no data set"):
+    nameless = replace(plan, purpose=None)
+    with pytest.raises(UserError, match="nothing says what this model is for"):
         AdversarialTraining(**QUICK).measure(replace(honest["none"], plan=nameless), context(0))
-
-
-@dataclass(frozen=True)
-class Nameless:
-    """A source that says nothing of where its images come from."""
-
-    size: int
 
 
 def test_an_attack_counts_the_answers_as_deployed(honest, context):
     """What a mechanism serves decides whether an image is broken, not the bare network."""
 
     def always_right(x: torch.Tensor) -> torch.Tensor:
-        return functional.one_hot(context(0).images("digits", "test").y[: len(x)], 10).float()
+        return functional.one_hot(context(0).examples("digits", "test").y[: len(x)], 10).float()
 
     served = Trained(honest["none"].plan, 0, honest["none"].network, always_right)
     found = AdversarialTraining(test_examples=40, **QUICK).measure(served, context(0))

@@ -11,9 +11,9 @@ import pytest
 
 from guardclash import cli
 from guardclash.plan.identity import describe
-from guardclash.studies.recipes import Recipe
 from guardclash.studies.results import Results
 from guardclash.studies.study_file import read_study
+from guardclash.tasks.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAPER = ROOT / "studies" / "paper"

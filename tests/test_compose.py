@@ -25,7 +25,7 @@ from guardclash.plan.plan import Plan, Stream
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Drawn, Split
 from guardclash.registry import find_mechanisms
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 
 
 @dataclass(frozen=True)

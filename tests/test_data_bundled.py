@@ -10,7 +10,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from guardclash.data.bundled import read_digits, read_photo_patches
-from guardclash.data.catalog import DATASETS
+from guardclash.data.catalog import datasets
 from guardclash.data.loading import load
 
 NOWHERE = Path("nowhere")
@@ -79,5 +79,5 @@ def test_the_readers_do_not_touch_the_global_random_state():
 
 @pytest.mark.parametrize("name", ["digits", "photo-patches"])
 def test_no_folder_is_needed(name, tmp_path):
-    for split in DATASETS[name].splits:
-        assert len(load(DATASETS[name], split, tmp_path / "missing").y) == DATASETS[name].size(split)
+    for split in datasets()[name].splits:
+        assert len(load(datasets()[name], split, tmp_path / "missing").y) == datasets()[name].size(split)

@@ -11,54 +11,55 @@ import numpy as np
 import pytest
 
 from guardclash.data import catalog
-from guardclash.data.catalog import BUILT_IN, DATASETS, Dataset, find_dataset, register
-from guardclash.data.images import Images
+from guardclash.data.catalog import datasets, find_dataset, register
+from guardclash.data.dataset import Dataset
+from guardclash.data.examples import Examples
 from guardclash.data.loading import data_folder, load, read
+from guardclash.data.space import Images
 from guardclash.errors import UserError
+from guardclash.tasks.catalog import tasks
 
 CALLS: list[str] = []
 
 
-def read_toy(split: str, folder: Path) -> Images:
+def read_toy(split: str, folder: Path) -> Examples:
     CALLS.append(split)
-    return Images(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 1, 0], np.int64))
+    return Examples(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 1, 0], np.int64))
 
 
-def read_wrong_type(split: str, folder: Path) -> Images:
-    return Images(np.zeros((4, 1, 2, 2), np.float32), np.zeros(4, np.int64))
+def read_wrong_type(split: str, folder: Path) -> Examples:
+    return Examples(np.zeros((4, 1, 2, 2), np.float32), np.zeros(4, np.int64))
 
 
-def read_wrong_count(split: str, folder: Path) -> Images:
-    return Images(np.zeros((3, 1, 2, 2), np.uint8), np.zeros(4, np.int64))
+def read_wrong_count(split: str, folder: Path) -> Examples:
+    return Examples(np.zeros((3, 1, 2, 2), np.uint8), np.zeros(4, np.int64))
 
 
-def read_too_few_labels(split: str, folder: Path) -> Images:
-    return Images(np.zeros((4, 1, 2, 2), np.uint8), np.zeros(3, np.int64))
+def read_too_few_labels(split: str, folder: Path) -> Examples:
+    return Examples(np.zeros((4, 1, 2, 2), np.uint8), np.zeros(3, np.int64))
 
 
-def read_wrong_label(split: str, folder: Path) -> Images:
-    return Images(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 2, -1], np.int64))
+def read_wrong_label(split: str, folder: Path) -> Examples:
+    return Examples(np.zeros((4, 1, 2, 2), np.uint8), np.array([0, 1, 2, -1], np.int64))
 
 
-TOY = Dataset("toy", "Toy", (1, 2, 2), 2, (("train", 4),), (0.5,), (0.5,), read_toy, note="It is a toy.")
+TOY = Dataset("toy", "Toy", Images((1, 2, 2)), 2, (("train", 4),), read_toy, note="It is a toy.")
 
 
 def test_the_catalogue():
-    assert set(DATASETS) >= {"digits", "photo-patches", "mnist", "fmnist", "cifar10", "gtsrb"}
-    pairs = {name: dataset.out_of_distribution for name, dataset in DATASETS.items()}
+    assert set(datasets()) >= {"digits", "photo-patches", "mnist", "fmnist", "cifar10", "gtsrb"}
+    pairs = {name: task.neighbour for name, task in tasks().items()}
     assert pairs["digits"] == "photo-patches"
     assert (pairs["mnist"], pairs["fmnist"], pairs["cifar10"]) == ("fmnist", "mnist", "gtsrb")
 
 
-@pytest.mark.parametrize("dataset", BUILT_IN, ids=lambda dataset: dataset.name)
+@pytest.mark.parametrize("dataset", tuple(datasets().values()), ids=lambda dataset: dataset.name)
 def test_every_built_in_data_set_is_complete(dataset):
     assert len({dataset, dataset}) == 1
     assert hash(dataset) == hash(replace(dataset))
     assert dataset.title and dataset.source and dataset.license
     assert "test" in dataset.splits
     assert len(dataset.mean) == len(dataset.std) == dataset.shape[0]
-    if dataset.out_of_distribution:
-        assert DATASETS[dataset.out_of_distribution].shape == dataset.shape
     for download in dataset.files:
         algorithm, _, digits = download.known_hash.partition(":")
         assert algorithm == "sha256"
@@ -68,10 +69,10 @@ def test_every_built_in_data_set_is_complete(dataset):
 
 
 def test_sizes_and_unknown_splits():
-    assert DATASETS["mnist"].size("train") == 60_000
-    assert DATASETS["gtsrb"].size("test") == 12_630
+    assert datasets()["mnist"].size("train") == 60_000
+    assert datasets()["gtsrb"].size("test") == 12_630
     with pytest.raises(UserError, match=r"no such split .*got 'train'; allowed: test.*trigger sets"):
-        DATASETS["gtsrb"].size("train")
+        datasets()["gtsrb"].size("train")
     with pytest.raises(UserError, match=r"got 'valid'; allowed: train\. It is a toy"):
         load(TOY, "valid")
 
@@ -82,13 +83,14 @@ def test_a_mean_per_channel():
 
 
 def test_finding_by_name():
-    assert find_dataset("mnist") is DATASETS["mnist"]
+    assert find_dataset("mnist") is datasets()["mnist"]
     with pytest.raises(UserError, match="Did you mean 'mnist'"):
         find_dataset("mnits")
 
 
 def test_plugins_add_data_sets(monkeypatch):
-    monkeypatch.setattr(catalog, "DATASETS", dict(DATASETS))
+    known = dict(datasets())
+    monkeypatch.setattr(catalog, "datasets", lambda: known)
     register(TOY)
     register(replace(TOY))
     assert find_dataset("toy") == TOY
@@ -115,8 +117,8 @@ def test_loading_twice_reads_once_and_gives_read_only_arrays(tmp_path):
 @pytest.mark.parametrize(
     ("reader", "message"),
     [
-        (read_wrong_type, r"images of another type or shape .*got 'float32 \(4, 1, 2, 2\)'; allowed: uint8"),
-        (read_wrong_count, r"images of another type or shape .*got 'uint8 \(3, 1, 2, 2\)'"),
+        (read_wrong_type, r"inputs of another type or shape .*got 'float32 \(4, 1, 2, 2\)'; allowed: uint8"),
+        (read_wrong_count, r"inputs of another type or shape .*got 'uint8 \(3, 1, 2, 2\)'"),
         (read_too_few_labels, r"labels of another type or shape .*got 'int64 \(3,\)'; allowed: int64 \(4,\)"),
         (read_wrong_label, r"labels are out of range .*got \(-1, 2\); allowed: 0 to 1"),
     ],

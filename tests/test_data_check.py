@@ -7,17 +7,19 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-from guardclash.data.catalog import DATASETS, Dataset
+from guardclash.data.catalog import datasets
 from guardclash.data.check import Finding, check
+from guardclash.data.dataset import Dataset
 from guardclash.data.files import Download
 from guardclash.data.loading import load
+from guardclash.data.space import Images
 from test_data_idx import IMAGES, LABELS, READER, tiny_files, write_tiny
 
 FILES = tuple(
     Download(f"{name}.gz", (), "sha256:0", contents=((name, hashlib.sha256(content).hexdigest()),))
     for name, content in tiny_files().items()
 )
-TINY = Dataset("tiny", "Tiny", (1, 4, 6), 3, (("train", 5), ("test", 3)), (0.5,), (0.5,), READER, files=FILES)
+TINY = Dataset("tiny", "Tiny", Images((1, 4, 6)), 3, (("train", 5), ("test", 3)), READER, files=FILES)
 
 
 def by_file(findings: list[Finding]) -> dict[str, Finding]:
@@ -99,7 +101,7 @@ def test_checking_reads_the_files_again(tmp_path):
 
 
 def test_bundled_data(tmp_path):
-    findings = check(DATASETS["digits"], tmp_path)
+    findings = check(datasets()["digits"], tmp_path)
     assert [(finding.file, finding.ok) for finding in findings] == [
         ("train split", True),
         ("test split", True),

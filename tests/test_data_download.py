@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from guardclash.data.catalog import DATASETS, Dataset
+from guardclash.data.catalog import datasets
 from guardclash.data.check import check
+from guardclash.data.dataset import Dataset
 from guardclash.data.download import fetch
 from guardclash.data.files import Download
 from guardclash.data.loading import read
+from guardclash.data.space import Images
 from guardclash.errors import UserError
 from test_data_idx import READER, tiny_files
 
@@ -79,7 +81,7 @@ def tiny(server: Server, mirrors: tuple[str, ...] = ("a", "b")) -> Dataset:
         for name, content in PACKED.items()
     )
     sizes = (("train", 5), ("test", 3))
-    return Dataset("tiny", "Tiny", (1, 4, 6), 3, sizes, (0.5,), (0.5,), READER, files=files)
+    return Dataset("tiny", "Tiny", Images((1, 4, 6)), 3, sizes, READER, files=files)
 
 
 def serve(server: Server, mirror: str, names: list[str] = NAMES) -> None:
@@ -277,5 +279,5 @@ def test_an_archive_that_is_none(server, tmp_path):
 
 
 def test_bundled_data_need_nothing(tmp_path):
-    assert fetch(DATASETS["digits"], tmp_path / "missing") == []
+    assert fetch(datasets()["digits"], tmp_path / "missing") == []
     assert not (tmp_path / "missing").exists()

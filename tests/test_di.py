@@ -15,8 +15,8 @@ from guardclash.mechanisms import fingerprint as fingerprints
 from guardclash.mechanisms.di import DatasetInference
 from guardclash.plan.plan import Plan
 from guardclash.studies.jobs import Site
-from guardclash.studies.recipes import recipe
 from guardclash.studies.store import Store
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.trained import Trained, predictor
 
@@ -49,7 +49,7 @@ def plan() -> Plan:
 
 def remembering(plan: Plan, context: RunContext, remembered: int) -> Trained:
     """A model that remembers the first images of its plan, if they are digits, and knows the other digits barely."""
-    train, test = (context.images("digits", split) for split in ("train", "test"))
+    train, test = (context.examples("digits", split) for split in ("train", "test"))
     own = plan.task.source
     order = torch.arange(len(train.y)).roll(-own.start)
     count = remembered if own.dataset == "digits" else 0
@@ -143,7 +143,11 @@ def test_it_is_bound_to_innocent_models_of_the_task(base):
     bound = DatasetInference().bind(base)
     framed, unrelated = bound.needs(base)
     assert framed.task.source.start == base.task.source.end
-    assert (framed.party, unrelated.party, unrelated.dataset) == ("independent", "independent", "photo-patches")
+    assert (framed.party, unrelated.party, unrelated.task.source.dataset) == (
+        "independent",
+        "independent",
+        "photo-patches",
+    )
     assert DatasetInference().needs(compose(base, [])) == (framed, unrelated)
 
 

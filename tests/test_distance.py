@@ -27,14 +27,14 @@ from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, ba
 from guardclash.reporting.figures import draw
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
-from guardclash.studies.measures import Verification
-from guardclash.studies.recipes import recipe
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Cell, Named, Study, Suspected
 from guardclash.studies.study_file import read_study, study_from
 from guardclash.studies.trials import compose_study
+from guardclash.studies.verification import Verification
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.trained import Trained
 
@@ -140,10 +140,10 @@ def test_both_models_see_the_same_images_of_four_kinds(base, context):
     assert all(torch.equal(one, other) for one, other in zip(victim.asked, suspect.asked, strict=True))
     members, others, test, noise = victim.asked
     assert [len(x) for x in victim.asked] == [50] * 4
-    whole = context(0).images("digits", "train").x
+    whole = context(0).examples("digits", "train").x
     assert within(members, whole[:256])
     assert within(others, whole[256:512])
-    assert within(test, context(0).images("digits", "test").x)
+    assert within(test, context(0).examples("digits", "test").x)
     assert noise.shape[1:] == (1, 8, 8)
     assert noise.min() >= 0
     assert noise.max() <= 1
@@ -161,7 +161,7 @@ def test_members_are_what_the_victim_was_trained_on_and_others_follow_the_task(b
     marked = replace(base, streams=(replace(base.task, source=Split("digits", "train", 30, 700)), *base.streams[1:]))
     victim = Fake(marked, ten(0.8))
     ModelDistance().bind(base).verify(victim.trained, victim.trained, context(0))
-    whole = context(0).images("digits", "train").x
+    whole = context(0).examples("digits", "train").x
     assert len(victim.asked[0]) == 30
     assert within(victim.asked[0], whole[700:730])
     assert within(victim.asked[2], whole[256:512])

@@ -13,8 +13,8 @@ from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl, composed_epsilon
 from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.plan.sources import Answers, Split
-from guardclash.studies.recipes import recipe
 from guardclash.suspects import Independent
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run, chance, train
 

@@ -202,7 +202,7 @@ def test_it_measures_what_has_a_meaning_on_an_unprotected_model(cls, context, tr
 def test_it_serves_logits(cls, context, trained_toy):
     trained = trained_toy(cls)
     served = cls().serve(trained.predict, trained, context(0))
-    x = context(0).images("digits", "test").x[:7]
+    x = context(0).examples("digits", "test").x[:7]
     assert served(x).shape == (7, 10)
     assert served(x).isfinite().all()
 

@@ -194,7 +194,7 @@ def test_what_has_no_stable_identity_is_refused_by_name(value, named, wrap):
 SCRIPT = """
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.identity import fingerprint
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 print(fingerprint(Watermark().data(recipe("digits", "smoke").plan())))
 """
 

@@ -24,7 +24,8 @@ from guardclash.plan.optimizers import SGD, Adam, Constant, OneCycle
 from guardclash.plan.plan import Stream
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Split
-from guardclash.studies.recipes import RECIPES, recipe
+from guardclash.tasks.catalog import tasks
+from guardclash.tasks.recipe import recipe
 
 PAPER_CNN = CNN((1, 28, 28), 10, (0.5,), (0.5,))
 RESNET20 = ResNet((3, 32, 32), 10, (0.4, 0.5, 0.6), (0.2, 0.2, 0.3))
@@ -189,7 +190,7 @@ def test_the_recipe_of_table_1_for_cifar10():
     assert (alone.task.source.size, alone.task.maps) == (50_000, (FlipAndResizedCrop(),))
 
 
-@pytest.mark.parametrize("known", [f"{dataset}/{scale}" for dataset, scale in RECIPES])
+@pytest.mark.parametrize("known", [f"{name}/{one.scale}" for name, task in tasks().items() for one in task.recipes])
 def test_every_recipe_makes_a_plan_that_fits_its_data(known):
     chosen = recipe(*known.split("/"))
     plan = chosen.plan()
@@ -221,7 +222,7 @@ def test_impossible_recipes_are_refused(overrides, named):
 def test_unknown_recipes_are_refused_with_the_nearest():
     with pytest.raises(UserError, match="digits"):
         recipe("digist")
-    with pytest.raises(UserError, match="digits/smoke"):
+    with pytest.raises(UserError, match="got 'smok'; allowed: paper, reduced, smoke"):
         recipe("digits", "smok")
 
 

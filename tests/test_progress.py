@@ -38,7 +38,7 @@ from guardclash.watching import progress as progress_module
 from guardclash.watching.board import Board, Standing
 from guardclash.watching.forecast import Means
 from guardclash.watching.progress import Progress
-from guardclash.watching.tasks import Task, learnt_kinds, tasks
+from guardclash.watching.tasks import Followed, learnt_kinds, tasks
 from guardclash.watching.view import decided, left, view
 
 HERE = Path("/proc/self/stat").exists()
@@ -116,7 +116,7 @@ def test_a_dead_process_has_no_notes():
 
 
 @dataclass
-class Followed:
+class FollowedStudy:
     """A study, its trials and a board of them."""
 
     study: Study
@@ -127,14 +127,14 @@ class Followed:
         self.tasks = tasks(self.study, composed)
         self.board = Board(self.study.name, self.tasks, self.store, standing_clock)
 
-    def task(self, what: str, seed: int) -> Task:
+    def task(self, what: str, seed: int) -> Followed:
         (found,) = [task for task in self.tasks.values() if (task.what, task.seed) == (what, seed)]
         return found
 
-    def train(self, task: Task, seconds: float) -> None:
+    def train(self, task: Followed, seconds: float) -> None:
         self.store.keep_json(f"trials/{task.key}/record.json", {"seconds": seconds})
 
-    def measure(self, task: Task, seconds: float | None = 1.0) -> None:
+    def measure(self, task: Followed, seconds: float | None = 1.0) -> None:
         for probe in (
             probe for entry in compose_study(self.study) for trial in entry.trials() for probe in entry.probes(trial)
         ):
@@ -152,8 +152,8 @@ class Followed:
 
 
 @pytest.fixture
-def followed(store: Store) -> Followed:
-    return Followed(study(["wm", "dpsgd-control"]), store)
+def followed(store: Store) -> FollowedStudy:
+    return FollowedStudy(study(["wm", "dpsgd-control"]), store)
 
 
 def test_trials_are_counted_once_and_named(followed):
@@ -239,7 +239,7 @@ def test_kinds_of_measurements_in_the_store_are_those_of_a_study(tmp_path):
             assert learnt_kinds(asked.key, found) == asked.kinds
 
 
-def run_note(followed: Followed, workers: int = 2, seconds: float = 10.0) -> Any:
+def run_note(followed: FollowedStudy, workers: int = 2, seconds: float = 10.0) -> Any:
     estimates = dict.fromkeys(followed.tasks, seconds)
     return noted(followed.store, "study-1.run", study="study", workers=workers, estimates=estimates)
 
@@ -351,13 +351,13 @@ def site(tmp_path: Path) -> Site:
 def test_without_a_terminal_there_are_few_lines(site):
     wanted = study(["wm", "dpsgd-control"], seeds=1)
     console = Console(file=io.StringIO(), width=200)
-    with Progress(console, 1, wanted, site.store, "strict", standing_clock) as progress:
+    with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
         run_study(wanted, site, Inline(), progress, clock=standing_clock)
     first, last = told(console).splitlines()
     assert first.startswith("4 models to train, about ")
     assert first.endswith(" with 1 at a time; 8 values to measure, 8 steps never timed yet")
     assert last == "4 of 4 done, 0 s left"
-    with Progress(console, 1, wanted, site.store, "strict", standing_clock) as progress:
+    with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
         run_study(wanted, site, Inline(), progress, clock=standing_clock)
     assert told(console).splitlines()[2:] == ["nothing to train or measure: all is in the store"]
 
@@ -375,7 +375,7 @@ def test_lines_tell_failures_and_verdicts_as_they_come(site, monkeypatch):
 
     monkeypatch.setattr(jobs, "train", failing)
     console = Console(file=io.StringIO(), width=300)
-    with Progress(console, 1, wanted, site.store, "strict", standing_clock) as progress:
+    with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
         run_study(wanted, site, Inline(), progress, clock=standing_clock)
     assert progress.failed == 2
     _, decided, *failed, last = told(console).splitlines()
@@ -396,7 +396,7 @@ def test_on_a_terminal_the_view_is_kept_up_to_date_and_status_shows_the_same(sit
 
     def slow(plan: Any, context: Any, execution: Any, log: Any) -> Any:
         trained = train(plan, context, execution, log)
-        seen.append(shown(*status(wanted, site.store.folder, "strict"), width=140))
+        seen.append(shown(*status(wanted, site, "strict"), width=140))
         views.clear()
         while len(views) < 3:  # by the thread that refreshes; the second one begins now at the earliest, and is shown
             assert time.monotonic() < end, "no view came"
@@ -404,7 +404,7 @@ def test_on_a_terminal_the_view_is_kept_up_to_date_and_status_shows_the_same(sit
         return trained
 
     monkeypatch.setattr(jobs, "train", slow)
-    with Progress(console, 1, wanted, site.store, "strict", standing_clock) as progress:
+    with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
         run_study(wanted, site, Inline(), progress, clock=standing_clock)
     for text in (told(console), "".join(seen)):
         assert "1 of 4 trials done, 1 running, 2 waiting, 0 failed" in text
@@ -413,7 +413,7 @@ def test_on_a_terminal_the_view_is_kept_up_to_date_and_status_shows_the_same(sit
         assert "verdicts (strict): 0 of 1 combinations are measured enough" in text
         assert " left" in text
     assert "seed 0: epoch 2 of 2" in seen[0]
-    after = shown(*status(wanted, site.store.folder, "strict"), width=140)
+    after = shown(*status(wanted, site, "strict"), width=140)
     assert "4 of 4 trials done, 0 running, 0 waiting, 0 failed" in after
     assert "verdicts (strict): 1 of 1 combinations are measured enough" in after
     assert "epoch" not in after
@@ -426,7 +426,7 @@ def test_measuring_is_shown(site, monkeypatch):
     values = jobs._values
 
     def looking(*arguments: Any) -> Any:
-        seen.append(shown(*status(wanted, site.store.folder, "strict"), width=140))
+        seen.append(shown(*status(wanted, site, "strict"), width=140))
         return values(*arguments)
 
     monkeypatch.setattr(jobs, "_values", looking)
@@ -451,7 +451,7 @@ def test_a_view_that_cannot_be_made_does_not_end_the_run(site, monkeypatch):
     monkeypatch.setattr(Board, "standing", broken)
     for terminal in (True, False):
         console = Console(file=io.StringIO(), width=100, force_terminal=terminal, _environ={"TERM": "xterm"})
-        with Progress(console, 1, wanted, site.store, "strict") as progress:
+        with Progress(console, 1, wanted, site, "strict") as progress:
             assert run_study(wanted, site, Inline(), progress)["cells"]
         assert "ValueError" not in told(console)
         assert terminal or "time left unknown" in told(console)
@@ -487,7 +487,7 @@ def test_a_study_that_adds_seeds_counts_those_that_it_needs_now(site):
     composed = compose_study(adding)
     three = tuple(replace(entry, seeds=entry.seeds[:3]) for entry in composed)
     console = Console(file=io.StringIO(), width=200)
-    with Progress(console, 1, adding, site.store, "strict") as progress:
+    with Progress(console, 1, adding, site, "strict") as progress:
         for _ in range(2):
             rounds = waves(three, site.store)
             progress.started(rounds, dict.fromkeys(trials_of(rounds, site.store), 1.0))

@@ -26,11 +26,11 @@ from guardclash.plan.plan import OtherSeed
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import keep_evidence
 from guardclash.studies.jobs import Site
-from guardclash.studies.recipes import recipe
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, needed_trials
+from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
 
 QUICK = RadioactiveData(ratio=0.25, radius=48, iterations=20, held_out=40)

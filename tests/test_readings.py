@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from guardclash.errors import UserError
-from guardclash.studies import recipes
-from guardclash.studies.recipes import Recipe
+from guardclash.studies.build import build_recipe
 from guardclash.studies.study import Named
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import build_recipe, compose_study
+from guardclash.studies.trials import compose_study
+from guardclash.tasks.catalog import find_task, tasks
+from guardclash.tasks.recipe import Recipe, recipe
 
 READINGS = {
     "published": {"wm": {"labels": "native", "triggers": 30}, "recipe": {"batch_size": 32}},
@@ -160,9 +161,9 @@ def test_a_recipe_of_another_class_stays_one(monkeypatch):
         def _model(self, data):
             return replace(super()._model(data), hidden=self.hidden)
 
-    standard = recipes.RECIPES["digits", "smoke"]
+    standard = recipe("digits", "smoke")
     own = Wider(**{field.name: getattr(standard, field.name) for field in fields(standard)})
-    monkeypatch.setitem(recipes.RECIPES, ("digits", "smoke"), own)
+    monkeypatch.setitem(tasks(), "digits", replace(find_task("digits"), recipes=(own,)))
     built = build_recipe(Named("digits", (("epochs", 1), ("hidden", 9), ("scale", "smoke"))))
     assert type(built) is Wider and built.epochs == 1
     assert built.plan().model.hidden == 9

@@ -16,14 +16,16 @@ from pathlib import Path
 import pytest
 
 from guardclash.compose import Clash, compose
-from guardclash.data.catalog import DATASETS
+from guardclash.data.catalog import datasets
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
-from guardclash.registry import GROUP, find_mechanism, find_mechanisms
-from guardclash.studies.recipes import recipe
+from guardclash.registry import GROUP, find_mechanism, find_mechanisms, known
+from guardclash.studies.build import build_mechanism
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import build_mechanism, compose_study
+from guardclash.studies.trials import compose_study
+from guardclash.tasks.catalog import tasks
+from guardclash.tasks.recipe import recipe
 
 HERE = Path(__file__).parent
 GRADIENT_SIGN = HERE / "plugins" / "gradient_sign.py"
@@ -246,12 +248,13 @@ def on_path(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]
 
     def add(folder: Path) -> None:
         monkeypatch.syspath_prepend(str(folder))
-        find_mechanisms.cache_clear()
+        known.cache_clear()
 
     yield add
-    find_mechanisms.cache_clear()
+    known.cache_clear()
     sys.modules.pop("guardclash_rounding", None)
-    DATASETS.pop("dots", None)
+    datasets().pop("dots", None)
+    tasks().pop("dots", None)
 
 
 def test_a_package_brings_mechanisms_and_data_sets(tmp_path, on_path):
@@ -259,8 +262,8 @@ def test_a_package_brings_mechanisms_and_data_sets(tmp_path, on_path):
     rounding = find_mechanism("rounding")
     assert rounding.__module__ == "guardclash_rounding"
     assert describe(rounding(decimals=2)) == {"type": "guardclash_rounding:Rounding", "decimals": 2}
-    assert DATASETS["dots"].size("test") == 8
-    find_mechanisms.cache_clear()
+    assert datasets()["dots"].size("test") == 8
+    known.cache_clear()
     assert find_mechanism("rounding") is rounding
 
 

@@ -169,7 +169,9 @@ def test_what_acts_at_inference_changes_measurements_and_no_training(site, load,
 
 
 def test_order_says_which_answers_are_nearest_to_the_network(site, load, trained):
-    first = SERVING.replace('name: ClassVar[str] = "louder"', 'name: ClassVar[str] = "louder"\n    order: ClassVar[int] = -1')
+    first = SERVING.replace(
+        'name: ClassVar[str] = "louder"', 'name: ClassVar[str] = "louder"\n    order: ClassVar[int] = -1'
+    )
     wanted = study(["contrary", "louder"], ["louder", "contrary"], plugins=[str(load(first))])
     content = run_study(wanted, site, Inline())
     for names in (["contrary", "louder"], ["louder", "contrary"]):

@@ -20,7 +20,6 @@ from guardclash.plan.sources import Answers, Drawn, Split
 from guardclash.registry import find_mechanism
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
-from guardclash.studies.recipes import recipe
 from guardclash.studies.results import Results
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
@@ -28,6 +27,7 @@ from guardclash.studies.study import Named, Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, needed_trials
 from guardclash.suspects import SUSPECTS, Extraction, FineTuning, Independent, Retraining, Unrelated, disjoint
+from guardclash.tasks.recipe import recipe
 from guardclash.training.train import build_network, train
 from guardclash.training.trained import accuracy
 
@@ -102,7 +102,7 @@ def test_stolen_data_brings_its_marks_along(base):
 
 def test_a_model_for_another_data_set_is_made_for_its_classes(base):
     plan = Unrelated().plan(base, base)
-    assert (plan.dataset, plan.model.classes) == ("photo-patches", 2)
+    assert (plan.task.source.dataset, plan.model.classes) == ("photo-patches", 2)
     mnist = recipe("mnist", "smoke")
     assert Unrelated().plan(mnist.plan(), mnist.plan()).model == recipe("fmnist", "smoke").plan().model
 
@@ -113,10 +113,8 @@ def test_a_party_needs_images_that_are_left():
         with pytest.raises(UserError, match="too few train images of digits are left"):
             suspect.plan(whole, whole)
     assert disjoint(Split("digits", "train", 800)) == Split("digits", "train", 497, start=800)
-    with pytest.raises(UserError, match="names no other one"):
-        Unrelated().plan(
-            recipe("mnist").plan(), replace(whole, streams=(replace(whole.task, source=Split("gtsrb", "test")),))
-        )
+    with pytest.raises(UserError, match="no neighbour"):
+        Unrelated().plan(whole, replace(whole, purpose=replace(whole.purpose, neighbour_train=None)))
 
 
 # --- trainings --------------------------------------------------------------------------------------------------------

@@ -127,7 +127,7 @@ class Ran:
 
 def run(wanted: Study, site: Site, *names: str) -> Ran:
     ran = Ran()
-    with Tracking(names, wanted, site.store, wanted.rule, ran.said.append) as tracking:
+    with Tracking(names, wanted, site, wanted.rule, ran.said.append) as tracking:
         ran.results = run_study(wanted, site, Inline(), tracking, clock=lambda: 0.0)
     return ran
 
@@ -182,7 +182,7 @@ def test_a_tracker_that_comes_later_is_told_what_was_before(calls, site):
         if "wm_accuracy" in path.read_text():
             path.rename(path.with_suffix(".away"))
     key = next(path.name for path in (site.store.folder / "trials").iterdir())
-    with Tracking(["remembering"], study(WM), site.store, "strict", print) as tracking:
+    with Tracking(["remembering"], study(WM), site, "strict", print) as tracking:
         tracking.started((), {})
     assert [call[0] for call in calls].count("trial_finished") == 4
     assert all(call[2].keys() == {"accuracy/accuracy"} for call in calls if call[0] == "measured")
@@ -202,7 +202,7 @@ def test_verdicts_are_told_when_they_change(calls, site):
     kinds(calls)
     run(replace(study(WM), rule="paper"), site, "remembering")
     assert "verdict" not in kinds(calls)
-    with Tracking(["remembering"], study(WM), site.store, "strict", print) as tracking:
+    with Tracking(["remembering"], study(WM), site, "strict", print) as tracking:
         tracking.started((), {})
         content = site.store.folder / "studies" / "study.json"
         results = json.loads(content.read_text())

@@ -24,7 +24,7 @@ from guardclash.plan.optimizers import SGD, Adam, Constant, OneCycle
 from guardclash.plan.plan import Data, Plan, Stream
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Split
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.stopwatch import estimate_seconds
 from guardclash.training.timeline import epoch
@@ -153,14 +153,14 @@ def test_chance_is_told_apart_by_seed_and_purpose_and_by_nothing_else(context):
 
 
 def test_images_are_floats_from_0_to_1(context):
-    x, y = context(0).images("digits", "test")
+    x, y = context(0).examples("digits", "test")
     assert (x.dtype, x.shape, y.dtype) == (torch.float32, (500, 1, 8, 8), torch.int64)
     assert (x.min(), x.max()) == (0, 1)
 
 
 def test_changing_loaded_images_does_not_change_the_data_set(context):
-    context(0).images("digits", "test").x.zero_()
-    assert context(0).images("digits", "test").x.max() == 1
+    context(0).examples("digits", "test").x.zero_()
+    assert context(0).examples("digits", "test").x.max() == 1
 
 
 def test_a_context_without_models_says_so(base, tmp_path):
@@ -253,7 +253,7 @@ def test_training_learns(context):
     assert all(entry.losses.keys() == {"task"} for entry in losses)
     assert losses[0].losses["task"] < math.log(10)
     assert losses[-1].losses["task"] < 0.2 * losses[0].losses["task"]
-    assert accuracy(trained.predict, *context(0).images("digits", "test")) > 0.9
+    assert accuracy(trained.predict, *context(0).examples("digits", "test")) > 0.9
 
 
 def test_the_log_has_the_mean_loss_of_every_stream(context):
@@ -271,7 +271,7 @@ def test_a_finished_training_is_ready_to_use(base, context):
     assert (trained.plan, trained.seed) == (base, 5)
     assert not any(module.training for module in trained.network.modules())
     assert all(parameter.grad is None for parameter in trained.network.parameters())
-    x = context(0).images("digits", "test").x
+    x = context(0).examples("digits", "test").x
     answers = trained.predict(x)
     assert (answers.shape, answers.requires_grad) == ((500, 10), False)
     torch.testing.assert_close(predictor(trained.network, batch_size=7)(x), answers, rtol=1e-4, atol=1e-5)

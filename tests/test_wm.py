@@ -17,7 +17,7 @@ from guardclash.mechanisms.wm import Watermark, log10_verification_p
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
 from guardclash.training.trained import Trained
 
@@ -147,7 +147,7 @@ def test_triggers_are_distinct_images_from_outside_the_distribution(base, contex
     assert source.size == len(x) == len(y) == 200
     assert (x.dtype, y.dtype, x.shape[1:]) == (torch.float32, torch.int64, (1, 8, 8))
     assert len(set(rows(x))) == 200
-    assert set(rows(x)) <= set(rows(context(0).images("photo-patches", "test").x))
+    assert set(rows(x)) <= set(rows(context(0).examples("photo-patches", "test").x))
 
 
 def test_random_labels_are_uniform_over_the_tasks_classes_and_ignore_the_image(base, context):
@@ -158,8 +158,8 @@ def test_random_labels_are_uniform_over_the_tasks_classes_and_ignore_the_image(b
     assert 220 < counts.min() <= counts.max() < 380  # 300 +- 16.4
     native = dict(
         zip(
-            rows(context(0).images("photo-patches", "test").x),
-            context(0).images("photo-patches", "test").y,
+            rows(context(0).examples("photo-patches", "test").x),
+            context(0).examples("photo-patches", "test").y,
             strict=True,
         )
     )
@@ -169,7 +169,7 @@ def test_random_labels_are_uniform_over_the_tasks_classes_and_ignore_the_image(b
 
 def test_native_labels_are_the_images_own(base, context):
     x, y = context(0).data(Watermark(labels="native").trigger_set(base))
-    images, labels = context(0).images("photo-patches", "test")
+    images, labels = context(0).examples("photo-patches", "test")
     native = dict(zip(rows(images), labels.tolist(), strict=True))
     assert [native[row] for row in rows(x)] == y.tolist()
 
@@ -231,12 +231,12 @@ def test_impossible_sources_are_refused(source, named, base):
         compose(base, [Watermark(source=source)])
 
 
-def test_a_task_without_an_out_of_distribution_source_needs_one_named(base):
-    task = replace(base.task, source=Split("photo-patches"))
+def test_a_task_without_a_neighbour_needs_a_source_named(base):
+    alone = replace(base, purpose=replace(base.purpose, neighbour=None))
     with pytest.raises(UserError, match=r"wm\.source"):
-        compose(replace(base, streams=(task,)), [Watermark()])
-    named = compose(replace(base, streams=(task,)), [Watermark(source="digits")])
-    assert named.stream("trigger").source.images == Split("digits", "test")
+        compose(alone, [Watermark()])
+    named = compose(alone, [Watermark(source="photo-patches")])
+    assert named.stream("trigger").source.images == Split("photo-patches", "test")
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"triggers": 1}])

@@ -50,13 +50,13 @@ def list_all(
     plugins: Annotated[list[Path] | None, typer.Option("--plugin", help="A file with mechanisms.")] = None,
 ) -> None:
     """Mechanisms, data sets and recipes that can be used by name."""
-    from guardclash.data.catalog import DATASETS
+    from guardclash.data.catalog import datasets
     from guardclash.registry import find_mechanisms
     from guardclash.reporting.listing import listing
-    from guardclash.studies.recipes import RECIPES
+    from guardclash.tasks.catalog import tasks
 
     mechanisms = find_mechanisms(tuple(path.resolve() for path in plugins or ()))
-    out.print(listing(mechanisms.values(), DATASETS.values(), RECIPES))
+    out.print(listing(mechanisms.values(), datasets().values(), tasks()))
 
 
 @app.command()
@@ -106,8 +106,8 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     try:
         with (
             interruption,
-            Progress(Console(stderr=True), count, asked, site.store, chosen) as progress,
-            Tracking(track or (), wanted, site.store, chosen, progress.say) as tracking,
+            Progress(Console(stderr=True), count, asked, site, chosen) as progress,
+            Tracking(track or (), wanted, site, chosen, progress.say) as tracking,
         ):
             if count > 1:
                 executor = processes(count, wanted.plugins)
@@ -128,13 +128,18 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
 
 @app.command()
 def status(
-    study: StudyPath, store: StorePath = RUNS, rule: Rule = None, scale: Scale = None, datasets: Datasets = None
+    study: StudyPath,
+    store: StorePath = RUNS,
+    data_dir: DataPath = None,
+    rule: Rule = None,
+    scale: Scale = None,
+    datasets: Datasets = None,
 ) -> None:
     """How far a study is: every cell, what runs and how long it will take, what is decided."""
     from guardclash.planning import standing
 
     wanted = ruled(restricted(read_study(study, scale), datasets), rule)
-    for part in standing(wanted, store, wanted.rule):
+    for part in standing(wanted, _site(store, data_dir), wanted.rule):
         out.print(part)
 
 

@@ -64,14 +64,13 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
 
     Example:
         >>> from guardclash.mechanisms.wm import Watermark
-        >>> from guardclash.studies.recipes import recipe
+        >>> from guardclash.tasks.recipe import recipe
         >>> [stream.name for stream in compose(recipe("digits", "smoke").plan(), [Watermark()]).streams]
         ['task', 'trigger']
     """
     active = sorted((mechanism for mechanism in combination if mechanism.on != ()), key=rank)
     for mechanism in active:
-        if isinstance(mechanism.on, str):
-            raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
+        _check_fits(plan, mechanism)
     for mechanism in active:
         plan = _edit_streams(plan, mechanism)
     if not partial:
@@ -96,6 +95,15 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         return _without_policies(plan)
     _check_batch_sizes(plan)
     return plan
+
+
+def _check_fits(plan: Plan, mechanism: Mechanism) -> None:
+    if isinstance(mechanism.on, str):
+        raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
+    if not mechanism.fits(plan):
+        kinds = " or ".join(one.__name__.lower() for one in mechanism.spaces)
+        inputs = type(plan.judged_by.space).__name__.lower()
+        raise Clash(f"{mechanism.name} needs {kinds}, and the inputs of this task are {inputs}")
 
 
 def rank(mechanism: Mechanism) -> tuple[int, str, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rich import box
@@ -21,7 +20,7 @@ from guardclash.studies.results import Results
 from guardclash.studies.run import estimates, needed_now, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, compose_study
+from guardclash.studies.trials import ComposedCell, compose_study, unusual_data
 from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, tasks
@@ -30,7 +29,8 @@ from guardclash.watching.view import view
 
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
     """Tables of what each cell still needs, what they share, clashes, and the time that the whole will take."""
-    composed = compose_study(study)
+    composed = compose_study(study, site.data_folder)
+    yield from map(escape, unusual_data(composed))
     jobs = waves(composed, site.store)
     missing = trials_of(jobs, site.store)
     seconds = estimates(missing.values(), site)
@@ -95,10 +95,11 @@ def _name(study: Study, entry: ComposedCell) -> str:
     return f"{study.recipe_label(entry.cell.recipe)} {combination(study, entry)}"
 
 
-def standing(study: Study, folder: Path, rule: Rule) -> Iterator[Any]:
+def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     """Every cell with the keys that `show` takes, then what a run of the study shows on its terminal."""
-    store, study = Store(folder.resolve()), study.under(rule)
-    composed = compose_study(study)
+    store, study = site.store, study.under(rule)
+    composed = compose_study(study, site.data_folder)
+    yield from map(escape, unusual_data(composed))
     yield _cells_standing(study, composed, store)
     results = Results(collect(study, composed, store))
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)

@@ -1,6 +1,6 @@
-"""Finds mechanisms by name: the built-in ones, installed packages' entry points, and single files.
+"""Finds mechanisms and measures by name: the built-in ones, installed packages' entry points, and single files.
 
-No other module names a mechanism, and this one names only the folder: a new mechanism is one new file.
+No other module names one, and this one names only the folders: a new one is one new file.
 """
 
 from __future__ import annotations
@@ -13,56 +13,105 @@ import pkgutil
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
+from typing import Any, Generic, TypeVar, cast
 
-from guardclash import mechanisms
-from guardclash.data.catalog import Dataset, register
+from guardclash import measures, mechanisms
+from guardclash.data import catalog as data_catalog
+from guardclash.data.dataset import Dataset
 from guardclash.errors import UserError, suggestion
+from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
+from guardclash.tasks import catalog as task_catalog
+from guardclash.tasks.recipe import standard
+from guardclash.tasks.task import Task
 
 GROUP = "guardclash.mechanisms"
-"""Entry-point group of other packages: each entry names a module that defines mechanisms or data sets."""
+"""Entry-point group of other packages: each entry names a module that defines what studies name, or data sets."""
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Door(Generic[T]):
+    """A kind of things that are found by name."""
+
+    base: type[T]
+    """What they are subclasses of."""
+    folder: ModuleType
+    """The package that holds the built-in ones, one file each."""
+    word: str
+    """What one is called in messages."""
+    other: tuple[type, ...] = ()
+    """Classes whose subclasses come in by doors of their own."""
+
+    def let(self, cls: type) -> bool:
+        """Whether a class is one of these, and no abstract one."""
+        return issubclass(cls, self.base) and not issubclass(cls, self.other) and isinstance(name_of(cls), str)
+
+
+MECHANISMS: Door[Mechanism] = Door(Mechanism, mechanisms, "mechanism")
+MEASURES: Door[Measure] = Door(Measure, measures, "measure", other=(Mechanism,))
+DOORS: tuple[Door[Any], ...] = (MECHANISMS, MEASURES)
+
+
+def name_of(cls: type) -> Any:
+    """How studies name a class."""
+    return getattr(cls, "name", None)
 
 
 @cache
-def find_mechanisms(plugins: tuple[Path, ...] = ()) -> Mapping[str, type[Mechanism]]:
-    """All mechanisms by name.
+def known(door: Door[T], plugins: tuple[Path, ...] = ()) -> Mapping[str, type[T]]:
+    """All things of a kind, by name.
 
     Args:
+        door: Which kind.
         plugins: Single-file plugins, as absolute paths.
 
     Raises:
         UserError: If two have one name, or a plugin cannot be imported.
     """
-    found: dict[str, type[Mechanism]] = {}
-    for module in [*_built_in(), *_installed(), *(_load_file(path) for path in plugins)]:
-        for cls in _defined_in(module):
-            first = found.setdefault(cls.name, cls)
+    found: dict[str, type[T]] = {}
+    for module in [*_built_in(door), *_installed(), *(_load_file(path) for path in plugins)]:
+        for cls in _defined_in(module, door):
+            first = found.setdefault(name_of(cls), cls)
             if first is not cls:
                 raise UserError(
-                    f"two mechanisms are called {cls.name!r}: in {first.__module__} and in {cls.__module__}",
+                    f"two {door.word}s are called {name_of(cls)!r}: in {first.__module__} and in {cls.__module__}",
                     mend="Rename one (its class attribute `name`).",
                 )
     return found
 
 
-def find_mechanism(name: str, plugins: tuple[Path, ...] = ()) -> type[Mechanism]:
-    """One mechanism by name.
+def find(door: Door[T], name: str, plugins: tuple[Path, ...] = ()) -> type[T]:
+    """One thing of a kind, by name.
 
     Raises:
         UserError: If there is none, with the nearest name.
     """
-    known = find_mechanisms(plugins)
-    if name not in known:
-        raise UserError(f"unknown mechanism {name!r}", mend=suggestion(name, known))
-    return known[name]
+    there = known(door, plugins)
+    if name not in there:
+        raise UserError(f"unknown {door.word} {name!r}", mend=suggestion(name, there))
+    return there[name]
 
 
-def _built_in() -> Iterator[ModuleType]:
-    for module in pkgutil.iter_modules(mechanisms.__path__, mechanisms.__name__ + "."):
+def find_mechanisms(plugins: tuple[Path, ...] = ()) -> Mapping[str, type[Mechanism]]:
+    """All mechanisms by name; see `known`."""
+    return known(MECHANISMS, plugins)
+
+
+def find_mechanism(name: str, plugins: tuple[Path, ...] = ()) -> type[Mechanism]:
+    """One mechanism by name; see `find`."""
+    return find(MECHANISMS, name, plugins)
+
+
+def _built_in(door: Door[Any]) -> Iterator[ModuleType]:
+    for module in pkgutil.iter_modules(door.folder.__path__, door.folder.__name__ + "."):
         yield importlib.import_module(module.name)
 
 
@@ -76,7 +125,7 @@ def _installed() -> Iterator[ModuleType]:
             raise UserError(
                 f"the installed plugin {entry.name!r} cannot be imported: {_told(error)}", where=entry.value
             ) from error
-        _register_datasets(module)
+        _register_tasks(module)
         yield module
 
 
@@ -97,32 +146,40 @@ def _load_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise UserError(f"the plugin cannot be imported: {_told(error)}", where=_line(path, error)) from error
-    if not _register_datasets(module) and not _defined_in(module):
+    if not _register_tasks(module) and not any(_defined_in(module, door) for door in DOORS):
         del sys.modules[name]
-        raise UserError("the plugin holds no mechanism", where=path, mend="See docs/add-a-mechanism.md.")
+        what = "the plugin holds no mechanism, and nothing else that studies could name"
+        raise UserError(what, where=path, mend="See docs/extend.md.")
     return module
 
 
-def _defined_in(module: ModuleType) -> list[type[Mechanism]]:
-    """Concrete mechanisms that a module defines, not those that it imports."""
+def _defined_in(module: ModuleType, door: Door[T]) -> list[type[T]]:
+    """Concrete things of a kind that a module defines, not those that it imports."""
     classes = (
         value for value in vars(module).values() if inspect.isclass(value) and value.__module__ == module.__name__
     )
-    found = [cls for cls in classes if issubclass(cls, Mechanism) and isinstance(getattr(cls, "name", None), str)]
+    found = [cast(type[T], cls) for cls in classes if door.let(cls)]
     for cls in found:
-        if not isinstance(getattr(cls, "concern", None), str):
+        if door is MECHANISMS and not isinstance(getattr(cls, "concern", None), str):
             raise UserError(
                 "a mechanism must say which concern it is for", where=f"{module.__name__}.{cls.__name__}.concern"
             )
     return found
 
 
-def _register_datasets(module: ModuleType) -> int:
-    """Makes a module's data sets known; returns how many there are."""
-    datasets = [value for value in vars(module).values() if isinstance(value, Dataset)]
-    for dataset in datasets:
-        register(dataset)
-    return len(datasets)
+def _register_tasks(module: ModuleType) -> int:
+    """Makes a module's data sets and tasks known; returns how many there are.
+
+    A data set that no task is written for gets the standard recipes, if it can be trained on.
+    """
+    tasks = [value for value in vars(module).values() if isinstance(value, Task)]
+    own = [value for value in vars(module).values() if isinstance(value, Dataset)]
+    for dataset in dict.fromkeys((*own, *(task.data for task in tasks))):
+        data_catalog.register(dataset)
+    bare = [dataset for dataset in own if dataset not in [task.data for task in tasks]]
+    for task in (*tasks, *(Task(dataset, standard(dataset)) for dataset in bare if standard(dataset))):
+        task_catalog.register(task)
+    return len(own) + len(tasks)
 
 
 def _told(error: BaseException) -> str:

@@ -161,10 +161,10 @@ class Unrelated(Suspect):
     def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The recipe's training on the other data set."""
         images = other_images(unprotected)
-        data = find_dataset(images.dataset)
+        data = find_dataset(images.dataset) if isinstance(images, Split) else images
         model: Any = unprotected.model
         fields = {field.name for field in dataclasses.fields(model)} & {"classes", "mean", "std"}
-        own = replace(model, **{name: getattr(data, name) for name in fields})
+        own = replace(model, **{name: getattr(data, name) for name in fields if hasattr(data, name)})
         return replace(_on(unprotected, images, "independent"), model=own)
 
 
@@ -198,18 +198,16 @@ def images_left(source: Source) -> int:
     return find_dataset(own.dataset).size(own.split) - own.end
 
 
-def other_images(unprotected: Plan) -> Split:
-    """At most as many images of the data set that the task's names as out of distribution.
+def other_images(unprotected: Plan) -> Any:
+    """At most as many inputs of the task's neighbour.
 
     Raises:
-        UserError: If it names none.
+        UserError: If it has none.
     """
-    own = find_dataset(unprotected.dataset) if unprotected.dataset else None
-    if own is None or own.out_of_distribution is None:
-        raise UserError("the task's data set names no other one", where="out_of_distribution", got=unprotected.dataset)
-    other = find_dataset(own.out_of_distribution)
-    split = other.splits[0]  # the training images, where there are some
-    return Split(other.name, split, min(unprotected.task.source.size, other.size(split)))
+    purpose = unprotected.judged_by
+    if purpose.neighbour_train is None:
+        raise UserError("the task has no neighbour, which other inputs come from", where="neighbour", got=purpose.task)
+    return purpose.neighbour_train.first(unprotected.task.source.size)
 
 
 def _on(unprotected: Plan, images: Source, party: str) -> Plan:

@@ -21,7 +21,7 @@ from guardclash.compose import compose
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.numerics.attacks import PGD, attacked
 from guardclash.plan.adversarial import cross_entropies
-from guardclash.studies.recipes import recipe
+from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
 
 SIZES = [(0.1, 0.02, 7), (0.3, 0.01, 10)]
@@ -34,7 +34,7 @@ def trained(context):
 
 @pytest.fixture(scope="module")
 def images(context):
-    x, y = context(0).images("digits", "test")
+    x, y = context(0).examples("digits", "test")
     return x[:100], y[:100]
 
 
@@ -105,7 +105,7 @@ def test_the_ensemble_is_as_strong_as_autoattack(norm, radius, context):
     mechanism = AdversarialTraining(norm=norm, radius=radius, steps=7)
     model = train(compose(recipe("digits", "reduced", epochs=10).plan(), [mechanism]), context(0))
     found = replace(mechanism, ensemble=True).measure(model, context(0))
-    x, y = context(0).images("digits", "test")
+    x, y = context(0).examples("digits", "test")
     standard = torchattacks.AutoAttack(model.network, "Linf" if norm == "linf" else "L2", radius, n_classes=10, seed=0)
     theirs = (model.predict(standard(x, y)).argmax(1) == y).double().mean().item()
     assert found["adv_ensemble"] == pytest.approx(theirs, abs=0.03)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from guardclash.data.images import Images
+from guardclash.data.examples import Examples
 
 DIGITS_SIZES = (("train", 1_297), ("test", 500))
 PATCHES_SIZES = (("train", 1_800), ("test", 600))
@@ -16,7 +16,7 @@ LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in grey (ITU-R BT.601)."""
 
 
-def read_digits(split: str, folder: Path) -> Images:
+def read_digits(split: str, folder: Path) -> Examples:
     """The 1,797 handwritten digits of scikit-learn, grey 8x8, split once and for all.
 
     The 500 test images are drawn evenly over the classes: the images are put into a fixed random order,
@@ -41,10 +41,10 @@ def read_digits(split: str, folder: Path) -> Images:
     count = dict(DIGITS_SIZES)["test"]
     test = by_class[np.arange(count) * len(y) // count]
     chosen = order[np.isin(order, test) == (split == "test")]
-    return Images(x[chosen], y[chosen])
+    return Examples(x[chosen], y[chosen])
 
 
-def read_photo_patches(split: str, folder: Path) -> Images:
+def read_photo_patches(split: str, folder: Path) -> Examples:
     """Grey 8x8 patches of the two photographs of scikit-learn: natural textures, for triggers on digits.
 
     Each photograph is cut on a grid without overlap. The places of the grid are dealt to the splits in a
@@ -68,7 +68,37 @@ def read_photo_patches(split: str, folder: Path) -> Images:
     x = np.concatenate(patches)[:, None]
     y = np.repeat(np.arange(len(photographs), dtype=np.int64), count)
     order = _fixed_order(len(y))
-    return Images(x[order], y[order])
+    return Examples(x[order], y[order])
+
+
+def patches(shape: tuple[int, ...], count: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Patches of the two photographs of scikit-learn at places of a fixed random order; they may overlap.
+
+    Args:
+        shape: Channels, height and width of each. A side longer than the photographs' is repeated at the edge.
+        count: How many; a larger number begins with those of a smaller one.
+
+    Returns:
+        Bytes [count, *shape], and which photograph each is of.
+    """
+    from sklearn.datasets import load_sample_images
+
+    channels, height, width = shape
+    photographs = [_channels(photograph, channels) for photograph in load_sample_images().images]
+    photographs = [np.pad(one, ((0, 0), (0, height), (0, width)), mode="reflect") for one in photographs]
+    rows, columns = (size - 2 * side for size, side in zip(photographs[0].shape[1:], (height, width), strict=True))
+    chance = np.random.RandomState(0)  # numpy promises that its stream never changes
+    places = chance.random_sample((count, 3)) * (len(photographs), max(rows, 1), max(columns, 1))
+    found = [photographs[which][:, top : top + height, left : left + width] for which, top, left in places.astype(int)]
+    return np.stack(found), places[:, 0].astype(np.int64)
+
+
+def _channels(photograph: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """[height, width, 3] as [channels, height, width]."""
+    if channels == 3:
+        return np.ascontiguousarray(photograph.transpose(2, 0, 1))
+    grey = np.rint(photograph @ np.array(LUMA)).astype(np.uint8)
+    return np.repeat(grey[None], channels, axis=0)
 
 
 def _patches(photograph: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from guardclash.data.catalog import Dataset
+from guardclash.data.dataset import Dataset
 from guardclash.data.files import Download, Place, content_sum, has_hash
 from guardclash.data.loading import data_folder, read
 from guardclash.errors import UserError
@@ -52,16 +52,9 @@ def check(dataset: Dataset, folder: str | Path | None = None) -> list[Finding]:
 def in_place(download: Download, place: Place) -> bool:
     """Whether all that a download gives is in the folder, with the official content."""
     try:
-        return all(os.path.exists(path) and _official(path, known, place) for path, known in _expected(download, place))
+        return all(os.path.exists(path) and _official(path, known, place) for path, known in place.expected(download))
     except UserError:
         return False
-
-
-def _expected(download: Download, place: Place) -> list[tuple[Path, str]]:
-    """The paths that are read and the checksums that they must have; without a colon: of the content."""
-    if download.contents:
-        return [(place.find(name), known) for name, known in download.contents]
-    return [(place.folder / download.path, download.known_hash)]
 
 
 def _official(path: Path, known: str, place: Place) -> bool:
@@ -70,7 +63,7 @@ def _official(path: Path, known: str, place: Place) -> bool:
 
 
 def _sums(download: Download, place: Place) -> Iterator[Finding]:
-    for path, known in _expected(download, place):
+    for path, known in place.expected(download):
         if not os.path.exists(path):
             continue
         name = path.relative_to(place.folder).as_posix()

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from guardclash.data.examples import Examples
 from guardclash.data.files import Place
-from guardclash.data.images import Images
 from guardclash.errors import UserError
 
 DIRECTORY = "cifar-10-batches-bin"
@@ -37,7 +37,7 @@ class CifarReader:
     records: int = 10_000
     classes: int = 10
 
-    def __call__(self, split: str, folder: Path) -> Images:
+    def __call__(self, split: str, folder: Path) -> Examples:
         """Reads one split, its files one after the other.
 
         Args:
@@ -56,15 +56,15 @@ class CifarReader:
         for number, name in enumerate(batches):
             rows = slice(number * self.records, (number + 1) * self.records)
             x[rows], y[rows] = self._batch(folder / DIRECTORY / name, place)
-        return Images(x, y)
+        return Examples(x, y)
 
-    def _batch(self, path: Path, place: Place) -> Images:
+    def _batch(self, path: Path, place: Place) -> Examples:
         size = self.records * RECORD
         with place.reading(path), path.open("rb") as stream:
             values = stream.read(size + 1)
         place.demand_length(values, size, path)
         table = np.frombuffer(values, np.uint8).reshape(self.records, RECORD)
-        return Images(table[:, 1:].reshape(-1, *SHAPE), place.labels(table[:, 0], self.classes, path))
+        return Examples(table[:, 1:].reshape(-1, *SHAPE), place.labels(table[:, 0], self.classes, path))
 
 
 def _refuse_pickles(place: Place) -> None:

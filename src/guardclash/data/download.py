@@ -9,8 +9,8 @@ import tarfile
 import zlib
 from pathlib import Path
 
-from guardclash.data.catalog import Dataset
 from guardclash.data.check import Finding, in_place
+from guardclash.data.dataset import Dataset
 from guardclash.data.files import Download, Place, has_hash
 from guardclash.data.loading import data_folder
 from guardclash.errors import UserError

@@ -50,6 +50,24 @@ class Download:
     exact: bool = True
 
 
+def gzip_file(directory: str, mirrors: tuple[str, ...], name: str, packed: str, content: str) -> Download:
+    """A file that is kept with gzip.
+
+    Args:
+        directory: Where it is kept, relative to the data folder.
+        mirrors: What its address begins with, at each of its sources.
+        name: Its name, without ".gz".
+        packed: SHA-256 of the packed file.
+        content: SHA-256 of what is in it.
+    """
+    return Download(
+        f"{directory}/{name}.gz",
+        tuple(f"{mirror}{name}.gz" for mirror in mirrors),
+        f"sha256:{packed}",
+        contents=((f"{directory}/{name}", content),),
+    )
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a data set is looked for; it words the errors about its files.
@@ -69,6 +87,12 @@ class Place:
         """
         packed = self.folder / f"{name}.gz"
         return packed if os.path.exists(packed) else self.folder / name
+
+    def expected(self, download: Download) -> list[tuple[Path, str]]:
+        """The paths that are read of a download and the checksums that they must have; no colon: of the content."""
+        if download.contents:
+            return [(self.find(name), known) for name, known in download.contents]
+        return [(self.folder / download.path, download.known_hash)]
 
     def mend(self) -> str:
         """What to do about a file that is missing or wrong."""

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from guardclash.data.examples import Examples
 from guardclash.data.files import Place
-from guardclash.data.images import Images
 
 IMAGES_ARCHIVE = "gtsrb/GTSRB_Final_Test_Images.zip"
 LABELS_ARCHIVE = "gtsrb/GTSRB_Final_Test_GT.zip"
@@ -47,7 +47,7 @@ class GtsrbReader:
     side: int = 32
     classes: int = 43
 
-    def __call__(self, split: str, folder: Path) -> Images:
+    def __call__(self, split: str, folder: Path) -> Examples:
         """Reads the test split.
 
         Args:
@@ -59,7 +59,7 @@ class GtsrbReader:
         """
         place = Place(self.dataset, folder)
         y = self._labels(place)
-        return Images(np.stack(list(self._images(place))), y)
+        return Examples(np.stack(list(self._images(place))), y)
 
     def _names(self) -> list[str]:
         return [f"{number:05d}.ppm" for number in range(self.count)]

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from guardclash.data.examples import Examples
 from guardclash.data.files import Place, open_content
-from guardclash.data.images import Images
 
 UNSIGNED_BYTE = 0x08
 
@@ -39,7 +39,7 @@ class IdxReader:
     side: tuple[int, int] = (28, 28)
     classes: int = 10
 
-    def __call__(self, split: str, folder: Path) -> Images:
+    def __call__(self, split: str, folder: Path) -> Examples:
         """Reads one split.
 
         Args:
@@ -56,7 +56,7 @@ class IdxReader:
         labels = place.find(f"{stem}-labels-idx1-ubyte")
         x = read_idx(images, (count, *self.side), place)
         y = read_idx(labels, (count,), place)
-        return Images(x[:, None], place.labels(y, self.classes, labels))
+        return Examples(x[:, None], place.labels(y, self.classes, labels))
 
 
 def read_idx(path: Path, shape: tuple[int, ...], place: Place) -> NDArray[np.uint8]:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from guardclash.data.catalog import Dataset
-from guardclash.data.images import Images
+from guardclash.data.dataset import Dataset
+from guardclash.data.examples import Examples
+from guardclash.data.files import Place
 from guardclash.errors import UserError
 
 ENVIRONMENT = "GUARDCLASH_DATA"
@@ -35,8 +36,8 @@ def data_folder(given: str | Path | None = None) -> Path:
     return Path(os.path.abspath(os.path.expanduser(chosen)))
 
 
-def load(dataset: Dataset, split: str, folder: str | Path | None = None) -> Images:
-    """All images of one split; kept in memory, so that asking again costs nothing.
+def load(dataset: Dataset, split: str, folder: str | Path | None = None) -> Examples:
+    """All examples of one split; kept in memory, so that asking again costs nothing.
 
     Args:
         dataset: Which data set.
@@ -44,21 +45,30 @@ def load(dataset: Dataset, split: str, folder: str | Path | None = None) -> Imag
         folder: The data folder; None: see `data_folder`.
 
     Returns:
-        The images as read-only arrays.
+        Read-only arrays.
 
     Raises:
         UserError: There is no such split, or a file is missing, unreadable or wrong.
     """
     dataset.size(split)
-    return _kept(dataset, split, data_folder(folder))
+    chosen = data_folder(folder)
+    return _kept(dataset, split, chosen, state(dataset, chosen))
+
+
+def state(dataset: Dataset, folder: Path) -> tuple[tuple[int, int], ...]:
+    """Size and time of change of the files that are there: a process that goes on must see data that are replaced."""
+    place = Place(dataset.name, folder)
+    paths = [path for download in dataset.files for path, _ in place.expected(download)]
+    found = [os.stat(path) for path in paths if os.path.exists(path)]
+    return tuple((status.st_size, status.st_mtime_ns) for status in found)
 
 
 @lru_cache(maxsize=8)
-def _kept(dataset: Dataset, split: str, folder: Path) -> Images:
+def _kept(dataset: Dataset, split: str, folder: Path, state: object) -> Examples:
     return read(dataset, split, folder)
 
 
-def read(dataset: Dataset, split: str, folder: Path) -> Images:
+def read(dataset: Dataset, split: str, folder: Path) -> Examples:
     """As `load`, but always from the files.
 
     Raises:
@@ -66,7 +76,7 @@ def read(dataset: Dataset, split: str, folder: Path) -> Images:
     """
     count = dataset.size(split)
     x, y = dataset.read(split, folder)
-    _demand(dataset, split, "images", x, np.uint8, (count, *dataset.shape))
+    _demand(dataset, split, "inputs", x, dataset.space.dtype, (count, *dataset.shape))
     _demand(dataset, split, "labels", y, np.int64, (count,))
     if count and not 0 <= y.min() <= y.max() < dataset.classes:
         got = (int(y.min()), int(y.max()))
@@ -76,7 +86,10 @@ def read(dataset: Dataset, split: str, folder: Path) -> Images:
             got=got,
             allowed=f"0 to {dataset.classes - 1}",
         )
-    return Images(_read_only(x), _read_only(y))
+    wrong = dataset.space.wrong(x)
+    if wrong:
+        raise UserError(f"{dataset.name}: {wrong}", where=f"{split} split")
+    return Examples(_read_only(x), _read_only(y))
 
 
 def _demand(dataset: Dataset, split: str, what: str, values: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:

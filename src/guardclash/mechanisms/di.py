@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from guardclash.data.catalog import find_dataset
+from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Ceiling, Metric
 from guardclash.mechanism import Mechanism
@@ -15,7 +15,6 @@ from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
 from guardclash.numerics.walks import BlindWalk, MinGD
 from guardclash.plan.plan import Context, Plan
-from guardclash.plan.sources import Split
 from guardclash.suspects import Independent, Unrelated, images_left
 from guardclash.training.trained import Trained
 
@@ -39,6 +38,7 @@ class DatasetInference(Mechanism):
     """
 
     name: ClassVar[str] = "di"
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
     concern: ClassVar[str] = "model fingerprinting"
     paper: ClassVar[str] = "Maini et al. 2021"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -108,7 +108,7 @@ class DatasetInference(Mechanism):
         """With the innocent models of this task; one that no images are left for is done without, and warned of."""
         enough = images_left(unprotected.task.source) >= unprotected.task.source.size / 2
         framed = self.framed or (Independent().plan(unprotected, unprotected) if enough else None)
-        other = unprotected.dataset and find_dataset(unprotected.dataset).out_of_distribution
+        other = unprotected.judged_by.neighbour_train
         unrelated = self.unrelated or (Unrelated().plan(unprotected, unprotected) if other else None)
         return replace(self, framed=framed, unrelated=unrelated)
 
@@ -159,7 +159,7 @@ class DatasetInference(Mechanism):
 
     def _groups(self, plan: Plan) -> tuple[Group, Group, Group]:
         """Members, others, and further others in the place of members."""
-        members, test = plan.task.source, Split(plan.dataset or "", "test")
+        members, test = plan.task.source, plan.judged_by.test
         size = min(self.images, members.size // 2, (test.size - SPARE) // 4)
         if size < 10:
             got = f"{members.size} members and {test.size} test images"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
@@ -85,6 +86,7 @@ class ModelDistance(Mechanism):
     """
 
     name: ClassVar[str] = "distance"
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
     concern: ClassVar[str] = "model fingerprinting"
     paper: ClassVar[str] = "Szyller and Asokan, talk on conflicts between protections"
     metrics: ClassVar[tuple[Metric, ...]] = tuple(
@@ -132,11 +134,11 @@ class ModelDistance(Mechanism):
     def _drawn(self, plan: Plan) -> Iterator[tuple[str, Drawn]]:
         """The images of every kind but noise."""
         others = self.others or disjoint(plan.task.source)
-        sources = {"members": plan.task.source, "others": others, "test": Split(plan.dataset or "", "test")}
+        sources = {"members": plan.task.source, "others": others, "test": plan.judged_by.test}
         for name, source in sources.items():
             yield name, Drawn(source, min(self.images, source.size), f"distance/{name}")
 
 
-def _question(plan: Plan) -> tuple[tuple[int, int, int], int]:
+def _question(plan: Plan) -> tuple[tuple[int, ...], int]:
     """What goes in and how many classes there are to tell apart."""
     return plan.model.shape, plan.model.classes

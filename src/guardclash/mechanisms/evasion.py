@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields
 from typing import ClassVar
 
-import torch
-from torch import Tensor
-
+from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
-from guardclash.judging.criteria import SHARE, MaxDrop, Metric
+from guardclash.judging.criteria import Metric
+from guardclash.measure import Measure
+from guardclash.measures.robustness import Robustness, check_attack
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import (
     ENSEMBLE_QUERIES,
@@ -19,24 +18,12 @@ from guardclash.numerics.attacks import (
     ENSEMBLE_STEPS,
     PGD,
     PRECISIONS,
-    attacked,
-    ensemble,
     ensemble_version,
     use_bfloat16,
 )
-from guardclash.plan.adversarial import Adversarial, cross_entropies
-from guardclash.plan.plan import Context, Data, Plan
-from guardclash.plan.sources import Split
+from guardclash.plan.adversarial import Adversarial
+from guardclash.plan.plan import Context, Plan
 from guardclash.training.trained import Trained
-
-DOUBT = 0.02
-"""More than this share of images on which a weaker attack beats a stronger one is a sign that the attack fails."""
-STRONGER = 0.05
-"""More than this share of images that only the ensemble breaks makes phi_ADV misleading."""
-ENSEMBLE = Metric(
-    "adv_ensemble", "φ_ADV*", None, title="accuracy under PGD and an ensemble of stronger attacks", range=SHARE
-)
-"""Reported only, as the verdicts are about the attack that was trained against; a study may set a criterion."""
 
 
 @dataclass(frozen=True)
@@ -45,16 +32,8 @@ class Evasion(Mechanism):
 
     concern: ClassVar[str] = "model evasion"
     order: ClassVar[int] = 1  # the attack is on the images as the network would see them, other maps applied
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
-            "adv_accuracy",
-            "φ_ADV",
-            MaxDrop(0.10),
-            title="accuracy under PGD in evaluation mode, float32",
-            range=SHARE,
-        ),
-        Metric("adv_doubt", "attack doubt", None, False, title="share by which a weaker attack beats a stronger one"),
-    )
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    metrics: ClassVar[tuple[Metric, ...]] = Robustness.metrics
 
     radius: float = 0.25
     """Radius gamma of the ball, in the chosen units."""
@@ -81,65 +60,42 @@ class Evasion(Mechanism):
     """Also measure accuracy under an ensemble of stronger attacks; minutes per model. Needs guardclash[attacks]."""
 
     def __post_init__(self) -> None:
-        if self.ensemble:
-            ensemble_version()
-            object.__setattr__(self, "metrics", (*self.metrics, ENSEMBLE))  # frozen; only who asks for it declares it
+        check_attack(self.name, self)
         choices = (
-            ("norm", self.norm, ("linf", "l2")),
-            ("units", self.units, ("pixel", "published")),
             ("mode", self.mode, ("eval", "train")),
             ("batch_norm", self.batch_norm, ("freeze", "update")),
             ("precision", self.precision, PRECISIONS),
         )
         for name, choice, allowed in choices:
             if choice not in allowed:
-                self._refuse("unknown choice", name, choice, ", ".join(allowed))
-        for name, size in (("radius", self.radius), ("step", 1.0 if self.step is None else self.step)):
-            if not (math.isfinite(size) and size > 0):
-                self._refuse(f"the {name} must be positive and finite", name, size, "> 0")
-        for name, count in (("steps", self.steps), ("restarts", self.restarts), ("test_examples", self.test_examples)):
-            if count < 1:
-                self._refuse("an attack needs at least one", name, count, ">= 1")
+                raise UserError("unknown choice", where=f"{self.name}.{name}", got=choice, allowed=", ".join(allowed))
+        if self.ensemble:
+            object.__setattr__(self, "metrics", self.robustness().metrics)  # frozen; only who asks for it declares it
 
-    def _refuse(self, what: str, field: str, got: object, allowed: str) -> None:
-        raise UserError(what, where=f"{self.name}.{field}", got=got, allowed=allowed)
+    def robustness(self) -> Robustness:
+        """What shows that it works: accuracy under the attack that it trains against."""
+        shared = {field.name: getattr(self, field.name) for field in fields(Robustness)}
+        return Robustness(**shared)
+
+    def measures(self) -> tuple[Measure, ...]:
+        """Robustness; mechanisms with the same attack share it."""
+        return (self.robustness(),)
 
     def attack(self, plan: Plan) -> PGD:
         """The attack, in pixels, on the model of a plan."""
-        published = self.units == "published"
-        standard = 0.01 if published else 2.5 * self.radius / self.steps
-        scale = plan.model.std if published else (1.0,)
-        step = standard if self.step is None else self.step
-        return PGD(self.radius, step, self.steps, self.norm, self.random_start, not published, scale)
+        return self.robustness().attack(plan)
 
     def inner(self, plan: Plan) -> Adversarial:
         """The attack as the training applies it."""
         return Adversarial(self.attack(plan), self.mode == "train", self.batch_norm == "update", self.precision)
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """phi_ADV (equation 5) of any model, and the largest share by which a weaker attack beats it."""
-        attack = self.attack(trained.plan)
-        x, y = self._test(trained.plan, context)
-        withstood = _withstands(trained, attack, x, y, context, self.restarts)
-        few = slice(0, max(1, len(x) // 5))
-        doubt = _doubt(trained, attack, x[few], y[few], context, self.restarts, withstood[few].double().mean().item())
-        measured = {"adv_accuracy": withstood.double().mean().item(), "adv_doubt": doubt}
-        if self.ensemble:
-            withstood = _withstands_ensemble(trained, attack, x, y, context, withstood)
-            measured[ENSEMBLE.name] = withstood.double().mean().item()
-        return measured
+        """phi_ADV (equation 5) of any model, as `Robustness` measures it."""
+        return self.robustness().measure(trained, context)
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """That the attack may be failing, so that phi_ADV says too much."""
-        found = []
-        doubt = metrics.get("adv_doubt", 0.0)
-        if doubt > DOUBT:
-            signs = "noise beats it, more steps or a larger radius weaken it, or an unlimited one is not enough"
-            found.append(f"the attack may be failing: {signs} (by {doubt:.2f})")
-        stronger = metrics.get("adv_accuracy", 0.0) - metrics.get(ENSEMBLE.name, 1.0)
-        if stronger > STRONGER:
-            found.append(f"φ_ADV says too much: an ensemble of stronger attacks takes {stronger:.2f} more")
-        return tuple(found)
+        return self.robustness().warnings(metrics)
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """The attack in words, its radius in pixels, and what is odd about it."""
@@ -163,66 +119,3 @@ class Evasion(Mechanism):
             gradual = f"APGD-CE, APGD-DLR ({ENSEMBLE_STEPS} steps, {ENSEMBLE_STARTS} starts)"
             found["ensemble"] = f"{gradual}{queries}, ART {ensemble_version()}"
         return found
-
-    def _test(self, plan: Plan, context: Context) -> Data:
-        if plan.dataset is None:
-            self._refuse("the task's source names no data set to take test images from", "test_examples", None, "")
-        x, y = context.data(Split(plan.dataset or "", "test"))
-        return Data(x[: self.test_examples], y[: self.test_examples])
-
-
-def _withstands(
-    trained: Trained, attack: PGD, x: Tensor, y: Tensor, context: Context, restarts: int = 1, batch_size: int = 500
-) -> Tensor:
-    """Which images [N] keep their label under every restart."""
-    rng = context.rng("attack")
-    kept = torch.ones(len(x), dtype=torch.bool)
-    for _ in range(restarts if attack.random_start else 1):
-        for where in torch.arange(len(x)).split(batch_size):
-            kept[where] &= trained.predict(_attacked(trained, attack, x[where], y[where], rng)).argmax(1) == y[where]
-    return kept
-
-
-def _attacked(trained: Trained, attack: PGD, x: Tensor, y: Tensor, rng: torch.Generator) -> Tensor:
-    network = trained.network
-    device = next(network.parameters()).device
-    point, label = x.to(device).contiguous(memory_format=torch.channels_last), y.to(device)
-    with attacked(network):
-        return attack(lambda images: cross_entropies(network, images, label), point, rng).cpu()
-
-
-def _withstands_ensemble(
-    trained: Trained, ball: PGD, x: Tensor, y: Tensor, context: Context, withstood: Tensor
-) -> Tensor:
-    """Which of the images that withstood PGD, [N], also withstand every attack of the ensemble."""
-    network = trained.network
-    device = next(network.parameters()).device
-    kept = withstood & (trained.predict(x).argmax(1) == y)
-    with attacked(network):
-        for attack in ensemble(network, ball, trained.plan.model.classes, context.rng("ensemble")):
-            left = kept.nonzero().flatten()
-            if len(left):
-                found = attack(x[left].to(device), y[left].to(device)).cpu()
-                kept[left] = trained.predict(found).argmax(1) == y[left]
-    return kept
-
-
-def _doubt(
-    trained: Trained, attack: PGD, x: Tensor, y: Tensor, context: Context, restarts: int, accuracy: float
-) -> float:
-    """The signs of a failing attack (Carlini et al. 2019, section 5): each should be 0 or below, or nearly."""
-
-    def under(other: PGD) -> float:
-        return _withstands(trained, other, x, y, context, restarts).double().mean().item()
-
-    noise = replace(attack, random_start=True).start(x, context.rng("noise"))
-    whole = (math.sqrt(x[0].numel()) if attack.norm == "l2" else 1.0) / min(attack.scale)
-    steps = max(25, attack.steps)
-    unbounded = replace(attack, radius=whole, step=2.5 * whole / steps, steps=steps, random_start=False)
-    signs = [
-        accuracy - (trained.predict(noise).argmax(1) == y).double().mean().item(),  # random points fool it more often
-        under(replace(attack, steps=4 * attack.steps)) - accuracy,
-        under(replace(attack, radius=2 * attack.radius)) - accuracy,
-        under(unbounded),  # any image is allowed, and yet the gradients find none
-    ]
-    return max(0.0, *signs)

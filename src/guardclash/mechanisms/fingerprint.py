@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from guardclash.numerics.attacks import attacked
 from guardclash.numerics.distinguisher import Evidence, Normalisation, evidence, layout, train_distinguisher
+from guardclash.numerics.layout import fast
 from guardclash.numerics.walks import BlindWalk, MinGD, calibrated
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.sources import Drawn
@@ -120,4 +121,4 @@ def _labels(model: Trained) -> Callable[[Tensor], Tensor]:
 
 
 def _logits(network: nn.Module) -> Callable[[Tensor], Tensor]:
-    return lambda x: network(x.contiguous(memory_format=torch.channels_last)).float()
+    return lambda x: network(fast(x)).float()

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from guardclash.data.pictures import Picture, grid
+from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Floor, Metric
 from guardclash.mechanism import Mechanism
@@ -30,12 +31,9 @@ from guardclash.plan.identity import nested
 from guardclash.plan.marked import Marked, Marks, Unmarked, carriers_of
 from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
-from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained
 
 PUBLISHED_RADIUS = 10
-RADII = {"mnist": 96, "digits": 64, "fmnist": 25}
-"""Radius by data set, in 1/255 (docs/design/radioactive-data.md); the published one for any other."""
 ALIGNMENT_IMAGES = 4000
 """Test images by which the white-box test aligns two networks' features: many times the number of features."""
 
@@ -65,6 +63,7 @@ class RadioactiveData(Mechanism):
     """
 
     name: ClassVar[str] = "raddata"
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
     concern: ClassVar[str] = "dataset watermarking"
     paper: ClassVar[str] = "Sablayrolles et al. 2020"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -87,8 +86,8 @@ class RadioactiveData(Mechanism):
     ratio: float = 0.10
     """Share of the training examples that is marked."""
     radius: int | None = None
-    """Largest change of a pixel, in 1/255; None: 96 on MNIST and 25 on FashionMNIST, where less leaves no sure trace,
-    else 10, as published."""
+    """Largest change of a pixel, in 1/255; None: the task's own (96 on MNIST and 25 on FashionMNIST, where less leaves
+    no sure trace: docs/design/radioactive-data.md), else 10, as published."""
     iterations: int = 100
     optimizer: str = "adam"
     """"adam" or "sgd" (the published recipe)."""
@@ -141,7 +140,7 @@ class RadioactiveData(Mechanism):
 
     def bind(self, unprotected: Plan) -> RadioactiveData:
         """With the marking network and the radius for this task."""
-        usual = RADII.get(unprotected.dataset or "", PUBLISHED_RADIUS)
+        usual = unprotected.judged_by.mark_radius or PUBLISHED_RADIUS
         radius = usual if self.radius is None else self.radius
         network = self.network or unprotected
         return replace(self, network=replace(network, epochs=self.network_epochs or network.epochs), radius=radius)
@@ -188,7 +187,7 @@ class RadioactiveData(Mechanism):
         return next(own, None) or fallback.marks(fallback.network.task.source)
 
     def _held_out(self, marks: Marks) -> Marks:
-        test = Split(marks.network.plan.dataset or "", "test")
+        test = marks.network.plan.judged_by.test
         return replace(marks, images=test, size=min(self.held_out, test.size))
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
@@ -214,7 +213,7 @@ class RadioactiveData(Mechanism):
     def _white_box(self, trained: Trained, marks: Marks, context: Context) -> float:
         """log10 of Fisher's p-value over the classes' carriers."""
         marking = context.trained(marks.network).network
-        x, _ = context.data(Split(marks.network.plan.dataset or "", "test"))
+        x, _ = context.data(marks.network.plan.judged_by.test)
         ours, theirs = (features_of(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
         directions = carriers_of(marks.network.plan, marking, context)
         cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
@@ -229,7 +228,7 @@ class RadioactiveData(Mechanism):
         """
         marks = self._marks_for(trained.plan)
         plan, marking = marks.network.plan, context.trained(marks.network).network
-        test, clean, marked = context.data(Split(plan.dataset or "", "test")), marks.clean(context), context.data(marks)
+        test, clean, marked = context.data(plan.judged_by.test), marks.clean(context), context.data(marks)
         x, y = test.x[:ALIGNMENT_IMAGES], test.y[:ALIGNMENT_IMAGES].numpy()
         owner = linear_readout(marking, plan.model.classes, [x])
         read = linear_readout(trained.network, plan.model.classes, [x, clean.x, marked.x])

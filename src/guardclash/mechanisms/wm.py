@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from scipy.special import gammaln, logsumexp
 
 from guardclash.data.catalog import find_dataset
 from guardclash.data.pictures import Picture, grid
+from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
@@ -30,8 +31,8 @@ SHOWN = 1000
 class TriggerSet:
     """Images of another data set under labels of ours: the owner's secret, drawn anew for every seed."""
 
-    images: Split
-    """Where they are drawn from, without replacement."""
+    images: Any
+    """Where they are drawn from, without replacement: a source that says its `title` and its number of `classes`."""
     size: int
     labels: str
     """"random": uniform over our classes, independent of the image; "native": the image's own label."""
@@ -40,15 +41,15 @@ class TriggerSet:
     def __post_init__(self) -> None:
         if not 1 <= self.size <= self.images.size:
             raise UserError(
-                f"the trigger set cannot be drawn from the {self.images.split} split of {self.images.dataset}",
+                f"so many triggers cannot be drawn from {self.images.title}",
                 where="wm.triggers",
                 got=self.size,
                 allowed=f"1 to {self.images.size}",
             )
-        theirs = find_dataset(self.images.dataset).classes
+        theirs = self.images.classes
         if self.labels == "native" and theirs > self.classes:
             raise UserError(
-                f"{self.images.dataset} has more classes than the task, so its native labels cannot be used",
+                f"{self.images.title} has more classes than the task, so its native labels cannot be used",
                 where="wm.labels",
                 got=f"native labels of {theirs} classes",
                 allowed=f"at most {self.classes} classes",
@@ -109,6 +110,7 @@ class Watermark(Mechanism):
     """
 
     name: ClassVar[str] = "wm"
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
     concern: ClassVar[str] = "model watermarking"
     paper: ClassVar[str] = "Zhang et al. 2018; Adi et al. 2018; Szyller et al. 2021"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -137,7 +139,9 @@ class Watermark(Mechanism):
     batch_norm: BatchNormPolicy = "update"
     """What trigger batches do to batch norm's running statistics: "update", "freeze" or "recalibrate"."""
     source: str | None = None
-    """The data set that triggers are drawn from (its test split); None: the task's out-of-distribution source."""
+    """The data set that triggers are drawn from (its test split); None: the task's neighbour."""
+    images: Any = None
+    """A source that triggers are drawn from. From Python only."""
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -157,15 +161,25 @@ class Watermark(Mechanism):
 
     def trigger_set(self, plan: Plan) -> TriggerSet:
         """The trigger set for the task of a plan, watermarked or not."""
-        name = self.source or _out_of_distribution(plan)
-        if find_dataset(name).shape != plan.model.shape:
+        images = self.images or self._named(plan) or _neighbour(plan)
+        return TriggerSet(images, self.triggers, self.labels, plan.model.classes)
+
+    def bind(self, unprotected: Plan) -> Watermark:
+        """With the images that `source` names, so that it is known which they are."""
+        return replace(self, images=self.images or self._named(unprotected))
+
+    def _named(self, plan: Plan) -> Split | None:
+        if self.source is None:
+            return None
+        shape = find_dataset(self.source).shape
+        if shape != plan.model.shape:
             raise UserError(
                 "trigger images must have the shape of the task's",
                 where="wm.source",
-                got=f"{name} of shape {find_dataset(name).shape}",
+                got=f"{self.source} of shape {shape}",
                 allowed=f"shape {plan.model.shape}",
             )
-        return TriggerSet(Split(name, "test"), self.triggers, self.labels, plan.model.classes)
+        return Split(self.source, "test")
 
     def data(self, plan: Plan) -> Plan:
         """Adds the stream "trigger"."""
@@ -182,7 +196,7 @@ class Watermark(Mechanism):
     def facts(self, plan: Plan) -> dict[str, str]:
         """The trigger set in words, and what its batches do to batch norm where that is known to hurt."""
         triggers = self.trigger_set(plan)
-        found = {"triggers": f"{self.triggers} of {triggers.images.dataset}, {self.labels} labels"}
+        found = {"triggers": f"{self.triggers} of {triggers.images.title}, {self.labels} labels"}
         stream = plan.stream("trigger")
         batches = stream.sampler if stream else None
         if isinstance(batches, Shuffled) and batches.last(self.triggers) == 2:
@@ -214,10 +228,8 @@ class Watermark(Mechanism):
         the images of their class by the last layer is what Szyller et al. (2021) report of watermarks that hold; the
         paper (section 4.1) lays the conflict with DP-SGD to triggers that are outliers and must be memorised.
         """
-        if not trained.plan.dataset:
-            return None
         source = self.trigger_set(trained.plan)
-        test, triggers = context.data(Split(trained.plan.dataset, "test")), context.data(source)
+        test, triggers = context.data(trained.plan.judged_by.test), context.data(source)
         read = linear_readout(trained.network, source.classes, [test.x[:SHOWN], triggers.x])
         if read is None:
             return None
@@ -244,13 +256,11 @@ class Watermark(Mechanism):
         return (Picture("triggers", caption, grid(torch.stack(rows).numpy())),)
 
 
-def _out_of_distribution(plan: Plan) -> str:
-    found = find_dataset(plan.dataset).out_of_distribution if plan.dataset else None
-    if not found:
+def _neighbour(plan: Plan) -> Any:
+    purpose = plan.judged_by
+    if purpose.neighbour is None:
+        mend = 'Name a data set, such as source = "gtsrb".'
         raise UserError(
-            "the task's data set names no out-of-distribution source",
-            where="wm.source",
-            got=plan.dataset,
-            mend='Name one, such as source = "gtsrb".',
+            "the task has no neighbour to draw triggers from", where="wm.source", got=purpose.task, mend=mend
         )
-    return found
+    return purpose.neighbour

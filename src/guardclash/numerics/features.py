@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from guardclash.errors import UserError
+from guardclash.numerics.layout import fast
 
 
 def classifier(network: nn.Module) -> nn.Linear:
@@ -48,7 +49,7 @@ def penultimate(network: nn.Module) -> Callable[[Tensor], Tensor]:
 def features_of(network: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
     """What the classifier sees of images [N, C, H, W], N >= 1, without gradients and on the CPU: [N, features]."""
     device, features = next(network.parameters()).device, penultimate(network)
-    batches = (batch.to(device).contiguous(memory_format=torch.channels_last) for batch in x.split(batch_size))
+    batches = (fast(batch.to(device)) for batch in x.split(batch_size))
     return torch.cat([features(batch).cpu() for batch in batches])
 
 

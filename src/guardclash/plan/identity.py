@@ -11,9 +11,10 @@ import dataclasses
 import hashlib
 import json
 import math
+import operator
 import sys
-from collections.abc import Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar, cast
 
 from guardclash.errors import UserError
 
@@ -42,7 +43,8 @@ def describe(value: Any, *, full: bool = False) -> Any:
         full: Also list the fields that are at their default (for records; keys use the short form).
 
     Returns:
-        JSON data; a dataclass becomes a dict with its class name under "type".
+        JSON data; a dataclass becomes a dict with its class name under "type". A field with the metadata
+        `{"described": False}` is left out: it changes nothing of what its value stands for.
 
     Raises:
         TypeError: For anything else, such as a lambda: it would have no stable identity.
@@ -82,7 +84,7 @@ def _describe_dataclass(value: Any, full: bool) -> dict[str, Any]:
         described["version"] = cls.version
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
-        if full or not _is_default(field, item):
+        if field.metadata.get("described", True) and (full or not _is_default(field, item)):
             described[field.name] = describe(item, full=full)
     return described
 
@@ -122,6 +124,26 @@ def nested(value: Any, kind: type[T]) -> Iterator[T]:
         yield from nested(part, kind)
         if isinstance(part, kind):
             yield part
+
+
+def substituted(value: T, change: Callable[[Any], Any]) -> T:
+    """A frozen value in which every dataclass inside it, the innermost first, and itself, is what `change` gives.
+
+    What does not change stays the very same object.
+    """
+    if isinstance(value, tuple):
+        items = [substituted(item, change) for item in value]
+        return value if all(map(operator.is_, items, value)) else _rebuilt(value, items)
+    if not dataclasses.is_dataclass(value) or isinstance(value, type):
+        return value
+    old = {field.name: getattr(value, field.name) for field in dataclasses.fields(value) if field.init}
+    new = {name: substituted(item, change) for name, item in old.items()}
+    changed = {name: item for name, item in new.items() if item is not old[name]}
+    return cast(T, change(dataclasses.replace(value, **changed) if changed else value))
+
+
+def _rebuilt(value: Any, items: list[Any]) -> Any:
+    return type(value)(*items) if hasattr(value, "_fields") else tuple(items)  # a named tuple takes them one by one
 
 
 def refuse_changed_default(recorded: Any, current: Any, where: str) -> None:

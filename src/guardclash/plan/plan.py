@@ -6,9 +6,8 @@ and the key under which its result is kept. The tensors are not in the plan; a s
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from guardclash.errors import UserError
 from guardclash.plan.gradients import Mean
 from guardclash.plan.objectives import CrossEntropy
+from guardclash.plan.purpose import Purpose
 
 Cadence = Literal["after_epoch", "mixed"]
 BatchNormPolicy = Literal["update", "freeze", "recalibrate"]
@@ -43,8 +43,8 @@ class Context(Protocol):
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator of its own for each purpose, from the seed and the purpose's name."""
 
-    def images(self, dataset: str, split: str) -> Data:
-        """All images of a split of a data set."""
+    def examples(self, dataset: str, split: str, content: str = "") -> Data:
+        """All examples of a split of a data set, of which the content is known."""
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
@@ -149,8 +149,8 @@ class Model(Hashable, Protocol):
     """An architecture that can be built."""
 
     @property
-    def shape(self) -> tuple[int, int, int]:
-        """Input shape (C, H, W)."""
+    def shape(self) -> tuple[int, ...]:
+        """Of one input: (C, H, W) of images."""
 
     @property
     def classes(self) -> int:
@@ -189,10 +189,10 @@ class Stream:
     after the training."""
 
     def __post_init__(self) -> None:
-        for field, allowed in (("cadence", get_args(Cadence)), ("batch_norm", get_args(BatchNormPolicy))):
-            got = getattr(self, field)
+        for name, allowed in (("cadence", get_args(Cadence)), ("batch_norm", get_args(BatchNormPolicy))):
+            got = getattr(self, name)
             if got not in allowed:
-                where = f"{self.name}.{field}"
+                where = f"{self.name}.{name}"
                 raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
         if self.passes < 1:
             raise UserError("an epoch needs a pass", where=f"{self.name}.passes", got=self.passes, allowed=">= 1")
@@ -218,6 +218,8 @@ class Plan:
     party: str = ""
     """Whose training it is. Under one seed, each party draws initial weights and batches of its own, so that a thief or
     an innocent competitor does not start from the owner's random numbers; "": the owner's."""
+    purpose: Purpose | None = field(default=None, metadata={"described": False})
+    """What the model is for: no part of the training, so of no key of it."""
 
     def __post_init__(self) -> None:
         if not self.streams:
@@ -233,9 +235,16 @@ class Plan:
         return self.streams[0]
 
     @property
-    def dataset(self) -> str | None:
-        """The data set of the task: the one that its source names, or the source inside its source."""
-        return _dataset(self.task.source)
+    def judged_by(self) -> Purpose:
+        """What the model is for.
+
+        Raises:
+            UserError: If the plan does not say: it was made by hand.
+        """
+        if self.purpose is None:
+            mend = "Begin with the plan of a recipe, or give it a Purpose."
+            raise UserError("nothing says what this model is for, so it cannot be measured", where="plan", mend=mend)
+        return self.purpose
 
     @property
     def stage(self) -> int:
@@ -274,11 +283,3 @@ class OtherSeed:
     def seed(self, seed: int) -> int:
         """The other seed, for a replicate's."""
         return (seed + 1) % 5
-
-
-def _dataset(source: Any) -> str | None:
-    name = getattr(source, "dataset", None)
-    if isinstance(name, str) or not dataclasses.is_dataclass(source):
-        return name if isinstance(name, str) else None
-    own = (getattr(source, field.name) for field in dataclasses.fields(source))
-    return next((found for part in own if not isinstance(part, Plan) and (found := _dataset(part))), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
@@ -24,6 +24,9 @@ class Split:
     split: str = "train"
     limit: int | None = None
     start: int = 0
+    content: str = ""
+    """Which examples these are, where they are not those that the data set is known for
+    (`guardclash.data.contents`)."""
 
     def __post_init__(self) -> None:
         whole = find_dataset(self.dataset).size(self.split)
@@ -45,13 +48,27 @@ class Split:
         return self.limit or find_dataset(self.dataset).size(self.split) - self.start
 
     @property
+    def title(self) -> str:
+        """Of what its examples are, for people."""
+        return self.dataset
+
+    @property
+    def classes(self) -> int:
+        """How many its labels tell apart."""
+        return find_dataset(self.dataset).classes
+
+    @property
     def end(self) -> int:
         """Where in the data set its examples end; others may start there."""
         return self.start + self.size
 
+    def first(self, count: int) -> Split:
+        """At most so many of them."""
+        return replace(self, limit=min(count, self.size))
+
     def load(self, context: Context) -> Data:
         """The examples; the same for every seed."""
-        x, y = context.images(self.dataset, self.split)
+        x, y = context.examples(self.dataset, self.split, self.content)
         chosen = slice(self.start, self.end)
         return Data(x[chosen].clone(), y[chosen].clone())  # copies, so that the rest can be freed
 

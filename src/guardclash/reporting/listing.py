@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Group
@@ -12,15 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from guardclash.data.catalog import Dataset
+    from guardclash.data.dataset import Dataset
     from guardclash.mechanism import Mechanism
+    from guardclash.tasks.task import Task
 
 
-def listing(
-    mechanisms: Iterable[type[Mechanism]], datasets: Iterable[Dataset], recipes: Mapping[tuple[str, str], Any]
-) -> Group:
-    """Tables of mechanisms with their options and metrics, of data sets, and of recipes."""
-    return Group(_mechanisms(mechanisms), _datasets(datasets, recipes))
+def listing(mechanisms: Iterable[type[Mechanism]], datasets: Iterable[Dataset], tasks: Mapping[str, Task]) -> Group:
+    """Tables of mechanisms with their options and metrics, and of data sets with the tasks that there are for them."""
+    return Group(_mechanisms(mechanisms), _datasets(datasets, tasks))
 
 
 def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
@@ -42,10 +41,10 @@ def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
     return table
 
 
-def _datasets(datasets: Iterable[Dataset], recipes: Mapping[tuple[str, str], Any]) -> Table:
+def _datasets(datasets: Iterable[Dataset], tasks: Mapping[str, Task]) -> Table:
     table = Table(
         "name",
-        "images",
+        "inputs",
         "classes",
         "train / test",
         "triggers from",
@@ -57,7 +56,9 @@ def _datasets(datasets: Iterable[Dataset], recipes: Mapping[tuple[str, str], Any
     for dataset in datasets:
         sizes = dict(dataset.sizes)
         counts = " / ".join(f"{sizes[split]:,}" if split in sizes else "-" for split in ("train", "test"))
-        scales = ", ".join(scale for name, scale in recipes if name == dataset.name) or "-"
-        shape = "x".join(map(str, dataset.shape))
-        table.add_row(dataset.name, shape, str(dataset.classes), counts, dataset.out_of_distribution or "-", scales)
+        task = tasks.get(dataset.name)
+        scales = ", ".join(recipe.scale for recipe in task.recipes) if task else "-"
+        inputs = f"{type(dataset.space).__name__.lower()} {'x'.join(map(str, dataset.shape))}"
+        near = task.purpose().neighbour.title if task and task.purpose().neighbour else "-"
+        table.add_row(dataset.name, inputs, str(dataset.classes), counts, near, scales)
     return table

@@ -85,7 +85,7 @@ def keep_evidence(study: Study, site: Site, folder: Path, seed: int) -> tuple[tu
         UserError: If a training that a picture is made with is not in the store yet, or a file cannot be written.
     """
     written = []
-    for entry, plan in _alone(compose_study(study)):
+    for entry, plan in _alone(compose_study(study, site.data_folder)):
         (mechanism,), (named,) = entry.combination, entry.cell.combination
         try:
             pictures = mechanism.evidence(plan, site.context(seed))

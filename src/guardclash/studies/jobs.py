@@ -19,15 +19,16 @@ from torch import Tensor
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric
 from guardclash.judging.judgement import plain
-from guardclash.mechanism import Curve, Mechanism
+from guardclash.measure import Measure
+from guardclash.mechanism import Curve
 from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
 from guardclash.plan.serving import served
 from guardclash.studies.activity import noted
 from guardclash.studies.environment import environment
-from guardclash.studies.measures import Verification
 from guardclash.studies.store import SCHEMA, Store, now
 from guardclash.studies.trials import Probe, Trial
+from guardclash.studies.verification import Verification
 from guardclash.training.context import RunContext
 from guardclash.training.train import Diverged, EpochLog, Execution, build_network, train
 from guardclash.training.trained import Trained, predictor
@@ -51,7 +52,7 @@ class Site:
 
     def context(self, seed: int) -> RunContext:
         """The context of one replicate, its trained models read from the store."""
-        return RunContext(seed, self.data_folder, self.read, self.keep)
+        return RunContext(seed, self.data_folder, self.read, self.keep, strict=True)
 
     def keep(self, identity: Any, seed: int, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors that were dear to make, from the store if they were made before."""
@@ -249,7 +250,7 @@ def _values(
             f"{type(probe.measure).__name__}.measure() returned {sorted(metrics)}; declared: {sorted(declared)}"
         )
     curves = probe.measure.curves(answering, context) if isinstance(probe.measure, Verification) else {}
-    scatter = probe.measure.scatter(answering, context) if isinstance(probe.measure, Mechanism) else None
+    scatter = probe.measure.scatter(answering, context) if isinstance(probe.measure, Measure) else None
     kept = {name: _kept_curve(name, curve) for name, curve in curves.items() if curve}
     return metrics, kept, scatter.to_dict() if scatter else {}
 

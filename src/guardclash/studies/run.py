@@ -14,11 +14,10 @@ from guardclash.plan.identity import fingerprint
 from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
-from guardclash.studies.measures import Measure
 from guardclash.studies.results import Results
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Probe, Trial, compose_study, depth, needed_trials
+from guardclash.studies.trials import Asked, ComposedCell, Probe, Trial, compose_study, depth, needed_trials
 from guardclash.studies.verdicts import wanted
 from guardclash.training.stopwatch import estimate_seconds
 
@@ -109,7 +108,7 @@ def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[...,
         ask(depth(trial.plan), trial)
     for probe in entry.probes(trial):
         if not check_measurement(probe, store):
-            asking: tuple[Measure, ...] = (probe.measure, *probe.serving)
+            asking: tuple[Asked, ...] = (probe.measure, *probe.serving)
             after = (depth((need,)) for reader in asking for need in reader.needs(trial.plan))
             ask(max([depth(trial.plan), *after]), trial, probe)
 
@@ -178,7 +177,7 @@ def run_study(
         UserError: If something is wrong that no other trial would escape either; finished trials are kept.
     """
     watcher = watcher or Together()
-    composed = compose_study(study)
+    composed = compose_study(study, site.data_folder)
     site.store.sweep_work()
     keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)), clock)
     try:

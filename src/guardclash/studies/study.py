@@ -111,6 +111,8 @@ class Study:
     """Replicates of the unprotected model and of each mechanism alone (the paper's 5)."""
     together: int = 10
     """Replicates of each combination (the paper's 10)."""
+    measures: tuple[Named, ...] = ()
+    """What is measured of all its models beside what their mechanisms measure, to see what a mechanism does to it."""
     suspects: tuple[Suspected, ...] = ()
     """Models that may be stolen from each of the combinations; each is tested for every claim of ownership there."""
     suspected: int | None = None

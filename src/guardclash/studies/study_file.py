@@ -66,6 +66,7 @@ def study_from(
         alone=file.replicates.most or file.replicates.alone,
         together=file.replicates.most or file.replicates.together,
         start=file.replicates.start,
+        measures=_measures(file, where),
         suspects=tuple(dict.fromkeys(suspect for entry in file.suspects for suspect in _suspects(entry, where))),
         suspected=file.replicates.suspects,
         first_seed=file.first_seed,
@@ -187,6 +188,18 @@ def _expand(mechanisms: list[str | MechanismEntry], where: str) -> Iterator[tupl
         options = {**(entry.model_extra or {}), "sweep": entry.sweep}
         variants.append([Named(entry.name, _options(variant, place)) for variant in _variants(options, place)])
     yield from itertools.product(*variants)
+
+
+def _measures(file: StudyTable, where: str) -> tuple[Named, ...]:
+    found = [named for measure in file.measures for one in _expand([measure], where) for named in one]
+    taken = {named.name for combination in _combinations(file, where) for named in combination}
+    for named in found:
+        if named.name in taken:
+            mend = "Its metrics are measured already."
+            raise UserError(
+                "a mechanism and a measure have one name", where=f"{where}: measures", got=named.name, mend=mend
+            )
+    return tuple(dict.fromkeys(found))
 
 
 def _suspects(entry: SuspectEntry, where: str) -> Iterator[Suspected]:

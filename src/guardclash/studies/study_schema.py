@@ -94,6 +94,7 @@ class StudyTable(_Strict):
     criteria: dict[str, dict[str, Any]] = {}
     recipes: list[RecipeEntry] = Field(min_length=1)
     combinations: list[CombinationEntry] = Field(min_length=1)
+    measures: list[str | MechanismEntry] = []
     suspects: list[SuspectEntry] = []
     reference: str | None = None
     reference_tables: list[str] = []

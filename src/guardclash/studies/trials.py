@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, TypeVar
-
-from pydantic import TypeAdapter, ValidationError
+from pathlib import Path
+from typing import Any
 
 from guardclash.compose import Clash, compose, rank
 from guardclash.data.catalog import find_dataset
+from guardclash.data.contents import content
 from guardclash.errors import UserError, suggestion
+from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
-from guardclash.plan.identity import fingerprint
+from guardclash.plan.identity import fingerprint, nested, substituted
 from guardclash.plan.plan import Plan
+from guardclash.plan.sources import Split
 from guardclash.plan.trainings import reads, trainings
-from guardclash.registry import find_mechanism
-from guardclash.studies.measures import Measure, TestAccuracy, Verification
-from guardclash.studies.recipes import Recipe, recipe
+from guardclash.registry import find_mechanism, find_mechanisms
+from guardclash.studies.build import build_measure, build_mechanism, build_recipe, build_suspect, build_utility
 from guardclash.studies.study import Cell, Named, Study
-from guardclash.suspects import SUSPECTS, Suspect
+from guardclash.studies.verification import Verification
+from guardclash.tasks.catalog import deviation
+from guardclash.tasks.recipe import Recipe
 
-T = TypeVar("T")
+Asked = Measure | Verification
+"""What a probe asks of a trained model."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +48,15 @@ class Probe:
     """One measurement of one trial."""
 
     trial: Trial
-    measure: Measure
+    measure: Asked
     serving: tuple[Mechanism, ...] = ()
     """The mechanisms through which the model answers, those of its combination that act at inference."""
 
     @cached_property
     def key(self) -> str:
         """The name of its result in the store."""
-        return f"{fingerprint(self.trial.plan, self.measure, self.serving)}-{self.trial.seed}"
+        plan = self.trial.plan
+        return f"{fingerprint(plan, self.measure, self.serving, *deviation(plan.purpose))}-{self.trial.seed}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,9 @@ class ComposedCell:
     plan: Plan | None
     clash: str | None
     seeds: tuple[int, ...]
-    measures: tuple[tuple[Named | None, Measure], ...]
-    """What is measured here, with the mechanism's name in the study (None: accuracy)."""
+    measures: tuple[tuple[Named | None, Asked], ...]
+    """What is measured here, with the name in the study of the mechanism that it is for, or of itself (None: the task's
+    utility)."""
     stolen: bool | None = None
     """Whether a suspect owes anything to the victim; None: no suspect."""
 
@@ -89,15 +94,21 @@ def _serving(combination: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
     return tuple(sorted(found, key=rank))  # as in training, whatever the order in which they are named
 
 
-def compose_study(study: Study) -> tuple[ComposedCell, ...]:
+def compose_study(study: Study, data_folder: Path | None = None) -> tuple[ComposedCell, ...]:
     """Every cell of a study with its plan.
 
     The unprotected model is measured by every mechanism of the study, and what a mechanism joins is measured by it as
     well: what a model without a mark scores is its false-positive level.
 
+    Args:
+        study: The study.
+        data_folder: Where its data lie. What is not the content that a data set is known for becomes part of every plan
+            and measurement that reads it, and so of their keys. None: nobody looks.
+
     Raises:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
     """
+    find_mechanisms(study.plugins)  # first of all: they may bring the tasks
     for _, under in study.readings:
         for name, dataset, _ in under:  # a misspelt one would be without effect
             if name != "recipe":
@@ -109,17 +120,44 @@ def compose_study(study: Study) -> tuple[ComposedCell, ...]:
     composed = [_protected(study, cell) for cell in study.cells()]
     composed += [_suspected(study, cell) for cell in study.suspect_cells()]
     _check_criteria(study, composed)
-    return tuple(composed)
+    return tuple(composed if data_folder is None else (_on_data(entry, data_folder) for entry in composed))
+
+
+def _on_data(entry: ComposedCell, folder: Path) -> ComposedCell:
+    """The cell with the content of the data that it reads."""
+
+    def found(part: Any) -> Any:
+        return (
+            replace(part, content=content(find_dataset(part.dataset), part.split, folder))
+            if isinstance(part, Split)
+            else part
+        )
+
+    names = "combination", "plan", "measures"
+    return replace(entry, **{name: substituted(getattr(entry, name), found) for name in names})
+
+
+def unusual_data(composed: Iterable[ComposedCell]) -> tuple[str, ...]:
+    """What of the data is not what a data set is known for, in words."""
+    read = (nested((entry.plan, entry.combination, entry.measures), Split) for entry in composed)
+    found = {(one.dataset, one.split, one.content): None for splits in read for one in splits if one.content}
+    return tuple(
+        f"{dataset}, {split} split: not the official data; results on them are kept under their content, {content}."
+        for dataset, split, content in found
+    )
 
 
 def _protected(study: Study, cell: Cell) -> ComposedCell:
     base = build_recipe(cell.recipe)
     combination = _bound(cell.combination, cell.recipe, base, study)
-    measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
+    measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
     measuring = study.measured_in(cell)
-    measures += [
-        pair for pair in zip(measuring, _bound(measuring, cell.recipe, base, study), strict=True) if pair[1].metrics
+    bound = zip(measuring, _bound(measuring, cell.recipe, base, study), strict=True)
+    fitting = [
+        (named, one) for named, mechanism in bound if mechanism.fits(base.plan()) for one in mechanism.measures()
     ]
+    measures += [(named, one) for named, one in fitting if one.metrics]
+    measures += [(named, build_measure(named, study, base)) for named in study.measures]
     asked = cell.combination in study.combinations
     plan, clash = _compose(base, combination, partial=not asked)
     if plan and asked:
@@ -144,7 +182,7 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
     plan = None
     if victim:
         plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own)), _serving(combination)), own)
-    measures: list[tuple[Named | None, Measure]] = [(None, TestAccuracy(base.test()))]
+    measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
     if victim:
         measures += [(named, Verification(owner, victim, _serving(combination))) for named, owner in owners]
     seeds = tuple(study.seeds(cell))
@@ -204,56 +242,7 @@ def _check_on(plan: Plan, combination: Iterable[Mechanism]) -> None:
             )
 
 
-def build_recipe(named: Named) -> Recipe:
-    """The recipe that a study names, its overrides checked.
-
-    Raises:
-        UserError: If a data set, a field or a value is not allowed.
-    """
-    options = dict(named.options)
-    options.pop("reading", None)  # of mechanisms
-    standard = recipe(named.name, options.pop("scale"))
-    known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
-    return _checked(type(standard), options, f"recipe {named.name}", known)
-
-
-def build_mechanism(named: Named, study: Study) -> Mechanism:
-    """The mechanism that a study names, its options checked.
-
-    Raises:
-        UserError: If the mechanism, an option or a value is not allowed.
-    """
-    return _checked(find_mechanism(named.name, study.plugins), dict(named.options), named.name)
-
-
-def build_suspect(named: Named) -> Suspect:
-    """The suspect that a study names, its options checked.
-
-    Raises:
-        UserError: If the kind, an option or a value is not allowed.
-    """
-    if named.name not in SUSPECTS:
-        raise UserError(
-            "unknown kind of suspect", where="suspects", got=named.name, mend=suggestion(named.name, SUSPECTS)
-        )
-    return _checked(SUSPECTS[named.name], dict(named.options), named.name)
-
-
-def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:
-    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name in options:
-        if name not in fields:
-            raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
-    try:
-        # Through JSON, where a list may become a tuple but "3" no number.
-        return TypeAdapter(cls).validate_json(json.dumps({**(known or {}), **options}), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join([where, *(str(part) for part in first["loc"])])
-        raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=path, got=first["input"]) from None
-
-
-def needed_trials(trial: Trial, measures: Iterable[Measure] = ()) -> tuple[Trial, ...]:
+def needed_trials(trial: Trial, measures: Iterable[Asked] = ()) -> tuple[Trial, ...]:
     """Every other training that must be finished before this one is measured, the innermost first, each once."""
     needs = tuple(need for measure in measures for need in measure.needs(trial.plan))
     found = (Trial(plan, seed) for value in (trial.plan, needs) for plan, seed in trainings(value, trial.seed))

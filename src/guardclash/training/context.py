@@ -11,8 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from guardclash.data import contents
 from guardclash.data.catalog import find_dataset
 from guardclash.data.loading import load
+from guardclash.data.space import Images
+from guardclash.errors import UserError
 from guardclash.plan.plan import Data, OtherSeed, Plan, Source
 from guardclash.training.trained import Trained
 
@@ -35,6 +38,8 @@ class RunContext:
     """Finds a finished training by plan and seed."""
     keep: Callable[[Any, int, Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = _not_kept
     """Finds what was kept for a value and a seed, or makes and keeps it."""
+    strict: bool = False
+    """Whether data must be those that the plan was made for, as where results are kept under its key."""
 
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator seeded by the SHA-256 of the seed and the purpose.
@@ -45,10 +50,24 @@ class RunContext:
         digest = hashlib.sha256(text.encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
-    def images(self, dataset: str, split: str) -> Data:
-        """All images of a split of a data set, float32 in [0, 1]."""
-        x, y = load(find_dataset(dataset), split, self.data_folder)
-        return Data(torch.tensor(x).float().div_(255), torch.tensor(y))
+    def examples(self, dataset: str, split: str, content: str = "") -> Data:
+        """All examples of a split of a data set; images as float32 in [0, 1].
+
+        Raises:
+            UserError: If they cannot be read, or are others than `content` says and the context is `strict`.
+        """
+        known = find_dataset(dataset)
+        if self.strict and (found := contents.content(known, split, self.data_folder)) != content:
+            raise UserError(
+                f"{dataset}: the data are not those that this training was planned with",
+                where=f"{self.data_folder}, {split} split",
+                got=found or "the official data",
+                allowed=content or "the official data",
+                mend="Leave the data alone while a study runs; on every machine they must be the same. A mechanism "
+                "holds what it reads in its fields, or asks the plan what it is judged by, and makes no Split itself.",
+            )
+        x, y = (torch.tensor(values) for values in load(known, split, self.data_folder))
+        return Data(x.float().div_(255) if isinstance(known.space, Images) else x, y)
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""

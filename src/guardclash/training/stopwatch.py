@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from guardclash.data.space import Tokens
 from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
 from guardclash.training.train import Run
 
 
 @dataclass(frozen=True)
-class _RandomImages:
+class _RandomInputs:
     """A context whose sources hold noise, so that timing needs neither data nor nested trainings."""
 
     inner: Context
@@ -27,7 +28,7 @@ class _RandomImages:
     def rng(self, *purpose: object) -> torch.Generator:
         return self.inner.rng(*purpose)
 
-    def images(self, dataset: str, split: str) -> Data:
+    def examples(self, dataset: str, split: str, content: str = "") -> Data:
         return self._noise(1)
 
     def data(self, source: Source) -> Data:
@@ -41,7 +42,10 @@ class _RandomImages:
         raise LookupError("timing reads no trained models")
 
     def _noise(self, count: int) -> Data:
-        return Data(torch.rand(count, *self.plan.model.shape), torch.randint(self.plan.model.classes, (count,)))
+        space = self.plan.purpose.space if self.plan.purpose else None
+        shape = count, *self.plan.model.shape
+        x = torch.randint(space.vocabulary, shape) if isinstance(space, Tokens) else torch.rand(shape)
+        return Data(x, torch.randint(self.plan.model.classes, (count,)))
 
 
 def estimate_seconds(plan: Plan, context: Context, device: str = "cpu", steps: int = 3) -> float:
@@ -56,7 +60,7 @@ def estimate_seconds(plan: Plan, context: Context, device: str = "cpu", steps: i
 
 def _estimate(plan: Plan, context: Context, device: str, steps: int) -> float:
     plan = replace(plan, initial=None, rewrites=plan.all_rewrites)  # any weights take the same time
-    run = Run(plan, _RandomImages(context, plan), torch.device(device))
+    run = Run(plan, _RandomInputs(context, plan), torch.device(device))
     return sum(_step_seconds(run, stream, steps) * stream.steps_per_epoch() for stream in plan.streams) * plan.epochs
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics, reestimate
+from guardclash.numerics.layout import fast
 from guardclash.plan.plan import Context, Data, Optimizer, Plan, Stream
 from guardclash.training.timeline import epoch
 from guardclash.training.trained import Trained, predictor
@@ -150,7 +151,7 @@ class Run:
     def step(self, stream: Stream, x: Tensor, y: Tensor, lead: int) -> Tensor:
         """One step on a batch: maps, losses, gradient, update. Returns the sum of the losses."""
         self.network.train()
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = fast(x)
         seen = torch.zeros((), device=self.device)
         with frozen_statistics(self.network, stream.batch_norm == "freeze"):
             for change in stream.maps:

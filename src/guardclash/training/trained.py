@@ -10,6 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
+from guardclash.numerics.layout import fast
 from guardclash.plan.plan import Plan, Predict
 
 
@@ -52,7 +53,7 @@ def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
     def predict(x: Tensor) -> Tensor:
         device = next(network.parameters()).device
         batches = x.split(batch_size)
-        answers = [network(batch.to(device).contiguous(memory_format=torch.channels_last)).cpu() for batch in batches]
+        answers = [network(fast(batch.to(device))).cpu() for batch in batches]
         return torch.cat(answers) if answers else network(x.to(device)).cpu()
 
     return predict

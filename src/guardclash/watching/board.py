@@ -17,14 +17,14 @@ from guardclash.errors import UserError
 from guardclash.studies.activity import notes
 from guardclash.studies.store import Store, read_json
 from guardclash.watching.forecast import Expected, Means, Note, epoch_seconds
-from guardclash.watching.tasks import Asked, Task, learnt_kinds
+from guardclash.watching.tasks import Asked, Followed, learnt_kinds
 
 
 @dataclass(frozen=True)
 class Underway:
     """A trial that is trained or measured at the moment."""
 
-    task: Task
+    task: Followed
     doing: str
     """Such as "epoch 7 of 20" (finished ones) or "measuring wm"."""
     so_far: float
@@ -79,7 +79,7 @@ class Board:
         clock: Seconds since 1970.
     """
 
-    def __init__(self, study: str, tasks: Mapping[str, Task], store: Store, clock: Callable[[], float] = time.time):
+    def __init__(self, study: str, tasks: Mapping[str, Followed], store: Store, clock: Callable[[], float] = time.time):
         self._study, self.tasks, self._store, self._clock = study, tasks, store, clock
         self._seconds: dict[str, float] = {}
         self._measured: set[str] = set()
@@ -111,7 +111,7 @@ class Board:
             untimed=sum(state.left.count(None) for state in states),
         )
 
-    def _state(self, task: Task, working: Mapping[str, Note], expected: Expected, since: float) -> _State:
+    def _state(self, task: Followed, working: Mapping[str, Note], expected: Expected, since: float) -> _State:
         trained = task.key in self._seconds
         now = self._clock()
         missing = [asked for asked in task.asked if asked.key not in self._measured]
@@ -147,7 +147,7 @@ class Board:
                 self._measuring.learn(learnt_kinds(key, found), found["seconds"])
 
 
-def _training(task: Task, note: Note, expected: Expected, now: float) -> Underway:
+def _training(task: Followed, note: Note, expected: Expected, now: float) -> Underway:
     epoch, epochs = note["epoch"], note["epochs"]
     so_far = now - note["started"]
     if not epoch:
@@ -156,7 +156,7 @@ def _training(task: Task, note: Note, expected: Expected, now: float) -> Underwa
     return Underway(task, f"epoch {epoch} of {epochs}", so_far, left, note.get("losses", {}))
 
 
-def _measuring(task: Task, asked: Asked, note: Note, expected: Expected, now: float) -> Underway:
+def _measuring(task: Followed, asked: Asked, note: Note, expected: Expected, now: float) -> Underway:
     so_far = now - note["started"]
     return Underway(task, f"measuring {asked.of}", so_far, _rest(expected.measuring(asked), so_far))
 

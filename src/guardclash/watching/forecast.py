@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from guardclash.watching.tasks import Asked, Task
+from guardclash.watching.tasks import Asked, Followed
 
 Note = Mapping[str, Any]
 """Of work under way; see `guardclash.studies.activity`."""
@@ -39,7 +39,7 @@ class Expected:
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
+        tasks: Mapping[str, Followed],
         seconds: Mapping[str, float],
         measuring: Means,
         runs: Iterable[Note],
@@ -60,7 +60,7 @@ class Expected:
                 spent, guessed = spent + took, guessed + self._estimates[key]
         self._pace = spent / guessed if guessed else 1.0
 
-    def training(self, task: Task) -> float | None:
+    def training(self, task: Followed) -> float | None:
         """Seconds of a whole training."""
         now = self._now.expect([task.plan])
         if now is None and task.key in self._estimates:

@@ -16,12 +16,11 @@ from guardclash.judging.rules import Rule
 from guardclash.reporting.tables import duration
 from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
-from guardclash.studies.jobs import Done, Job
+from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.results import Results
 from guardclash.studies.run import needed_now
-from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import compose_study
+from guardclash.studies.trials import compose_study, unusual_data
 from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import tasks
@@ -41,7 +40,7 @@ class Progress:
         console: Where to say it.
         workers: Trainings at a time.
         study: What is run.
-        store: Where its results are kept.
+        site: Where it runs.
         rule: Which rule decides.
         clock: Seconds, by which a line is said now and then.
     """
@@ -51,12 +50,13 @@ class Progress:
         console: Console,
         workers: int,
         study: Study,
-        store: Store,
+        site: Site,
         rule: Rule,
         clock: Callable[[], float] = time.monotonic,
     ):
         self.failed = 0
-        self._console, self._workers, self._store, self._rule = console, workers, store, rule
+        self._console, self._workers, self._rule = console, workers, rule
+        self._store, self._data_folder = site.store, site.data_folder
         self._study = study.under(rule)
         self._moving = console.is_terminal and not console.is_dumb_terminal
         self._open = ExitStack()
@@ -84,7 +84,9 @@ class Progress:
         self._estimates |= seconds
         if first:
             self._open_note()
-            self._composed = compose_study(self._study)
+            self._composed = compose_study(self._study, self._data_folder)
+            for line in unusual_data(self._composed):
+                self.say(line)
             self._board = Board(self._study.name, {}, self._store)
         self._note(estimates=self._estimates)
         self._judge(collect(self._study, self._composed, self._store))

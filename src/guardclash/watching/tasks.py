@@ -25,7 +25,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Task:
+class Followed:
     """One trial of a study."""
 
     key: str
@@ -45,9 +45,9 @@ class Task:
         return f"{self.recipe} {self.what}, seed {self.seed}"
 
 
-def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Task]:
+def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Followed]:
     """All trials of a study by key, those that others need among them; one that serves several cells is one task."""
-    found: dict[str, Task] = {}
+    found: dict[str, Followed] = {}
     for entry in composed:
         kinds = [measurement_kinds(describe(measure, full=True)) for _, measure in entry.measures]
         for trial in entry.trials():
@@ -67,8 +67,8 @@ def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Task]:
     return found
 
 
-def _task(study: Study, entry: ComposedCell, trial: Trial, what: str) -> Task:
-    return Task(trial.key, fingerprint(trial.plan), trial.seed, study.recipe_label(entry.cell.recipe), what, entry)
+def _task(study: Study, entry: ComposedCell, trial: Trial, what: str) -> Followed:
+    return Followed(trial.key, fingerprint(trial.plan), trial.seed, study.recipe_label(entry.cell.recipe), what, entry)
 
 
 def combination(study: Study, entry: ComposedCell) -> str:

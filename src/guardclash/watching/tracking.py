@@ -11,14 +11,14 @@ from typing import Any
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
 from guardclash.reporting.tables import braces
-from guardclash.studies.jobs import Done, Job
+from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA, Store, read_json
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
-from guardclash.watching.tasks import Task, tasks
+from guardclash.watching.tasks import Followed, tasks
 
 
 class Tracking:
@@ -30,7 +30,7 @@ class Tracking:
     Args:
         names: Which trackers.
         study: What is run.
-        store: Where its results are kept.
+        site: Where it runs.
         rule: Which rule decides.
         say: Tells the user something.
 
@@ -38,11 +38,12 @@ class Tracking:
         UserError: If there is no such tracker, or it cannot be imported.
     """
 
-    def __init__(self, names: Iterable[str], study: Study, store: Store, rule: Rule, say: Callable[[str], None]):
-        self._study, self._store, self._rule = study.under(rule), store, rule
+    def __init__(self, names: Iterable[str], study: Study, site: Site, rule: Rule, say: Callable[[str], None]):
+        self._study, self._site, self._rule = study.under(rule), site, rule
+        self._store = site.store
         classes = {name: find_tracker(name) for name in dict.fromkeys(names)}
-        self._listeners = [_Listener(name, cls, study.name, store, say) for name, cls in classes.items()]
-        self._tasks: dict[str, Task] = {}
+        self._listeners = [_Listener(name, cls, study.name, site.store, say) for name, cls in classes.items()]
+        self._tasks: dict[str, Followed] = {}
 
     def __enter__(self) -> Tracking:
         return self
@@ -57,7 +58,7 @@ class Tracking:
         """Tells what is in the store already."""
         if not self._listeners:
             return
-        self._tasks = tasks(self._study, compose_study(self._study))
+        self._tasks = tasks(self._study, compose_study(self._study, self._site.data_folder))
         for listener in self._listeners:
             listener.tell(lambda tracker: tracker.study_started(self._study.name))
             for task in self._tasks.values():
@@ -85,7 +86,7 @@ class Tracking:
         for listener in self._listeners:
             listener.keep()
 
-    def _catch_up(self, listener: _Listener, task: Task) -> None:
+    def _catch_up(self, listener: _Listener, task: Followed) -> None:
         """Tells what is in the store of a trial and was not told yet."""
         record = self._store.record(task.key) if listener.lacks(task) else None
         if record is None:
@@ -120,7 +121,7 @@ class _Listener:
         """Whether it has not failed yet."""
         return self._tracker is not None
 
-    def lacks(self, task: Task) -> bool:
+    def lacks(self, task: Followed) -> bool:
         """Whether there may be something to tell about a trial."""
         return self.listens and not self.told.issuperset([task.key, *(asked.key for asked in task.asked)])
 
@@ -164,7 +165,7 @@ class _Listener:
             self._say(f"warning: the tracker {self._name!r} failed and is left out: {type(error).__name__}: {error}")
 
 
-def tracked(study: str, task: Task) -> TrackedTrial:
+def tracked(study: str, task: Followed) -> TrackedTrial:
     """A trial as trackers are told of it."""
     parts = [("recipe", task.entry.recipe), *((mechanism.name, mechanism) for mechanism in task.entry.combination)]
     settings = {

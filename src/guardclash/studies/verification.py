@@ -1,57 +1,16 @@
-"""What is measured of a trained model: its accuracy, a mechanism's metrics, the claim of an owner."""
+"""What an owner finds out about a suspect, as a measure of the suspect's model."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import cast
 
-from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.plan import Context, OtherSeed, Plan
 from guardclash.plan.serving import served
-from guardclash.plan.sources import Split
-from guardclash.training.trained import Trained, accuracy
-
-
-class Measure(Protocol):
-    """What a probe asks of a trained model: a mechanism, or the accuracy that every model has."""
-
-    @property
-    def metrics(self) -> tuple[Metric, ...]:
-        """What it measures."""
-
-    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
-        """Other trainings that it reads."""
-
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """Metrics by name."""
-
-    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """What these values warn of."""
-
-
-@dataclass(frozen=True)
-class TestAccuracy:
-    """phi_ACC on the test set (equation 1)."""
-
-    __test__: ClassVar[bool] = False  # not a test, whatever pytest thinks of the name
-    metrics: ClassVar[tuple[Metric, ...]] = (ACCURACY,)
-
-    test: Split
-
-    def needs(self, plan: Plan) -> tuple[Plan, ...]:
-        """Nothing."""
-        return ()
-
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """The accuracy, in [0, 1]."""
-        x, y = context.data(self.test)
-        return {ACCURACY.name: accuracy(trained.predict, x, y)}
-
-    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """Nothing."""
-        return ()
+from guardclash.training.trained import Trained
 
 
 @dataclass(frozen=True)

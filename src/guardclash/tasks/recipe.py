@@ -1,4 +1,4 @@
-"""Recipes: how the unprotected model of a data set is trained, at three scales.
+"""Recipes: how the unprotected model of a task is trained, at three scales.
 
 `paper` is Table 1 of the paper, `reduced` takes minutes on two cores, `smoke` seconds; a scale says nothing about
 quality beyond that, and every record and table carries it.
@@ -7,18 +7,53 @@ quality beyond that, and every record and table carries it.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args, get_type_hints
+from typing import Any, Literal, cast, get_args, get_type_hints
 
-from guardclash.data.catalog import Dataset, find_dataset
+from guardclash.data.catalog import find_dataset
+from guardclash.data.dataset import Dataset
+from guardclash.data.space import Images, Rows, Space, Tokens
 from guardclash.errors import UserError, suggestion
 from guardclash.plan.maps import FlipAndResizedCrop, FlipAndShift
-from guardclash.plan.models import CNN, Norm, ResNet
+from guardclash.plan.models import CNN, Norm, ResNet, Shape
+from guardclash.plan.networks import MLP, MeanEmbedding
 from guardclash.plan.optimizers import SGD, Adam, OneCycle
 from guardclash.plan.plan import BatchMap, Model, Optimizer, Plan, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
+from guardclash.tasks.catalog import find_task
 
+
+@dataclass(frozen=True)
+class Network:
+    """An architecture by name."""
+
+    space: type[Space]
+    """What inputs it takes."""
+    of: Callable[[Dataset, Norm], Model]
+    """It for a data set, with a kind of normalisation."""
+    small: bool = False
+    """Whether it is the one for data sets that nobody has written recipes for."""
+
+
+def _cnn(data: Dataset, norm: Norm) -> CNN:
+    return CNN(cast(Shape, data.shape), data.classes, data.mean, data.std, norm=norm)
+
+
+NETWORKS = {
+    "cnn4": Network(Images, _cnn),
+    "cnn4-small": Network(
+        Images, lambda data, norm: replace(_cnn(data, norm), widths=(16, 32), hidden=128, dropout=0.0), small=True
+    ),
+    "resnet20": Network(
+        Images, lambda data, norm: ResNet(cast(Shape, data.shape), data.classes, data.mean, data.std, norm=norm)
+    ),
+    "mlp": Network(Rows, lambda data, norm: MLP(data.shape, data.classes, norm=norm), small=True),
+    "mean-embedding": Network(
+        Tokens, lambda data, norm: MeanEmbedding(cast(Tokens, data.space), data.classes), small=True
+    ),
+}
 Scale = Literal["paper", "reduced", "smoke"]
 AUGMENTATIONS: dict[str, tuple[BatchMap, ...]] = {
     "none": (),
@@ -36,8 +71,10 @@ class Recipe:
     epochs: int
     protected_epochs: int | None = None
     """Epochs as soon as a mechanism is there (Table 1: 25 baseline, 100 protected); None: the same."""
-    model: Literal["cnn4", "cnn4-small", "resnet20"] = "cnn4"
-    """The published 4-layer CNN; a small one of the same kind without dropout; ResNet20 with option A shortcuts."""
+    model: Any = "cnn4"
+    """For images "cnn4", the published 4-layer CNN, "cnn4-small", a small one of the same kind without dropout, or
+    "resnet20", ResNet20 with option A shortcuts; for rows "mlp"; for tokens "mean-embedding". From Python also a frozen
+    value with `build()` (see `guardclash.plan.plan.Model`)."""
     norm: Norm = "batch"
     examples: int | None = None
     """Training examples, the first ones of the split; None: all."""
@@ -58,7 +95,9 @@ class Recipe:
                 raise UserError(f"{name} must be at least 1", where=f"recipe {self.dataset}", got=value, allowed=">= 1")
         hints = get_type_hints(Recipe)
         for name in ("model", "norm", "optimizer", "augmentation"):
-            got, allowed = getattr(self, name), get_args(hints[name])
+            got, allowed = getattr(self, name), get_args(hints[name]) or tuple(NETWORKS)
+            if not isinstance(got, str) and name == "model" and hasattr(got, "build"):
+                continue
             if got not in allowed:
                 where = f"recipe {self.dataset}.{name}"
                 raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
@@ -75,6 +114,7 @@ class Recipe:
         source = Split(self.dataset, "train", self.examples)
         task = Stream("task", source, Shuffled(self.batch_size), maps=AUGMENTATIONS[self.augmentation])
         return Plan(
+            purpose=find_task(self.dataset).purpose(),
             model=self._model(find_dataset(self.dataset)),
             streams=(task,),
             epochs=(self.protected_epochs or self.epochs) if protected else self.epochs,
@@ -87,11 +127,16 @@ class Recipe:
         return Split(self.dataset, "test", self.test_examples)
 
     def _model(self, data: Dataset) -> Model:
-        if self.model == "resnet20":
-            return ResNet(data.shape, data.classes, data.mean, data.std, norm=self.norm)
-        network = CNN(data.shape, data.classes, data.mean, data.std, norm=self.norm)
-        small = self.model == "cnn4-small"
-        return replace(network, widths=(16, 32), hidden=128, dropout=0.0) if small else network
+        if not isinstance(self.model, str):
+            return cast(Model, self.model)
+        network = NETWORKS[self.model]
+        if not isinstance(data.space, network.space):
+            fitting = [name for name, other in NETWORKS.items() if isinstance(data.space, other.space)]
+            got, allowed = f"{self.model} for {data.space}", ", ".join(fitting)
+            raise UserError(
+                "a network for other inputs", where=f"recipe {self.dataset}.model", got=got, allowed=allowed
+            )
+        return network.of(data, self.norm)
 
     def _optimizer(self) -> Optimizer:
         if self.optimizer == "adam":
@@ -99,7 +144,8 @@ class Recipe:
         return SGD(self.learning_rate, weight_decay=self.weight_decay)
 
 
-def _grey(dataset: str) -> tuple[Recipe, ...]:
+def grey(dataset: str) -> tuple[Recipe, ...]:
+    """The paper's training of MNIST and FashionMNIST, and what is left of it at the other scales."""
     paper = Recipe(dataset, "paper", epochs=25, protected_epochs=100)
     small = replace(paper, model="cnn4-small", learning_rate=0.1, first_learning_rate=0.02, protected_epochs=None)
     return (
@@ -110,77 +156,48 @@ def _grey(dataset: str) -> tuple[Recipe, ...]:
     )
 
 
-_CIFAR10 = Recipe(
-    "cifar10",
-    "paper",
-    epochs=100,
-    protected_epochs=200,
-    model="resnet20",
-    learning_rate=0.1,
-    first_learning_rate=0.005,
-    augmentation="flip-resized-crop",
-)
-_DIGITS = Recipe(
-    "digits",
-    "paper",
-    epochs=25,
-    protected_epochs=100,
-    model="cnn4-small",
-    learning_rate=0.1,
-    first_learning_rate=0.02,
-)
-RECIPES: dict[tuple[str, str], Recipe] = {
-    (recipe.dataset, recipe.scale): recipe
-    for recipe in (
-        *_grey("mnist"),
-        *_grey("fmnist"),
-        _CIFAR10,
-        replace(
-            _CIFAR10,
-            scale="reduced",
-            epochs=15,
-            protected_epochs=None,
-            examples=20_000,
-            batch_size=128,
-            augmentation="flip-shift",
-        ),
-        replace(
-            _CIFAR10,
-            scale="smoke",
-            epochs=1,
-            protected_epochs=None,
-            examples=256,
-            test_examples=128,
-            augmentation="flip-shift",
-        ),
-        _DIGITS,  # not in the paper: its protocol on the bundled data
-        replace(_DIGITS, scale="reduced", epochs=20, protected_epochs=None),
-        replace(_DIGITS, scale="smoke", epochs=2, protected_epochs=None, examples=256, test_examples=128),
+def standard(data: Dataset) -> tuple[Recipe, ...]:
+    """Recipes for a data set that nobody has written some for: the smallest network for its inputs.
+
+    Returns:
+        One for each scale; none if there is nothing to train on.
+    """
+    if not {"train", "test"} <= set(data.splits):
+        return ()
+    model = next(name for name, network in NETWORKS.items() if isinstance(data.space, network.space) and network.small)
+    large = data.size("train") >= 10_000
+    full = Recipe(data.name, "paper", epochs=25, model=model, learning_rate=0.1, first_learning_rate=0.02)
+    some = min(20_000, data.size("train"))
+    few, tested = min(1_000, data.size("train")), min(500, data.size("test"))
+    return (
+        full,
+        replace(full, scale="reduced", epochs=6 if large else 20, examples=some, batch_size=256 if large else 64),
+        replace(full, scale="smoke", epochs=2, examples=few, test_examples=tested),
     )
-}
 
 
 def recipe(dataset: str, scale: str = "reduced", **overrides: Any) -> Recipe:
-    """The recipe of a data set at a scale.
+    """The recipe of a task at a scale.
 
     Args:
-        dataset: Name of a data set.
+        dataset: Name of the task's data set.
         scale: "paper", "reduced" or "smoke".
         overrides: Fields of `Recipe` to change.
 
     Raises:
-        UserError: If there is no such data set, recipe or field.
+        UserError: If there is no such task, recipe or field.
 
     Example:
         >>> recipe("mnist", "reduced", epochs=2).epochs
         2
     """
-    find_dataset(dataset)
-    if (dataset, scale) not in RECIPES:
-        known = sorted({f"{name}/{level}" for name, level in RECIPES})
-        raise UserError(f"there is no recipe {dataset}/{scale}", mend=suggestion(f"{dataset}/{scale}", known))
+    found = find_task(dataset)
+    scales: dict[str, Any] = {one.scale: one for one in found.recipes}
+    if scale not in scales:
+        allowed = ", ".join(scales) or "none"
+        raise UserError("there is no such recipe", where=f"recipe {dataset}", got=scale, allowed=allowed)
     fields = {field.name for field in dataclasses.fields(Recipe)}
     for name in overrides:
         if name not in fields:
             raise UserError(f"unknown key {name!r}", where=f"recipe {dataset}", mend=suggestion(name, fields))
-    return replace(RECIPES[dataset, scale], **overrides)
+    return cast(Recipe, replace(scales[scale], **overrides))

@@ -1,0 +1,97 @@
+"""From what a study names, with options, to values: recipes, mechanisms, measures, suspects."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from guardclash.errors import UserError, suggestion
+from guardclash.measure import Measure, Utility
+from guardclash.mechanism import Mechanism
+from guardclash.registry import MEASURES, find, find_mechanism
+from guardclash.studies.study import Named, Study
+from guardclash.suspects import SUSPECTS, Suspect
+from guardclash.tasks.catalog import find_task
+from guardclash.tasks.recipe import Recipe, recipe
+
+T = TypeVar("T")
+
+
+def build_recipe(named: Named) -> Recipe:
+    """The recipe that a study names, its overrides checked.
+
+    Raises:
+        UserError: If a data set, a field or a value is not allowed.
+    """
+    options = dict(named.options)
+    options.pop("reading", None)  # of mechanisms
+    standard = recipe(named.name, options.pop("scale"))
+    known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
+    return _checked(type(standard), options, f"recipe {named.name}", known)
+
+
+def build_mechanism(named: Named, study: Study) -> Mechanism:
+    """The mechanism that a study names, its options checked.
+
+    Raises:
+        UserError: If the mechanism, an option or a value is not allowed.
+    """
+    return _checked(find_mechanism(named.name, study.plugins), dict(named.options), named.name)
+
+
+def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
+    """The measure that a study names for all its models, its options checked, for a recipe's task.
+
+    Raises:
+        UserError: If the measure, an option or a value is not allowed, or it is for other inputs.
+    """
+    found = _checked(find(MEASURES, named.name, study.plugins), dict(named.options), named.name)
+    plan = base.plan()
+    if not found.fits(plan):
+        what, allowed = f"{named.name} cannot be measured on {base.dataset}", [one.__name__ for one in found.spaces]
+        raise UserError(what, where="measures", got=plan.judged_by.space, allowed=", ".join(allowed))
+    return (replace(found, test=base.test()) if isinstance(found, Utility) else found).bind(plan)
+
+
+def build_utility(base: Recipe) -> Measure:
+    """What every model of a recipe's task is judged by."""
+    found = find(MEASURES, find_task(base.dataset).utility)
+    return found(test=base.test()).bind(base.plan()) if issubclass(found, Utility) else found().bind(base.plan())
+
+
+def build_suspect(named: Named) -> Suspect:
+    """The suspect that a study names, its options checked.
+
+    Raises:
+        UserError: If the kind, an option or a value is not allowed.
+    """
+    if named.name not in SUSPECTS:
+        raise UserError(
+            "unknown kind of suspect", where="suspects", got=named.name, mend=suggestion(named.name, SUSPECTS)
+        )
+    return _checked(SUSPECTS[named.name], dict(named.options), named.name)
+
+
+def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:
+    hints = get_type_hints(cls)
+    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for name in options:
+        if name not in fields:
+            raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
+    found = {name: _value(hints[name], value, f"{where}.{name}") for name, value in options.items()}
+    return cls(**{**(known or {}), **found})
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    try:
+        # Through JSON, where a list may become a tuple but "3" no number.
+        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = ".".join([where, *(str(part) for part in first["loc"])])
+        raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=path, got=first["input"]) from None
