@@ -33,7 +33,8 @@ from torch.nn import functional
 from guardclash.compose import compose
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.numerics.attacks import has_bfloat16
-from guardclash.plan.plan import Data, Plan
+from guardclash.plan.examples import Data
+from guardclash.plan.plan import Plan
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run
@@ -59,7 +60,7 @@ def ours(plan: Plan, batch: tuple[Tensor, Tensor], steps: int, precision: str) -
     """The product's own step: the map, the gradient, the update."""
     mechanism = AdversarialTraining(steps=steps, radius=RADIUS, step=STEP_SIZE, precision=precision)
     run = Run(compose(plan, [mechanism]), OneBatch(0, Path(), batch=batch), torch.device("cpu"))
-    return lambda x, y: run.step(run.plan.task, x, y, 0) and None
+    return lambda x, y: run.step(run.plan.task, Data(x, y), 0) and None
 
 
 def textbook(network: nn.Module, steps: int) -> Step:

@@ -119,7 +119,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 from guardclash.judging.criteria import Floor, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
-from guardclash.plan.plan import Data, Plan
+from guardclash.plan.examples import Data
+from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 
 """

@@ -27,6 +27,7 @@ from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics import attacks
 from guardclash.numerics.attacks import PGD, has_bfloat16
 from guardclash.plan.adversarial import Adversarial, cross_entropies
+from guardclash.plan.examples import Data, Moment
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.models import CNN
@@ -50,9 +51,9 @@ class Spy:
 
     seen: list = dataclasses.field(default_factory=list, hash=False, compare=False)
 
-    def __call__(self, network: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        self.seen.append((x.clone(), y.clone()))
-        return CrossEntropy()(network, x, y)
+    def __call__(self, network: nn.Module, batch: Data, now: Moment) -> torch.Tensor:
+        self.seen.append((batch.x.clone(), batch.y.clone()))
+        return CrossEntropy()(network, batch, now)
 
 
 def shown(plan, context) -> dict[str, tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
@@ -61,9 +62,9 @@ def shown(plan, context) -> dict[str, tuple[torch.Tensor, torch.Tensor, torch.Te
     streams = tuple(replace(stream, objectives=(spies[stream.name],)) for stream in plan.streams)
     run = Run(replace(plan, streams=streams), context(0), torch.device("cpu"))
     for stream in run.plan.streams:
-        x, y = run.examples[stream.name]
-        run.step(stream, x[:20], y[:20], 0)
-        assert torch.equal(x[:20], context(0).data(stream.source).x[:20]), "the data in memory stay clean"
+        run.step(stream, run.examples[stream.name].take(slice(20)), 0)
+        now, before = run.examples[stream.name].x[:20], context(0).data(stream.source).x[:20]
+        assert torch.equal(now, before), "the data in memory stay clean"
     return {name: (run.examples[name].x[:20], *spy.seen[0]) for name, spy in spies.items()}
 
 
@@ -150,8 +151,7 @@ def test_batch_norm_counts_the_inner_passes_only_when_told(mode, policy, passes,
     norm = next(module for module in run.network.modules() if isinstance(module, nn.BatchNorm2d))
     seen = []
     norm.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].mean((0, 2, 3)).detach()))
-    x, y = run.examples["task"]
-    run.step(run.plan.task, x[:64], y[:64], 0)
+    run.step(run.plan.task, run.examples["task"].take(slice(64)), 0)
     assert len(seen) == 6, "5 inner passes and the training's own"
     assert torch.allclose(norm.running_mean, seen[-1] * (1 - 0.9**passes), atol=1e-5)
 
@@ -167,7 +167,7 @@ def test_the_regulariser_is_beta_times_the_divergence_of_the_worst_neighbour(bas
     monkeypatch.setattr(PGD, "__call__", lambda *args: neighbours.append(original(*args)) or neighbours[-1])
     network = base.model.build().eval()
     x, y = (part[:16] for part in context(0).examples("digits", "train"))
-    gap = RobustnessGap(attack, beta=4.0, precision="float32")(network, x, y)
+    gap = RobustnessGap(attack, beta=4.0, precision="float32")(network, Data(x, y), Moment())
     (moved,) = neighbours
     p, q = network(x).softmax(1).double(), network(moved).softmax(1).double()
     by_hand = 4.0 * (p * (p / q).log()).sum(1)
@@ -184,7 +184,7 @@ def test_the_regulariser_is_differentiated_at_both_ends(base, context):
     x, y = (part[:16] for part in context(0).examples("digits", "train"))
     torch.manual_seed(5)
     gap = RobustnessGap(PGD(0.2, 0.1, 3), beta=2.0, precision="float32")
-    found = torch.autograd.grad(gap(network, x, y).sum(), list(network.parameters()))
+    found = torch.autograd.grad(gap(network, Data(x, y), Moment()).sum(), list(network.parameters()))
     torch.manual_seed(5)
     start = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     clean = network(x).detach().log_softmax(1)
@@ -207,7 +207,8 @@ def test_without_a_random_start_trades_would_train_nothing():
 def test_the_regulariser_of_an_empty_batch_is_empty(base):
     network = base.model.build().eval()
     gap = RobustnessGap(PGD(0.2, 0.1, 3), beta=2.0)
-    assert gap(network, torch.rand(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)).shape == (0,)
+    empty = Data(torch.rand(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64))
+    assert gap(network, empty, Moment()).shape == (0,)
 
 
 # --- with others ------------------------------------------------------------------------------------------------------
@@ -241,8 +242,7 @@ def test_combinations_train_and_the_attack_costs_no_privacy(combination, base, c
 def test_an_empty_private_batch_is_survived(cls, base, context):
     """Poisson sampling may draw nobody."""
     run = Run(compose(base, [cls(**QUICK), DPSGD()]), context(0), torch.device("cpu"))
-    x, y = run.examples["task"]
-    run.step(run.plan.task, x[:0], y[:0], 0)
+    run.step(run.plan.task, run.examples["task"].take(slice(0)), 0)
     assert all(parameter.isfinite().all() for parameter in run.network.parameters())
 
 
@@ -258,29 +258,24 @@ def test_gradients_per_example_are_those_of_a_loop_over_examples(cls, base, cont
     plan = compose(base, [cls(radius=0.2, steps=3, precision="float32"), DPSGD(clip=0.5)])
     run = Run(plan, context(0), torch.device("cpu"))
     network, stream = run.network.double(), plan.task
-    x, y = (part[:12] for part in run.examples["task"])
+    batch = run.examples["task"].take(slice(12))
+    batch = replace(batch, x=batch.x.double())
     rule = replace(stream.gradient, noise_multiplier=0.0)
 
-    def losses(images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    def mapped(batch: Data) -> Data:
         for change in stream.maps:
-            images, labels = change(network, images, labels, torch.Generator())
-        return torch.stack([objective(network, images, labels) for objective in stream.objectives]).sum(0)
+            batch = change(network, batch, torch.Generator(), Moment())
+        return batch
 
-    def gradients(images: torch.Tensor, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-        for change in stream.maps:
-            images, labels = change(network, images, labels, torch.Generator())
-        whole = replace(stream, maps=())
-        return rule(
-            network,
-            lambda: torch.stack([objective(network, images, labels) for objective in whole.objectives]).sum(0),
-            torch.Generator(),
-        )
+    def losses(batch: Data) -> torch.Tensor:
+        return torch.stack([objective(network, batch, Moment()) for objective in stream.objectives]).sum(0)
 
-    found = gradients(x.double(), y)
+    whole = mapped(batch)
+    found = rule(network, lambda: losses(whole), torch.Generator())
     expected = {name: torch.zeros_like(parameter) for name, parameter in network.named_parameters()}
     norms = []
-    for i in range(len(x)):
-        loss = losses(x[i : i + 1].double(), y[i : i + 1]).sum()
+    for i in range(12):
+        loss = losses(mapped(batch.take(slice(i, i + 1)))).sum()
         single = torch.autograd.grad(loss, list(network.parameters()))
         norm = torch.stack([part.norm() for part in single]).norm()
         norms.append(norm.item())

@@ -328,8 +328,8 @@ def test_looking_for_single_values_draws_no_chance():
 class Squared:
     """A loss of our own."""
 
-    def __call__(self, network, x, y):
-        return network(x).square().mean(1)
+    def __call__(self, network, batch, now):
+        return network(batch.x).square().mean(1)
 
 
 @dataclass(frozen=True)
@@ -373,6 +373,9 @@ class Mixing:
     @property
     def size(self):
         return self.images.size
+
+    def __call__(self, network, batch, now, **chance):
+        raise LookupError("composed only")
 
 
 MIXED = {

@@ -18,6 +18,7 @@ from guardclash.errors import UserError
 from guardclash.mechanisms import dpsgd
 from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl, calibrated_noise, epsilon_spent
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.examples import Data, Moment
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.models import CNN, GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.objectives import CrossEntropy
@@ -163,10 +164,14 @@ def test_clipping_by_hand():
 def test_without_noise_it_is_the_mean_of_clipped_gradients(clip, expected):
     network, y = private_network().double(), torch.arange(6)
     x = torch.rand(6, 1, 8, 8, generator=generator(1), dtype=torch.float64)
-    found = ClippedNoisy(clip, 0.0, expected)(network, lambda: CrossEntropy()(network, x, y), generator())
+    found = ClippedNoisy(clip, 0.0, expected)(
+        network, lambda: CrossEntropy()(network, Data(x, y), Moment()), generator()
+    )
     total = {name: torch.zeros_like(value) for name, value in network.named_parameters()}
     for i in range(6):  # a micro-batch per example
-        one = Mean()(network, lambda i=i: CrossEntropy()(network, x[i : i + 1], y[i : i + 1]), generator())
+        one = Mean()(
+            network, lambda i=i: CrossEntropy()(network, Data(x[i : i + 1], y[i : i + 1]), Moment()), generator()
+        )
         norm = torch.cat([value.flatten() for value in one.values()]).norm()
         for name, value in one.items():
             total[name] += value * min(1.0, clip / norm.item()) / expected
@@ -179,7 +184,9 @@ def test_the_noise_is_normal_with_the_announced_deviation():
     network, x, y = private_network(), torch.rand(6, 1, 8, 8), torch.arange(6)
 
     def gradient(noise: float, seed: int) -> torch.Tensor:
-        found = ClippedNoisy(0.5, noise, 16.0)(network, lambda: CrossEntropy()(network, x, y), generator(seed))
+        found = ClippedNoisy(0.5, noise, 16.0)(
+            network, lambda: CrossEntropy()(network, Data(x, y), Moment()), generator(seed)
+        )
         return torch.cat([found[name].flatten() for name, _ in network.named_parameters()])
 
     noise = torch.stack([gradient(3.0, seed) - gradient(0.0, 0) for seed in range(60)]) / (3.0 * 0.5 / 16.0)
@@ -196,7 +203,10 @@ def test_the_noise_follows_the_generator_and_goes_on():
     gradient = ClippedNoisy(1.0, 1.0, 2.0)
 
     def draws(rng: torch.Generator, count: int) -> list[torch.Tensor]:
-        return [gradient(network, lambda: CrossEntropy()(network, x, y), rng)["1.weight"] for _ in range(count)]
+        return [
+            gradient(network, lambda: CrossEntropy()(network, Data(x, y), Moment()), rng)["1.weight"]
+            for _ in range(count)
+        ]
 
     (first, second), (again,), (other,) = draws(generator(0), 2), draws(generator(0), 1), draws(generator(1), 1)
     assert torch.equal(first, again)
@@ -220,7 +230,9 @@ def test_an_empty_batch_is_noise_alone():
     network = private_network()
     x, y = torch.zeros(0, 1, 8, 8), torch.zeros(0, dtype=torch.int64)
     for noise in (0.0, 2.0):
-        found = ClippedNoisy(1.0, noise, 4.0)(network, lambda: CrossEntropy()(network, x, y), generator())
+        found = ClippedNoisy(1.0, noise, 4.0)(
+            network, lambda: CrossEntropy()(network, Data(x, y), Moment()), generator()
+        )
         values = torch.cat([value.flatten() for value in found.values()])
         assert values.std().item() == pytest.approx(noise / 4, rel=0.1)
 

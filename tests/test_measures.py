@@ -17,8 +17,8 @@ from guardclash.data.examples import Examples
 from guardclash.data.space import Rows
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
+from guardclash.plan.examples import Data
 from guardclash.plan.identity import describe
-from guardclash.plan.plan import Data
 from guardclash.plan.sources import Split
 from guardclash.registry import MEASURES, find, find_mechanisms, known
 from guardclash.studies.engines import Inline

@@ -16,6 +16,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
+from guardclash.plan.examples import Data, Moment
 from guardclash.plan.gradients import Mean, trainable
 from guardclash.plan.maps import FlipAndResizedCrop, FlipAndShift
 from guardclash.plan.models import CNN, GroupNormForBatchNorm, Normalize, ResNet, WithoutDropout, group_norm
@@ -458,9 +459,11 @@ MAPS = (FlipAndShift(2), FlipAndResizedCrop())
 
 def apply(change, x: torch.Tensor, seed: int = 0) -> torch.Tensor:
     y = torch.arange(len(x))
-    new, labels = change(nn.Identity(), x, y, generator(seed))
-    assert torch.equal(labels, y)
-    return new
+    about = {"index": 10 + y}
+    new = change(nn.Identity(), Data(x, y, about), generator(seed), Moment())
+    assert torch.equal(new.y, y)
+    assert torch.equal(new.about["index"], about["index"])
+    return new.x
 
 
 @pytest.mark.parametrize("change", MAPS, ids=["shift", "crop"])
@@ -542,13 +545,22 @@ def test_resized_crops_take_the_announced_share_of_the_image():
 
 def test_cross_entropy_is_minus_the_log_probability_of_each_label():
     logits = torch.tensor([[0.0, math.log(3)], [2.0, 2.0], [50.0, -50.0]])
-    losses = CrossEntropy()(nn.Identity(), logits, torch.tensor([0, 1, 1]))
+    losses = CrossEntropy()(nn.Identity(), Data(logits, torch.tensor([0, 1, 1])), Moment())
     torch.testing.assert_close(losses, torch.tensor([math.log(4), math.log(2), 100.0]))
+
+
+@pytest.mark.parametrize("vectors", [[[1.0, 0.0]], [[0.3, 0.7]], [[1.4, -0.4]], [[3.0, 0.5]], [[-1.0, 0.0]]])
+def test_cross_entropy_of_vectors_is_minus_their_product_with_the_log_probabilities(vectors):
+    """Of any vectors: probabilities, negative smoothing, no distribution at all."""
+    logits, y = torch.tensor([[0.2, 1.9]]), torch.tensor(vectors)
+    (found,) = CrossEntropy()(nn.Identity(), Data(logits, y), Moment())
+    p = [math.exp(logit) / (math.exp(0.2) + math.exp(1.9)) for logit in (0.2, 1.9)]
+    assert found.item() == pytest.approx(-sum(v * math.log(q) for v, q in zip(vectors[0], p, strict=True)), rel=1e-5)
 
 
 def test_mean_is_the_gradient_of_the_mean_loss():
     network, x, y = built(replace(TINY_CNN, norm="group", dropout=0.0)), torch.rand(6, 1, 8, 8), torch.arange(6)
-    found = Mean()(network, lambda: CrossEntropy()(network, x, y), generator())
+    found = Mean()(network, lambda: CrossEntropy()(network, Data(x, y), Moment()), generator())
     functional.cross_entropy(network(x), y).backward()
     assert found.keys() == trainable(network).keys()
     for name, parameter in network.named_parameters():
@@ -570,6 +582,6 @@ def test_mean_leaves_frozen_parameters_out_and_gives_zeros_for_unused_ones():
 def test_an_empty_batch_has_a_zero_gradient(model, norm):
     network = built(replace(model, norm=norm))
     x, y = torch.zeros(0, *model.shape), torch.zeros(0, dtype=torch.int64)
-    found = Mean()(network, lambda: CrossEntropy()(network, x, y), generator())
+    found = Mean()(network, lambda: CrossEntropy()(network, Data(x, y), Moment()), generator())
     assert found.keys() == trainable(network).keys()
     assert all((value == 0).all() for value in found.values())

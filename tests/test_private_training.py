@@ -54,8 +54,7 @@ def noise_of(run: Run, stream: Stream | None = None, number: int = 0) -> torch.T
     if stream is None:
         run.epoch(number)
     else:
-        x, y = run.examples[stream.name]
-        run.step(stream, x[:0], y[:0], lead=0)
+        run.step(stream, run.examples[stream.name].take(slice(0)), lead=0)
     gradient = torch.cat([parameter.grad.flatten() for parameter in run.network.parameters()])
     return gradient / (3.0 * 0.5 / 16.0)
 

@@ -115,6 +115,40 @@ def test_what_a_measurement_needs_is_trained_first_and_shared(site, load, traine
     assert trained.since() == []
 
 
+SHADOWS = """
+from guardclash.plan.plan import OtherSeed
+
+@dataclass(frozen=True)
+class Shadowed(Mechanism):
+    '''Reads the companions of any model, and what their replicates drew.'''
+    name: ClassVar[str] = "shadowed"
+    concern: ClassVar[str] = "none"
+    metrics: ClassVar[tuple[Metric, ...]] = tuple(Metric(name, name, None) for name in ("first", "second", "drawn"))
+    def needs(self, plan):
+        return tuple(OtherSeed(plan, place) for place in (0, 1))
+    def measure(self, trained, context):
+        first, second = (context.trained(other) for other in self.needs(trained.plan))
+        drawn = context.under(second.seed).rng("secret").initial_seed()
+        assert {first.plan, second.plan} == {trained.plan}
+        assert first.weights == context.under(first.seed).trained(trained.plan).weights != trained.weights
+        return {"first": first.seed, "second": second.seed, "drawn": drawn % 1000}
+"""
+
+
+def test_the_replicates_of_a_study_are_each_others_shadows(site, load, trained):
+    """Four of them need no other training, whatever is protected; the pair of a replicate is not asked."""
+    wanted = study(["shadowed", "wm"], seeds=4, plugins=[str(load(SHADOWS))])
+    watcher = Watcher()
+    content = run_study(wanted, site, Inline(), watcher)
+    assert watcher.errors == []
+    assert len(trained.since()) == 8
+    for names in (["shadowed"], ["shadowed", "wm"]):
+        for seed, found in values(content, names).items():
+            second = 3 if seed < 2 else 1
+            drawn = site.context(second).rng("secret").initial_seed() % 1000
+            assert (found["first"], found["second"], found["drawn"]) == (second - 1, second, drawn)
+
+
 def test_mechanisms_pickle_with_their_jobs(load):
     """A worker gets jobs as pickles, of plugins too."""
     import pickle  # only here: what ProcessPoolExecutor does with a job

@@ -18,10 +18,11 @@ from guardclash.errors import UserError
 from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl
 from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics.batchnorm import frozen_statistics, reestimate
+from guardclash.plan.examples import Data
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.maps import FlipAndShift
 from guardclash.plan.optimizers import SGD, Adam, Constant, OneCycle
-from guardclash.plan.plan import Data, Plan, Stream
+from guardclash.plan.plan import Plan, Stream
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Split
 from guardclash.tasks.recipe import recipe
@@ -297,8 +298,8 @@ def test_a_training_that_diverges_in_its_very_last_step_is_noticed(base, context
 class Huge:
     """A large loss, but a number."""
 
-    def __call__(self, network, x, y):
-        return 1e30 * functional.cross_entropy(network(x), y, reduction="none")
+    def __call__(self, network, batch, now):
+        return 1e30 * functional.cross_entropy(network(batch.x), batch.y, reduction="none")
 
 
 def optimizers_of(plan: Plan, context) -> Run:
@@ -396,9 +397,8 @@ def test_impossible_executions_are_refused(arguments, named):
 def test_what_trigger_batches_do_to_running_statistics(policy, base, context):
     run = Run(marked(base, batch_norm=policy), context(0), CPU)
     trigger = run.plan.stream("trigger")
-    x, y = run.examples["trigger"]
     before, start = statistics(run.network), weights_of(run.network)
-    run.step(trigger, x[:16], y[:16], lead=0)
+    run.step(trigger, run.examples["trigger"].take(slice(16)), lead=0)
     assert len(before) == 6
     assert same(statistics(run.network), before) == (policy == "freeze")
     assert not same(weights_of(run.network), start)
@@ -411,7 +411,7 @@ def weights_of(network: nn.Module) -> dict[str, torch.Tensor]:
 def test_task_batches_update_running_statistics_under_every_policy(base, context):
     run = Run(marked(base, batch_norm="freeze"), context(0), CPU)
     before = statistics(run.network)
-    run.step(run.plan.task, *(part[:16] for part in run.examples["task"]), lead=0)
+    run.step(run.plan.task, run.examples["task"].take(slice(16)), lead=0)
     after = statistics(run.network)
     assert not any(torch.equal(before[name], after[name]) for name in before)
 
@@ -526,7 +526,7 @@ class NoData:
     def rng(self, *purpose):
         return torch.Generator().manual_seed(0)
 
-    def images(self, dataset, split):
+    def examples(self, dataset, split, content=""):
         raise LookupError("timing needs no data")
 
     def data(self, source) -> Data:

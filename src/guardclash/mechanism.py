@@ -1,4 +1,4 @@
-"""The mechanism: all that a new protection must import. See docs/add-a-mechanism.md."""
+"""The mechanism: all that a new protection must import. See docs/extend.md."""
 
 from __future__ import annotations
 

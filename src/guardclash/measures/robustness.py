@@ -17,6 +17,7 @@ from guardclash.measure import Measure
 from guardclash.numerics.attacks import PGD, attacked, ensemble, ensemble_version
 from guardclash.numerics.layout import fast
 from guardclash.plan.adversarial import cross_entropies
+from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Context, Plan
 from guardclash.training.trained import Trained
 
@@ -82,8 +83,8 @@ class Robustness(Measure):
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """phi_ADV of any model, and the largest share by which a weaker attack beats it."""
         attack = self.attack(trained.plan)
-        x, y = context.data(trained.plan.judged_by.test)
-        x, y = x[: self.test_examples], y[: self.test_examples]
+        x, labels = context.data(trained.plan.judged_by.test).take(slice(self.test_examples))
+        y = class_indices(labels)
         withstood = _withstands(trained, attack, x, y, context, self.restarts)
         few = slice(0, max(1, len(x) // 5))
         doubt = _doubt(trained, attack, x[few], y[few], context, self.restarts, withstood[few].double().mean().item())

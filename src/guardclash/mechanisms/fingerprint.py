@@ -13,6 +13,7 @@ from guardclash.numerics.attacks import attacked
 from guardclash.numerics.distinguisher import Evidence, Normalisation, evidence, layout, train_distinguisher
 from guardclash.numerics.layout import fast
 from guardclash.numerics.walks import BlindWalk, MinGD, calibrated
+from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.sources import Drawn
 from guardclash.training.trained import Trained
@@ -87,7 +88,7 @@ class Exam:
 
     def _embed(self, model: Trained, images: Drawn) -> dict[str, Tensor]:
         device = next(model.network.parameters()).device
-        x, y = (part.to(device) for part in self.context.data(images))
+        x, y = self._labelled(images, device)
         with attacked(model.network, precision=self.precision):
             if isinstance(self.walk, MinGD):
                 found = self.walk(_logits(model.network), x, self.victim.plan.model.classes)
@@ -95,6 +96,10 @@ class Exam:
                 rng = self.context.rng("di", "walks", images.purpose, images.start)
                 found = self.walk(_labels(model), x, y, rng)
         return {"distances": found.distances.float().cpu(), "lengths": found.lengths.short().cpu()}
+
+    def _labelled(self, images: Drawn, device: torch.device) -> tuple[Tensor, Tensor]:
+        data = self.context.data(images)
+        return data.x.to(device), class_indices(data.y).to(device)
 
     def censored(self, model: Trained, groups: tuple[Group, ...]) -> float:
         """Share of a model's walks without a change of label, in the worst norm."""
@@ -110,7 +115,7 @@ class Exam:
         return replace(self, walk=replace(walk, scale=found["scale"].item()))
 
     def _scale(self, images: Drawn, walk: BlindWalk) -> float:
-        x, y = (part.to(next(self.victim.network.parameters()).device) for part in self.context.data(images))
+        x, y = self._labelled(images, next(self.victim.network.parameters()).device)
         with attacked(self.victim.network, precision=self.precision):
             found = calibrated(walk, _labels(self.victim), x, y, self.context.rng("di", "scale"), LADDER, CENSORED)
         return float(found.walk.scale)

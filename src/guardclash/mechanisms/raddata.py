@@ -27,9 +27,10 @@ from guardclash.numerics.radioactive import (
     psnr,
 )
 from guardclash.numerics.scatter import Scatter, carrier_planes, in_planes
+from guardclash.plan.examples import Data, class_indices
 from guardclash.plan.identity import nested
 from guardclash.plan.marked import Marked, Marks, Unmarked, carriers_of
-from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
+from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.training.trained import Trained
 
@@ -236,14 +237,16 @@ class RadioactiveData(Mechanism):
             return None
         directions = carriers_of(plan, marking, context).double().numpy()
         planes = carrier_planes(owner.features[0], read.features[0], y, read.weight, directions)
-        before, after = (in_planes(planes, features, clean.y.numpy()) for features in read.features[1:])
+        labels = class_indices(clean.y).numpy()
+        before, after = (in_planes(planes, features, labels) for features in read.features[1:])
         return Scatter(CAPTION, planes[0].axes, {"training images before marking": before}, {"marked": after})
 
     def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
         """Two pairs of each class: clean, marked, and their difference, amplified."""
         marks = self._marks_for(plan)
         clean, marked = marks.clean(context), context.data(marks)
-        shown = torch.cat([(clean.y == label).nonzero().flatten()[:2] for label in clean.y.unique()])
+        labels = class_indices(clean.y)
+        shown = torch.cat([(labels == label).nonzero().flatten()[:2] for label in labels.unique()])
         before, after = clean.x[shown], marked.x[shown]
         largest = (after - before).abs().max().item()
         change = 0.5 + (after - before) / max(2 * largest, 1e-9)
@@ -281,4 +284,5 @@ def log10_paired_p(differences: Tensor) -> float:
 
 
 def _losses(trained: Trained, data: Data) -> Tensor:
-    return functional.cross_entropy(trained.predict(data.x).double(), data.y, reduction="none")
+    labels = data.y.double() if data.y.is_floating_point() else data.y
+    return functional.cross_entropy(trained.predict(data.x).double(), labels, reduction="none")

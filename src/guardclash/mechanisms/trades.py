@@ -13,6 +13,7 @@ from torch.nn import functional
 from guardclash.errors import UserError
 from guardclash.mechanisms.evasion import Evasion
 from guardclash.numerics.attacks import PGD, attacked
+from guardclash.plan.examples import Data, Moment
 from guardclash.plan.plan import Plan, Stream
 
 
@@ -26,8 +27,9 @@ class RobustnessGap:
     update_statistics: bool = False
     precision: str = "auto"
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
         """The gap, beta * KL(p(x) || p(x + delta)) in nats for each example, [B]; the labels play no part."""
+        x = batch.x
         with attacked(network, self.training, self.update_statistics, self.precision):
             with torch.no_grad():
                 clean = network(x).float().log_softmax(1)

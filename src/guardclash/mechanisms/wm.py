@@ -18,7 +18,8 @@ from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.features import linear_readout
 from guardclash.numerics.scatter import Scatter, boundary_plane
-from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Data, Plan, Stream
+from guardclash.plan.examples import Data, class_indices
+from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Plan, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
 from guardclash.training.trained import Trained, accuracy
@@ -59,11 +60,11 @@ class TriggerSet:
     def load(self, context: Context) -> Data:
         """The triggers of the context's seed."""
         rng = context.rng("triggers")
-        x, native = context.data(self.images)
-        chosen = torch.randperm(len(x), generator=rng)[: self.size]
+        whole = context.data(self.images)
+        drawn = whole.take(torch.randperm(len(whole.x), generator=rng)[: self.size])
         if self.labels == "random":
-            return Data(x[chosen], torch.randint(self.classes, (self.size,), generator=rng))
-        return Data(x[chosen], native[chosen])
+            return replace(drawn, y=torch.randint(self.classes, (self.size,), generator=rng))
+        return replace(drawn, y=class_indices(drawn.y))
 
 
 def log10_verification_p(errors: int, triggers: int, classes: int) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from guardclash.numerics.attacks import PGD, attacked
+from guardclash.plan.examples import Data, Moment
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,11 @@ class Adversarial:
     precision: str = "auto"
     """Of the attack's own arithmetic; the step that follows is float32."""
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
         """Adversarial images under the labels of the clean ones."""
         with attacked(network, self.training, self.update_statistics, self.precision):
-            return self.attack(lambda point: cross_entropies(network, point, y), x, rng), y
+            moved = self.attack(lambda point: cross_entropies(network, point, batch.y), batch.x, rng)
+        return replace(batch, x=moved)
 
 
 def cross_entropies(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from guardclash.data.bundled import patches
-from guardclash.plan.plan import Context, Data
+from guardclash.plan.examples import Data
+from guardclash.plan.plan import Context
 
 
 @dataclass(frozen=True)

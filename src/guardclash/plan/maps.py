@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from guardclash.plan.examples import Data, Moment
 
 
 def _flips(count: int, device: torch.device, rng: torch.Generator) -> Tensor:
@@ -32,12 +34,13 @@ class FlipAndShift:
 
     padding: int = 4
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
         """Each image flipped and shifted by whole pixels, independently."""
+        x = batch.x
         scale = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
         pixels = torch.randint(-self.padding, self.padding + 1, (len(x), 2), generator=rng).to(x.device)
         size = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
-        return _resample(x, scale, 2 * pixels / size, "zeros"), y
+        return replace(batch, x=_resample(x, scale, 2 * pixels / size, "zeros"))
 
 
 @dataclass(frozen=True)
@@ -49,12 +52,13 @@ class FlipAndResizedCrop:
 
     smallest: float = 0.08
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
         """Each image flipped and cropped, independently."""
+        x = batch.x
         area, ratio, *place = torch.rand(4, len(x), generator=rng).to(x.device)
         area = self.smallest + (1 - self.smallest) * area
         aspect = torch.exp((2 * ratio - 1) * math.log(4 / 3))
         size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp_(max=1)
         shift = (2 * torch.stack(place, 1) - 1) * (1 - size)
         flip = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
-        return _resample(x, size * flip, shift, "border"), y
+        return replace(batch, x=_resample(x, size * flip, shift, "border"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from guardclash.numerics.attacks import attacked
 from guardclash.numerics.features import classifier, penultimate
 from guardclash.numerics.radioactive import Marking, carriers, stratified
-from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source
+from guardclash.plan.examples import Data, class_indices
+from guardclash.plan.plan import Context, OtherSeed, Plan, Source
 
 
 @dataclass(frozen=True)
@@ -28,29 +29,28 @@ class Marks:
 
     def chosen(self, y: Tensor, context: Context) -> Tensor:
         """Indices of the examples that are marked, given all labels: each class in proportion."""
-        return stratified(y, self.size, context.rng("marked"))
+        return stratified(class_indices(y), self.size, context.rng("marked"))
 
     def clean(self, context: Context) -> Data:
         """The same examples without marks."""
-        x, y = context.data(self.images)
-        chosen = self.chosen(y, context)
-        return Data(x[chosen], y[chosen])
+        whole = context.data(self.images)
+        return whole.take(self.chosen(whole.y, context))
 
     def load(self, context: Context) -> Data:
         """Marks the images; needs the marking network's training."""
         network = context.trained(self.network).network
         device = next(network.parameters()).device
-        x, y = self.clean(context)
-        directions = carriers_of(self.network.plan, network, context)[y]
+        clean = self.clean(context)
+        directions = carriers_of(self.network.plan, network, context)[class_indices(clean.y)]
         std = torch.tensor(self.network.plan.model.std)
         rng = context.rng("marking")
         with attacked(network, precision=self.precision):
             features = penultimate(network)
             marked = [
                 self.how(features, batch.to(device), carrier.to(device), std, rng).cpu()
-                for batch, carrier in zip(x.split(500), directions.split(500), strict=True)
+                for batch, carrier in zip(clean.x.split(500), directions.split(500), strict=True)
             ]
-        return Data(torch.cat(marked), y)
+        return replace(clean, x=torch.cat(marked))
 
 
 def carriers_of(plan: Plan, network: nn.Module, context: Context) -> Tensor:
@@ -72,9 +72,9 @@ class Marked:
 
     def load(self, context: Context) -> Data:
         """All examples, in their order."""
-        x, y = context.data(self.images)
-        x[self.marks.chosen(y, context)] = context.data(self.marks).x
-        return Data(x, y)
+        whole = context.data(self.images)
+        whole.x[self.marks.chosen(whole.y, context)] = context.data(self.marks).x
+        return whole
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Unmarked:
 
     def load(self, context: Context) -> Data:
         """The rest, in its order."""
-        x, y = context.data(self.images)
-        rest = torch.ones(len(y), dtype=torch.bool)
-        rest[self.marks.chosen(y, context)] = False
-        return Data(x[rest], y[rest])
+        whole = context.data(self.images)
+        rest = torch.ones(len(whole.x), dtype=torch.bool)
+        rest[self.marks.chosen(whole.y, context)] = False
+        return whole.take(rest)

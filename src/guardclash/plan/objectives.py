@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional
 
+from guardclash.plan.examples import Data, Moment
+
 
 @dataclass(frozen=True)
 class CrossEntropy:
-    """Cross entropy in nats of the logits [B, classes] against the labels [B]."""
+    """Cross entropy in nats of the logits [B, classes] against the labels: -log p of the class, or -sum(y log p)."""
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
         """One loss per example, [B]."""
-        return functional.cross_entropy(network(x), y, reduction="none")
+        return functional.cross_entropy(network(batch.x), batch.y, reduction="none")

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from guardclash.errors import UserError
+from guardclash.plan.examples import Data, Moment, refuse_other_forms
 from guardclash.plan.gradients import Mean
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.purpose import Purpose
@@ -24,21 +25,15 @@ Losses = Callable[[], Tensor]
 Predict = Callable[[Tensor], Tensor]
 
 
-class Data(NamedTuple):
-    """Labelled images in memory."""
-
-    x: Tensor
-    """Images, float32 [N, C, H, W] in [0, 1]."""
-    y: Tensor
-    """Class indices, int64 [N]; or, where another model labelled them, probabilities, float32 [N, classes]."""
-
-
 class Context(Protocol):
     """The only door from a part of a plan or a mechanism to the outside: chance, data and trained models."""
 
     @property
     def seed(self) -> int:
         """The replicate's seed."""
+
+    def under(self, seed: int) -> Context:
+        """The context of another replicate: its chance, and so its secrets, its data and its trained models."""
 
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator of its own for each purpose, from the seed and the purpose's name."""
@@ -69,9 +64,12 @@ class Source(Protocol):
     every training and measurement of the seed, and as evidence. Its images must be whole pixel values (k / 255),
     because they are kept as bytes.
 
+    A source of examples that another one holds hands on what is known about them (`Data.about`).
+
     A source that makes or chooses an example by looking at others, a map or an objective under which an example's loss
-    depends on the others of its batch sets the class variable `mixes_examples = True`: a bound on what one example does
-    to the gradient would be wrong for it, so that composing it with DP-SGD is a clash.
+    depends on the others of its batch, or on what is remembered of earlier ones (`Moment.memory`), sets the class
+    variable `mixes_examples = True`: a bound on what one example does to the gradient would be wrong for it, so that
+    composing it with DP-SGD is a clash.
     """
 
     @property
@@ -97,17 +95,17 @@ class Sampler(Protocol):
 
 
 class BatchMap(Protocol):
-    """A change to each batch before its loss is taken: augmentation, adversarial examples."""
+    """A change to each batch before its loss is taken: augmentation, adversarial examples, other labels."""
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Maps x [B, C, H, W] in [0, 1] and y [B] to their successors of the same shapes."""
+    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
+        """The batch's successor, of as many examples; `rng` and `now` are given by name."""
 
 
 class Objective(Protocol):
     """A loss."""
 
-    def __call__(self, network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """One loss per example, [B]."""
+    def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
+        """One loss per example, [B], weights (`Data.about`) left out; `now` is given by name."""
 
 
 class Gradient(Protocol):
@@ -175,7 +173,7 @@ class Stream:
     maps: tuple[BatchMap, ...] = ()
     """Applied to each batch in this order."""
     objectives: tuple[Objective, ...] = (CrossEntropy(),)
-    """Their per-example losses are added up."""
+    """Their per-example losses are added up, and the sum multiplied by the example's weight if it has one."""
     gradient: Gradient = Mean()  # noqa: RUF009  (frozen, so one instance can serve all)
     optimizer: Optimizer | None = None
     """None: the plan's own. Streams with equal optimizers share one state (momentum); an explicit one never shares the
@@ -196,6 +194,8 @@ class Stream:
                 raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
         if self.passes < 1:
             raise UserError("an epoch needs a pass", where=f"{self.name}.passes", got=self.passes, allowed=">= 1")
+        refuse_other_forms(self.maps, f"{self.name}.maps", "rng, now", "Data")
+        refuse_other_forms(self.objectives, f"{self.name}.objectives", "now", "losses [B]")
 
     def steps_per_epoch(self) -> int:
         """Batches of this stream in one epoch."""
@@ -274,12 +274,22 @@ class Plan:
 class OtherSeed:
     """The training of a plan under a seed that is not the replicate's own: an independent model of the same kind.
 
-    It is one of the first five seeds, the paper's number of replicates alone, so a study that trains the plan for
-    itself need not train it again.
+    It is one of the first seeds, so a study that trains the plan for itself need not train it again.
     """
 
     plan: Plan
+    companion: int | None = None
+    """Which one. None: the next of the first five, the paper's number of replicates alone. From 0 on: the k-th seed
+    outside of the replicate's pair (0, 1), (2, 3), ..., whose two trainings may see complementary halves of the data;
+    so 2, 3, 4, ... for the first pair, and 0, 1, ... for all others."""
+
+    def __post_init__(self) -> None:
+        if self.companion is not None and self.companion < 0:
+            raise UserError("companions count from 0", where="companion", got=self.companion, allowed=">= 0")
 
     def seed(self, seed: int) -> int:
         """The other seed, for a replicate's."""
-        return (seed + 1) % 5
+        if self.companion is None:
+            return (seed + 1) % 5
+        pair = seed - seed % 2
+        return self.companion + 2 * (self.companion >= pair)

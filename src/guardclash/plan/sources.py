@@ -6,11 +6,13 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
-from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source
+from guardclash.plan.examples import Data
+from guardclash.plan.plan import Context, OtherSeed, Plan, Source
 from guardclash.plan.serving import Server, served
 
 Answer = Literal["labels", "probabilities"]
@@ -68,9 +70,8 @@ class Split:
 
     def load(self, context: Context) -> Data:
         """The examples; the same for every seed."""
-        x, y = context.examples(self.dataset, self.split, self.content)
-        chosen = slice(self.start, self.end)
-        return Data(x[chosen].clone(), y[chosen].clone())  # copies, so that the rest can be freed
+        whole = context.examples(self.dataset, self.split, self.content)
+        return whole.take(slice(self.start, self.end)).each(Tensor.clone)  # copies, so that the rest can be freed
 
 
 @dataclass(frozen=True)
@@ -91,10 +92,9 @@ class Drawn:
 
     def load(self, context: Context) -> Data:
         """The examples of the context's seed, in random order."""
-        x, y = context.data(self.images)
-        order = torch.randperm(len(x), generator=context.rng("drawn", self.purpose))
-        chosen = order[self.start : self.start + self.size]
-        return Data(x[chosen], y[chosen])
+        whole = context.data(self.images)
+        order = torch.randperm(len(whole.x), generator=context.rng("drawn", self.purpose))
+        return whole.take(order[self.start : self.start + self.size])
 
 
 @dataclass(frozen=True)
@@ -126,6 +126,7 @@ class Answers:
 
     def load(self, context: Context) -> Data:
         """Asks the model as deployed; it must be trained. All queries are one call: one client's session, in order."""
-        x, _ = context.data(self.images)
-        logits = served(context.trained(self.model), self.serving, context).predict(x)
-        return Data(x, logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1))
+        asked = context.data(self.images)
+        logits = served(context.trained(self.model), self.serving, context).predict(asked.x)
+        answers = logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1)
+        return replace(asked, y=answers)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from guardclash.data.catalog import find_dataset
 from guardclash.data.loading import load
 from guardclash.data.space import Images
 from guardclash.errors import UserError
-from guardclash.plan.plan import Data, OtherSeed, Plan, Source
+from guardclash.plan.examples import Data
+from guardclash.plan.plan import OtherSeed, Plan, Source
 from guardclash.training.trained import Trained
 
 
@@ -40,6 +41,10 @@ class RunContext:
     """Finds what was kept for a value and a seed, or makes and keeps it."""
     strict: bool = False
     """Whether data must be those that the plan was made for, as where results are kept under its key."""
+
+    def under(self, seed: int) -> RunContext:
+        """The context of another replicate, with the same data folder and store."""
+        return replace(self, seed=seed)
 
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator seeded by the SHA-256 of the seed and the purpose.
@@ -73,8 +78,7 @@ class RunContext:
         """What a source holds under this seed."""
         if not getattr(source, "kept", False):
             return source.load(self)
-        found = self.kept(source, lambda: _bytes(source.load(self)))
-        return Data(found["x"].float().div_(255), found["y"])
+        return _examples(self.kept(source, lambda: _bytes(source.load(self))))
 
     def kept(self, identity: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors kept under this seed for a frozen value that says what they are; made and kept if there are none."""
@@ -87,5 +91,15 @@ class RunContext:
         return self.models(plan, self.seed)
 
 
+ABOUT = "about."
+"""Before the names of what is known about kept examples."""
+
+
 def _bytes(data: Data) -> dict[str, Tensor]:
-    return {"x": (data.x * 255).round().byte().contiguous(), "y": data.y}
+    about = {ABOUT + name: tensor.contiguous() for name, tensor in data.about.items()}
+    return {"x": (data.x * 255).round().byte().contiguous(), "y": data.y, **about}
+
+
+def _examples(kept: dict[str, Tensor]) -> Data:
+    about = {name.removeprefix(ABOUT): tensor for name, tensor in kept.items() if name.startswith(ABOUT)}
+    return Data(kept["x"].float().div_(255), kept["y"], about)

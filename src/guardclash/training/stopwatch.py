@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from guardclash.data.space import Tokens
-from guardclash.plan.plan import Context, Data, OtherSeed, Plan, Source, Stream
+from guardclash.plan.examples import Data
+from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
 from guardclash.training.train import Run
 
 
@@ -24,6 +25,9 @@ class _RandomInputs:
     @property
     def seed(self) -> int:
         return self.inner.seed
+
+    def under(self, seed: int) -> _RandomInputs:
+        return replace(self, inner=self.inner.under(seed))
 
     def rng(self, *purpose: object) -> torch.Generator:
         return self.inner.rng(*purpose)
@@ -65,12 +69,12 @@ def _estimate(plan: Plan, context: Context, device: str, steps: int) -> float:
 
 
 def _step_seconds(run: Run, stream: Stream, steps: int) -> float:
-    x, y = run.examples[stream.name]
+    batch = run.examples[stream.name]
     # One thread's processor time is not stretched by what else runs on the machine; a GPU's work is not in it.
     clock = time.process_time if run.device.type == "cpu" else time.perf_counter
     times = []
     for _ in range(steps):
         start = clock()
-        run.step(stream, x, y, lead=0)
+        run.step(stream, batch, lead=0)
         times.append(clock() - start)
     return min(times)

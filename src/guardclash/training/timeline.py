@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from guardclash.plan.examples import Moment
 from guardclash.plan.plan import Plan, Stream
 
 
@@ -19,6 +20,8 @@ class Turn(NamedTuple):
     """Which examples of the stream, int64 [B]."""
     lead: int
     """Steps of the first stream finished before this turn, in the whole training."""
+    now: Moment
+    """When it is, for the parts of the stream."""
 
 
 def epoch(plan: Plan, number: int, rng: Callable[..., torch.Generator]) -> Iterator[Turn]:
@@ -37,15 +40,23 @@ def epoch(plan: Plan, number: int, rng: Callable[..., torch.Generator]) -> Itera
     first = number * lead.steps_per_epoch()
     total = len(drawn[lead.name])
     mixed = [stream for stream in plan.streams[1:] if stream.cadence == "mixed"]
+    done = {stream.name: number * len(drawn[stream.name]) for stream in plan.streams}
+
+    steps = plan.steps()
+
+    def turns(stream: Stream, batches: list[Tensor], finished: int) -> Iterator[Turn]:
+        share = min(finished, steps - 1) / steps
+        for indices in batches:
+            yield Turn(stream, indices, finished, Moment(number, done[stream.name], share))
+            done[stream.name] += 1
+
     for step, indices in enumerate(drawn[lead.name]):
-        yield Turn(lead, indices, first + step)
+        yield from turns(lead, [indices], first + step)
         for stream in mixed:
-            for batch in _share(drawn[stream.name], step, total):
-                yield Turn(stream, batch, first + step + 1)
+            yield from turns(stream, _share(drawn[stream.name], step, total), first + step + 1)
     for stream in plan.streams[1:]:
         if stream.cadence == "after_epoch":
-            for batch in drawn[stream.name]:
-                yield Turn(stream, batch, first + total)
+            yield from turns(stream, drawn[stream.name], first + total)
 
 
 def _batches(stream: Stream, number: int, rng: Callable[..., torch.Generator]) -> list[Tensor]:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.errors import UserError
-from guardclash.numerics.batchnorm import frozen_statistics, reestimate
-from guardclash.numerics.layout import fast
-from guardclash.plan.plan import Context, Data, Optimizer, Plan, Stream
+from guardclash.numerics.batchnorm import reestimate
+from guardclash.plan.examples import Data, Moment
+from guardclash.plan.plan import Context, Optimizer, Plan, Stream
+from guardclash.training.released import Chance, Memories, released_gradient
 from guardclash.training.timeline import epoch
 from guardclash.training.trained import Trained, predictor
 
@@ -127,45 +128,31 @@ class Run:
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.examples = {stream.name: self._load(stream) for stream in plan.streams}
         self._states: dict[Optimizer | None, torch.optim.Optimizer] = {}
-        self._rngs = {
-            (purpose, stream.name): self.rng(purpose, stream.name)
-            for purpose in ("maps", "gradient")
+        self._chance = {
+            stream.name: Chance(self.rng("maps", stream.name), self.rng("gradient", stream.name))
             for stream in plan.streams
         }
+        self._memories: Memories = {}
 
     def _load(self, stream: Stream) -> Data:
-        x, y = self.context.data(stream.source)
-        return Data(x.to(self.device), y.to(self.device))
+        return self.context.data(stream.source).each(lambda tensor: tensor.to(self.device))
 
     def epoch(self, number: int) -> dict[str, float]:
         """One epoch over all streams; returns each stream's mean loss."""
         sums = {stream.name: torch.zeros((), device=self.device) for stream in self.plan.streams}
         counts = dict.fromkeys(sums, 0)
-        for stream, indices, lead in epoch(self.plan, number, self.rng):
-            x, y = self.examples[stream.name]
-            where = indices.to(self.device)
-            sums[stream.name] += self.step(stream, x[where], y[where], lead)
+        for stream, indices, lead, now in epoch(self.plan, number, self.rng):
+            batch = self.examples[stream.name].take(indices.to(self.device))
+            sums[stream.name] += self.step(stream, batch, lead, now)
             counts[stream.name] += len(indices)
         return {name: sums[name].item() / max(1, counts[name]) for name in sums}
 
-    def step(self, stream: Stream, x: Tensor, y: Tensor, lead: int) -> Tensor:
-        """One step on a batch: maps, losses, gradient, update. Returns the sum of the losses."""
-        self.network.train()
-        x = fast(x)
-        seen = torch.zeros((), device=self.device)
-        with frozen_statistics(self.network, stream.batch_norm == "freeze"):
-            for change in stream.maps:
-                x, y = change(self.network, x, y, self._rngs["maps", stream.name])
-
-            def losses() -> Tensor:
-                nonlocal seen
-                values = torch.stack([objective(self.network, x, y) for objective in stream.objectives]).sum(0)
-                seen = values.detach().sum()
-                return values
-
-            gradients = stream.gradient(self.network, losses, self._rngs["gradient", stream.name])
-        self._update(stream, gradients, lead)
-        return seen
+    def step(self, stream: Stream, batch: Data, lead: int, now: Moment | None = None) -> Tensor:
+        """One step on a batch: its gradient and the update. Returns the sum of the losses."""
+        chance = self._chance[stream.name]
+        released = released_gradient(self.plan, self.network, stream, batch, chance, now, self._memories)
+        self._update(stream, released.gradient, lead)
+        return released.loss
 
     def _update(self, stream: Stream, gradients: dict[str, Tensor], lead: int) -> None:
         rule = stream.optimizer or self.plan.optimizer

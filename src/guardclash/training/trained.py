@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.numerics.layout import fast
+from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Plan, Predict
 
 
@@ -60,5 +61,5 @@ def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
 
 
 def accuracy(predict: Predict, x: Tensor, y: Tensor) -> float:
-    """Share of images whose most likely class is their label, in [0, 1] (equation 1)."""
-    return (predict(x).argmax(1) == y).double().mean().item()
+    """Share of images whose most likely class is their label, in [0, 1] (equation 1); of a vector its largest entry."""
+    return (predict(x).argmax(1) == class_indices(y)).double().mean().item()
