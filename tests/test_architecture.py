@@ -23,6 +23,7 @@ FLOORS = (
     "errors",
     "judging data numerics trackers",
     "plan",
+    "conditions",
     "suspects training tasks",
     "measure",
     "measures mechanism",

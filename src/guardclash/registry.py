@@ -1,4 +1,4 @@
-"""Finds mechanisms and measures by name: the built-in ones, installed packages' entry points, and single files.
+"""Finds mechanisms, measures and conditions by name: built-in ones, installed packages' entry points, single files.
 
 No other module names one, and this one names only the folders: a new one is one new file.
 """
@@ -20,12 +20,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from guardclash import measures, mechanisms
+from guardclash import conditions, measures, mechanisms
 from guardclash.data import catalog as data_catalog
 from guardclash.data.dataset import Dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
+from guardclash.plan.condition import Condition
 from guardclash.tasks import catalog as task_catalog
 from guardclash.tasks.recipe import standard
 from guardclash.tasks.task import Task
@@ -57,7 +58,8 @@ class Door(Generic[T]):
 
 MECHANISMS: Door[Mechanism] = Door(Mechanism, mechanisms, "mechanism")
 MEASURES: Door[Measure] = Door(Measure, measures, "measure", other=(Mechanism,))
-DOORS: tuple[Door[Any], ...] = (MECHANISMS, MEASURES)
+CONDITIONS: Door[Condition] = Door(Condition, conditions, "condition")
+DOORS: tuple[Door[Any], ...] = (MECHANISMS, MEASURES, CONDITIONS)
 
 
 def name_of(cls: type) -> Any:

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, get_args
 
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
+from guardclash.plan.condition import in_same_world, origin
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.sources import Answer, Answers, Split
 
@@ -118,8 +119,9 @@ class Retraining(Suspect):
     def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The recipe's training on the victim's task data, marks included if it has them."""
         if self.more:
-            own = _split(unprotected.task.source)
-            return _on(unprotected, replace(own, limit=own.size + disjoint(own).size), "thief")
+            own = _split(origin(unprotected.task.source))
+            more = replace(own, limit=own.size + disjoint(own).size)
+            return _on(unprotected, in_same_world(more, unprotected.task.source), "thief")
         return _on(unprotected, victim.task.source, "thief")
 
 
@@ -143,8 +145,8 @@ class Independent(Suspect):
 
     def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
         """The recipe's training on other images."""
-        own = _split(unprotected.task.source)
-        return _on(unprotected, Split(own.dataset, "test") if self.images == "test" else disjoint(own), "independent")
+        own = unprotected.task.source
+        return _on(unprotected, unprotected.judged_by.test if self.images == "test" else disjoint(own), "independent")
 
 
 @dataclass(frozen=True)
@@ -173,13 +175,13 @@ SUSPECTS: dict[str, type[Suspect]] = {
 }
 
 
-def disjoint(source: Source) -> Split:
-    """As many further training images as there are; fewer if the data set has no more.
+def disjoint(source: Source) -> Source:
+    """As many further training images as there are, fewer if the data set has no more: of the same world, unattacked.
 
     Raises:
         UserError: If fewer than half as many are left.
     """
-    own, left = _split(source), images_left(source)
+    own, left = _split(origin(source)), images_left(source)
     if left < own.size / 2:
         whole = find_dataset(own.dataset).size(own.split)
         raise UserError(
@@ -189,12 +191,12 @@ def disjoint(source: Source) -> Split:
             allowed=f"at most {2 * whole // 3}",
             mend="Let the recipe use fewer, such as half of them.",
         )
-    return replace(own, start=own.end, limit=min(own.size, left))
+    return in_same_world(replace(own, start=own.end, limit=min(own.size, left)), source)
 
 
 def images_left(source: Source) -> int:
     """How many images of its data set come after a source's own."""
-    own = _split(source)
+    own = _split(origin(source))
     return find_dataset(own.dataset).size(own.split) - own.end
 
 

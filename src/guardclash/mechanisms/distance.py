@@ -15,8 +15,8 @@ from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
-from guardclash.plan.plan import Context, Plan
-from guardclash.plan.sources import Drawn, Split
+from guardclash.plan.plan import Context, Plan, Source
+from guardclash.plan.sources import Drawn
 from guardclash.suspects import disjoint
 from guardclash.training.trained import Trained
 
@@ -97,7 +97,7 @@ class ModelDistance(Mechanism):
 
     images: int = 1000
     """Of each kind at most; drawn anew for every seed."""
-    others: Split | None = None
+    others: Source | None = None
     """Images that the owner does not have; None: as many as the owner's that follow them. From Python only."""
 
     def __post_init__(self) -> None:

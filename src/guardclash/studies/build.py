@@ -6,6 +6,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure, Utility
 from guardclash.mechanism import Mechanism
-from guardclash.registry import MEASURES, find, find_mechanism
+from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanism
 from guardclash.studies.study import Named, Study
 from guardclash.suspects import SUSPECTS, Suspect
 from guardclash.tasks.catalog import find_task
@@ -22,17 +23,20 @@ from guardclash.tasks.recipe import Recipe, recipe
 T = TypeVar("T")
 
 
-def build_recipe(named: Named) -> Recipe:
-    """The recipe that a study names, its overrides checked.
+def build_recipe(named: Named, plugins: tuple[Path, ...] = ()) -> Recipe:
+    """The recipe that a study names, its overrides and conditions checked.
 
     Raises:
-        UserError: If a data set, a field or a value is not allowed.
+        UserError: If a data set, a field, a value or a condition is not allowed.
     """
     options = dict(named.options)
     options.pop("reading", None)  # of mechanisms
+    worlds = options.pop("conditions", ())
     standard = recipe(named.name, options.pop("scale"))
     known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
-    return _checked(type(standard), options, f"recipe {named.name}", known)
+    found = _checked(type(standard), options, f"recipe {named.name}", known)
+    built = (_checked(find(CONDITIONS, one.name, plugins), dict(one.options), one.name) for one in worlds)
+    return replace(found, conditions=(*found.conditions, *built))
 
 
 def build_mechanism(named: Named, study: Study) -> Mechanism:

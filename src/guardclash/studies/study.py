@@ -31,7 +31,7 @@ class Named:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data: the name and each option."""
-        return {"name": self.name, **dict(self.options)}
+        return {"name": self.name, **{name: _as_json(value) for name, value in self.options}}
 
     def label(self, shown: set[str]) -> str:
         """The name with the options in `shown`, such as "dpsgd(on=task)"."""
@@ -39,9 +39,17 @@ class Named:
         return self.name + (f"({', '.join(options)})" if options else "")
 
 
+def _as_json(value: Any) -> Any:
+    """An option as JSON; the conditions of a recipe have options of their own."""
+    named = isinstance(value, tuple) and any(isinstance(item, Named) for item in value)
+    return [item.to_dict() for item in value] if named else value
+
+
 def _short(value: Any) -> str:
     return (
-        "+".join(map(str, value))
+        "+".join(
+            item.label({name for name, _ in item.options}) if isinstance(item, Named) else str(item) for item in value
+        )
         if isinstance(value, tuple)
         else f"{value:g}"
         if isinstance(value, float)
@@ -256,7 +264,7 @@ class Study:
 
     def recipe_label(self, recipe: Named) -> str:
         """Data set and scale, such as "mnist/reduced", with the options by which the study tells recipes apart."""
-        shown = _varying(recipe.name, self.recipes) - {"scale"}
+        shown = _varying(recipe.name, self.recipes) - {"scale"} | {"conditions"}  # the world that all is true of
         scale = dict(recipe.options)["scale"]
         options = [f"{name}={_short(value)}" for name, value in recipe.options if name in shown]
         return f"{recipe.name}/{scale}" + (f" ({', '.join(options)})" if options else "")

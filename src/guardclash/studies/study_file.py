@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -107,11 +107,14 @@ def _recipes(recipe: RecipeEntry, file: StudyTable, where: str, scale: str | Non
         wide, narrow = _parted(file.readings[reading].get("recipe", {}) if reading else {})
         under = {**wide, **narrow.get(recipe.dataset, {})}
         of_scale = getattr(file.scales, chosen).get(recipe.dataset, {})
-        named = {"reading": reading} if reading else {}
+        named: dict[str, Any] = {"reading": reading} if reading else {}
         place = f"{where}: {recipe.dataset}"
         for scaled in _variants(of_scale, f"{where}: scales.{chosen}.{recipe.dataset}", over=True):
             for variant in _variants(own, place):
-                yield Named(recipe.dataset, _options({**scaled, **under, **variant, **named, "scale": chosen}, place))
+                options = _options({**scaled, **under, **variant, **named, "scale": chosen}, place)
+                for world in _expand(recipe.conditions, place):
+                    given = (*options, ("conditions", world)) if world else options
+                    yield Named(recipe.dataset, tuple(sorted(given)))
 
 
 def _reading(
@@ -179,7 +182,7 @@ def _variants(table: Mapping[str, Any], where: str, over: bool = False) -> Itera
     yield from ({**fixed, **dict(choice)} for choice in itertools.product(*choices))
 
 
-def _expand(mechanisms: list[str | MechanismEntry], where: str) -> Iterator[tuple[Named, ...]]:
+def _expand(mechanisms: Sequence[str | MechanismEntry], where: str) -> Iterator[tuple[Named, ...]]:
     """All combinations that an entry stands for: the product of its mechanisms' sweeps."""
     variants = []
     for mechanism in mechanisms:

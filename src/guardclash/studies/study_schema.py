@@ -43,6 +43,7 @@ class RecipeEntry(BaseModel):
     model_config = ConfigDict(extra="allow", strict=True)
     dataset: str
     scale: Scale = "reduced"
+    conditions: list[str | MechanismEntry] = []
 
 
 class SuspectEntry(BaseModel):

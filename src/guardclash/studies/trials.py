@@ -148,7 +148,7 @@ def unusual_data(composed: Iterable[ComposedCell]) -> tuple[str, ...]:
 
 
 def _protected(study: Study, cell: Cell) -> ComposedCell:
-    base = build_recipe(cell.recipe)
+    base = build_recipe(cell.recipe, study.plugins)
     combination = _bound(cell.combination, cell.recipe, base, study)
     measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
     measuring = study.measured_in(cell)
@@ -167,7 +167,7 @@ def _protected(study: Study, cell: Cell) -> ComposedCell:
 
 def _suspected(study: Study, cell: Cell) -> ComposedCell:
     """A suspect's training, measured by every mechanism of the victim that proves ownership."""
-    base, asked = build_recipe(cell.recipe), cell.suspect
+    base, asked = build_recipe(cell.recipe, study.plugins), cell.suspect
     if asked is None:
         raise ValueError("not a suspect's cell")
     combination, own = (_bound(names, cell.recipe, base, study) for names in (cell.combination, asked.mechanisms))

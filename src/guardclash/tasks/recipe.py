@@ -15,11 +15,12 @@ from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
 from guardclash.data.space import Images, Rows, Space, Tokens
 from guardclash.errors import UserError, suggestion
+from guardclash.plan.condition import bound_in, tested, under
 from guardclash.plan.maps import FlipAndResizedCrop, FlipAndShift
 from guardclash.plan.models import CNN, Norm, ResNet, Shape
 from guardclash.plan.networks import MLP, MeanEmbedding
 from guardclash.plan.optimizers import SGD, Adam, OneCycle
-from guardclash.plan.plan import BatchMap, Model, Optimizer, Plan, Stream
+from guardclash.plan.plan import BatchMap, Model, Optimizer, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
 from guardclash.tasks.catalog import find_task
@@ -87,6 +88,8 @@ class Recipe:
     first_learning_rate: float = 0.001
     weight_decay: float = 5e-4
     augmentation: Literal["none", "flip-shift", "flip-resized-crop"] = "none"
+    conditions: tuple[Any, ...] = ()
+    """`guardclash.plan.condition.Condition`s under which all models are trained, the first one nearest to the data."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "protected_epochs", "batch_size"):
@@ -113,7 +116,7 @@ class Recipe:
         """The plan of the unprotected training: one stream, "task"."""
         source = Split(self.dataset, "train", self.examples)
         task = Stream("task", source, Shuffled(self.batch_size), maps=AUGMENTATIONS[self.augmentation])
-        return Plan(
+        plan = Plan(
             purpose=find_task(self.dataset).purpose(),
             model=self._model(find_dataset(self.dataset)),
             streams=(task,),
@@ -121,10 +124,15 @@ class Recipe:
             optimizer=self._optimizer(),
             schedule=OneCycle(start=self.first_learning_rate / self.learning_rate),
         )
+        return under(plan, self.conditions)
 
-    def test(self) -> Split:
-        """Where accuracy is measured."""
-        return Split(self.dataset, "test", self.test_examples)
+    def test(self) -> Source:
+        """Where the utility is measured."""
+        test: Source = Split(self.dataset, "test", self.test_examples)
+        source = self.plan().task.source
+        for condition in bound_in(source):
+            test = tested(test, condition)
+        return test
 
     def _model(self, data: Dataset) -> Model:
         if not isinstance(self.model, str):
