@@ -159,6 +159,30 @@ def test_sources_hand_on_what_is_known_about_each_example(name, told, base):
         assert torch.equal(found.y, whole.y[index])
 
 
+@dataclass(frozen=True)
+class Witness:
+    """A loss that keeps the batches it is shown."""
+
+    seen: list = field(default_factory=list, hash=False, compare=False)
+
+    def __call__(self, network, batch, now):
+        self.seen.append(batch)
+        return CrossEntropy()(network, batch, now)
+
+
+def test_batches_know_of_each_example_what_its_source_knows(told, base):
+    witness = Witness()
+    attack = AdversarialTraining(radius=1e-9, **WIDE).inner(base)
+    task = replace(base.task, maps=(attack, Weighted()), objectives=(witness,))
+    train(replace(base, streams=(task,), epochs=1), told)
+    whole = told.images("digits", "train")
+    assert sorted(torch.cat([batch.about["index"] for batch in witness.seen]).tolist()) == list(range(256))
+    for batch in witness.seen:
+        torch.testing.assert_close(batch.x, whole.x[batch.about["index"]])
+        assert torch.equal(batch.y, whole.y[batch.about["index"]])
+        assert batch.about.keys() == {"index", "weight"}
+
+
 @pytest.mark.parametrize("chosen", ["Marks", "held out"])
 def test_kept_examples_come_back_with_what_is_known_about_them(chosen, tmp_path, told, base):
     marks = marks_of(base)
@@ -445,6 +469,17 @@ def test_the_noise_is_that_of_the_given_generator(count, toy, network):
         expected = silent[name] + 2.0 / 8.0 * torch.randn(value.shape, generator=noise)
         torch.testing.assert_close(value, expected)
         assert not torch.equal(value, other[name])
+
+
+def test_a_finished_network_is_treated_as_one_under_way(toy, context):
+    """Batch norm and dropout are those of the training, whatever mode the network comes in."""
+    plan = replace(toy, model=replace(toy.model, norm="batch"))
+    network = train(plan, context(0)).network
+    found = []
+    for mode in (True, False):
+        network.train(mode)
+        found.append(released(plan, deepcopy(network), some()).gradient)
+    assert same(*found)
 
 
 def test_weights_of_the_network_are_left_alone(toy, network):

@@ -284,5 +284,4 @@ def log10_paired_p(differences: Tensor) -> float:
 
 
 def _losses(trained: Trained, data: Data) -> Tensor:
-    labels = data.y.double() if data.y.is_floating_point() else data.y
-    return functional.cross_entropy(trained.predict(data.x).double(), labels, reduction="none")
+    return functional.cross_entropy(trained.predict(data.x).double(), data.y, reduction="none")
