@@ -17,9 +17,10 @@ import pytest
 
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.reporting.page import render_html
+from guardclash.studies.cells import Cell
 from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 
 ROOT = Path(__file__).parents[1]

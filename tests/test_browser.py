@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from guardclash.reporting.page import render_html
+from guardclash.studies.cells import Named
 from guardclash.studies.results import Results, read_results
-from guardclash.studies.study import Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")

@@ -21,9 +21,10 @@ from guardclash.reporting.controls import controls
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.tables import CLAIM_STYLES, STYLES, number, styled
 from guardclash.reporting.text import render
+from guardclash.studies.cells import Cell
 from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 
 PRINT = Metric("print", "φ_P", Ceiling(-3), False, 1, log10=True, controls=("framed", "spare"))

@@ -25,12 +25,13 @@ from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
+from guardclash.studies.cells import Cell, Named, Suspected
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
-from guardclash.studies.study import Cell, Named, Study, Suspected
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
 from guardclash.studies.trials import compose_study
 from guardclash.studies.verification import Verification

@@ -20,13 +20,14 @@ from PIL import Image
 from guardclash.data.pictures import PNG, grid, reduced
 from guardclash.mechanisms.wm import Watermark
 from guardclash.reporting.page_parts import pictures as page_pictures
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import ALL, LARGEST, keep_evidence, kept_pictures
 from guardclash.studies.jobs import Site
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import compose_study
 

@@ -22,8 +22,9 @@ from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Met
 from guardclash.reporting.entries import Entry, cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.figure_parts.metrics import _ends, _interval
 from guardclash.reporting.figures import FIGURES, METADATA, draw, form_of
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results, read_results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
 ROOT = Path(__file__).parent.parent

@@ -34,8 +34,9 @@ from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
 from guardclash.reporting.tables import CLAIM_STYLES
+from guardclash.studies.cells import Cell, Named, Suspected
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study, Suspected
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
 ROOT = Path(__file__).parent.parent

@@ -28,8 +28,9 @@ from guardclash.reporting.figure_parts.style import LOOKS
 from guardclash.reporting.figures import draw
 from guardclash.reporting.tables import STYLES
 from guardclash.reporting.text import render
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts
 
 CONTROLS = ("framed", "spare")

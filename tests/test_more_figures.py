@@ -28,8 +28,9 @@ from guardclash.reporting.figure_parts.sweep import _strips
 from guardclash.reporting.figures import METADATA, draw
 from guardclash.reporting.page_parts import words
 from guardclash.reporting.tables import STYLES
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
 DRAWN = {

@@ -21,8 +21,9 @@ from guardclash.reporting.page_parts.curves import PLOT
 from guardclash.reporting.page_parts.learning import EPOCHS, learning_charts
 from guardclash.reporting.page_parts.lines import Bundle, Scales, lines, span_of
 from guardclash.reporting.page_parts.recorded import recorded_charts
+from guardclash.studies.cells import Cell
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from pages import EVIL, QUOTED, Element, everything, read, results, section, sound, study
 
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")

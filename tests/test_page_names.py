@@ -14,8 +14,9 @@ from guardclash.judging.rules import OUTCOMES, RULES
 from guardclash.reporting import claims as claims_module
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import accounts, words
+from guardclash.studies.cells import Cell, Named, Suspected
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study, Suspected
+from guardclash.studies.study import Study
 from pages import COST, EVIL, FRAMED, PARTS, PRINT, QUOTED, read, results, sound, study
 
 # Names that bite

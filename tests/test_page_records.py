@@ -17,9 +17,10 @@ from guardclash.reporting.page_parts.charts import LEFT, RIGHT, WIDTH, Dot, Labe
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.strips import Guide, arm, strip
 from guardclash.reporting.page_parts.study_text import study_text
+from guardclash.studies.cells import Named
 from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA
-from guardclash.studies.study import Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
 from pages import EVIL, ROOT, everything, read, results, row_with, section, sound, study, value_of
 

@@ -10,7 +10,7 @@ import pytest
 
 from guardclash.errors import UserError
 from guardclash.studies.build import build_recipe
-from guardclash.studies.study import Named
+from guardclash.studies.cells import Named
 from guardclash.studies.study_file import read_study, study_from
 from guardclash.studies.trials import compose_study
 from guardclash.tasks.catalog import find_task, tasks

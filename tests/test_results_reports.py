@@ -21,9 +21,10 @@ from guardclash.judging.rules import RULES
 from guardclash.reporting.export import dump, export, to_json
 from guardclash.reporting.notes import notes
 from guardclash.reporting.text import WIDTH, number, p_value, render
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results, read_results
 from guardclash.studies.store import SCHEMA
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.verdicts import verdicts
 

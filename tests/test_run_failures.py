@@ -11,10 +11,10 @@ import pytest
 
 from guardclash.errors import UserError
 from guardclash.studies import jobs
+from guardclash.studies.cells import Named
 from guardclash.studies.engines import Inline, Later
 from guardclash.studies.results import read_results
 from guardclash.studies.run import run_study
-from guardclash.studies.study import Named
 from guardclash.studies.trials import Trial
 from running import Watcher, keys_in, report, study, values
 

@@ -18,12 +18,13 @@ from guardclash.plan.identity import fingerprint
 from guardclash.plan.marked import Marked
 from guardclash.plan.sources import Answers, Drawn, Split
 from guardclash.registry import find_mechanism
+from guardclash.studies.cells import Named
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.results import Results
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
-from guardclash.studies.study import Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, needed_trials
 from guardclash.suspects import SUSPECTS, Extraction, FineTuning, Independent, Retraining, Unrelated, disjoint

@@ -20,8 +20,9 @@ from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict, judge_accuracy
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.text import render
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdict_so_far, verdicts, wanted
 
 Value = Callable[[tuple[str, ...], str | None, str, int], float | None]

@@ -84,6 +84,8 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         plan = _treat_streams(plan, active, stage, set_by)
     for stream in plan.streams:
         _check_examples_apart(stream, set_by)
+    for mechanism in active:
+        plan = _gone_on(plan, mechanism)
     if norm := _over_one_value(plan.model, plan.all_rewrites):
         raise UserError(
             "a group norm over single values makes the network constant",
@@ -95,6 +97,20 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         return _without_policies(plan)
     _check_batch_sizes(plan)
     return plan
+
+
+def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
+    """The last stage: a training that goes on with the weights of the one composed so far, or that one."""
+    found = mechanism.after(plan)
+    before: Plan | None = found
+    while before is not None and before != plan:
+        before = before.initial
+    if before is None:
+        allowed = "the plan itself, or one that goes on from it (`initial`)"
+        raise UserError(
+            "a plan that does not begin with what was trained", where=f"{mechanism.name}.after", allowed=allowed
+        )
+    return found
 
 
 def _check_fits(plan: Plan, mechanism: Mechanism) -> None:

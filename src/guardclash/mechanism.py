@@ -61,6 +61,10 @@ class Mechanism(Measure):
         """Sets sampler, gradient and optimizer."""
         return stream
 
+    def after(self, plan: Plan) -> Plan:
+        """Goes on once all is trained: gives a plan whose `initial` is this one, such as of pruning its weights."""
+        return plan
+
     def serve(self, predict: Predict, trained: Trained, context: Context) -> Predict:
         """Wraps the deployed model's answers: logits [B, classes] for images [B, C, H, W]."""
         return predict

@@ -158,9 +158,15 @@ class DPSGD(Mechanism):
         return replace(stream, sampler=Poisson(size), gradient=ClippedNoisy(self.clip, sigma, expected), optimizer=rule)
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """Epsilon of the task's stream, from the plan; nothing where that stream is not covered."""
-        spent = self.spent(trained.plan).get(trained.plan.task.name)
-        return {} if spent is None else {"epsilon": spent}
+        """Epsilon of the task's stream, from the plan; nothing where that stream is not covered.
+
+        Where it was covered and a later training reads the same examples without DP-SGD, all is spent.
+        """
+        plan, later = trained.plan, False
+        while (before := plan.initial) is not None and plan.task.name not in self.spent(plan):
+            plan, later = before, later or _same_people(plan.task.source, before.task.source)
+        spent = self.spent(plan).get(plan.task.name)
+        return {} if spent is None else {"epsilon": math.inf if later else spent}
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """Epsilon of every stream, or that it is not covered, and what else reads its examples."""

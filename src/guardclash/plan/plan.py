@@ -226,8 +226,10 @@ class Plan:
             raise UserError("a plan needs at least one stream", where="plan.streams")
         if self.initial is not None and self.initial.model != self.model:
             raise UserError("a training goes on with the network that it starts from", where="plan.model")
-        if self.epochs < 1:
-            raise UserError("a training needs at least one epoch", where="epochs", got=self.epochs, allowed=">= 1")
+        least = 1 if self.initial is None else 0  # what goes on may change weights by its rewrites alone
+        if self.epochs < least:
+            allowed = f">= {least}"
+            raise UserError("a training needs at least one epoch", where="epochs", got=self.epochs, allowed=allowed)
 
     @property
     def task(self) -> Stream:

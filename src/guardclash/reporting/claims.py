@@ -9,8 +9,9 @@ from typing import Any, Literal
 from guardclash.judging.criteria import ACCURACY, Absolute, Metric, criterion_dict
 from guardclash.judging.judgement import plain
 from guardclash.judging.stats import Sample
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
 Outcome = Literal[

@@ -10,9 +10,10 @@ from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY
 from guardclash.reporting.claims import ITSELF, Claim, Proof, claiming, suspects_of, victims
-from guardclash.reporting.tables import bound, braces, number, place, styled, summary, titled
+from guardclash.reporting.tables import bound, number, place, styled, summary, titled
+from guardclash.studies.cells import Cell, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 
 
 def claim_tables(found: Iterable[Claim]) -> Iterator[Table]:

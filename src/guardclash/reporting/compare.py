@@ -15,9 +15,10 @@ from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.reference import Published
-from guardclash.reporting.tables import braces, number, styled, summary, titled
+from guardclash.reporting.tables import number, styled, summary, titled
+from guardclash.studies.cells import Cell, Named, Note, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Note, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts
 
 VERDICT = Metric("verdict", "verdict", None)

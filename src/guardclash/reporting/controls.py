@@ -10,8 +10,9 @@ from typing import Any
 from guardclash.judging.criteria import Metric
 from guardclash.judging.judgement import plain
 from guardclash.judging.stats import Sample, estimate_difference, interval
+from guardclash.studies.cells import Cell, without
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study, without
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
 

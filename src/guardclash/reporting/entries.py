@@ -11,8 +11,9 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import judged_sample, verdicts
 
 Verdicts = Mapping[tuple[str, tuple[str, ...]], Verdict]

@@ -19,8 +19,9 @@ from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
 from guardclash.reporting.tables import Plain, plain
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts, wanted
 
 HEAD = """Tables of the study {name}, of records written {written}.

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from guardclash.reporting.tables import place
+from guardclash.studies.cells import Cell
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import wanted
 
 

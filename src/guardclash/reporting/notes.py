@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator
 from guardclash.judging.verdict import Verdict
 from guardclash.reporting.claims_text import claim_notes
 from guardclash.reporting.reasons import coverage, reasons, warnings
-from guardclash.reporting.tables import braces, duration, models_of
+from guardclash.reporting.tables import duration, models_of
+from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 
 Noted = tuple[str, str, str]
 """A recipe, models on it, and what is to be known of them."""

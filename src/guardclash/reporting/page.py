@@ -53,8 +53,9 @@ from guardclash.reporting.page_parts.words import (
     unique,
 )
 from guardclash.reporting.tables import percent, summary
+from guardclash.studies.cells import Cell
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts
 
 SECTIONS = ("matrix", "details", "sweeps", "alone", "claims", "notes", "scale", "machines", "repeat", "values")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from guardclash.studies.study import Named, Study
+from guardclash.studies.cells import Named
+from guardclash.studies.study import Study
 
 
 def in_order(study: Study) -> list[Named]:

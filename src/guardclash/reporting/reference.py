@@ -9,7 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from guardclash.errors import UserError
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.cells import Cell, Named
+from guardclash.studies.study import Study
 
 
 class Published(BaseModel):

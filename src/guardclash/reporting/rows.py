@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Cell, braces
 from guardclash.studies.results import Results, read_results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from pandas import DataFrame

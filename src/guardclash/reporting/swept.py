@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from guardclash.reporting.tables import braces
-from guardclash.studies.study import Cell, Named, Options, Study
+from guardclash.studies.cells import Cell, Named, Options, braces
+from guardclash.studies.study import Study
 
 
 @dataclass(frozen=True)

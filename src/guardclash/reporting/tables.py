@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +14,8 @@ from rich.text import Text
 from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.cells import Cell, braces
+from guardclash.studies.study import Study
 
 STYLES = {
     "compatible": "green",
@@ -37,11 +37,6 @@ CLAIM_STYLES = {
     "fires": "red",
 }
 """Of ownership claims and their controls; what verdicts know as well looks the same."""
-
-
-def braces(labels: Iterable[str]) -> str:
-    """A combination as the paper writes it: {wm, dpsgd}."""
-    return "{" + ", ".join(labels) + "}"
 
 
 def place(study: Study, cell: Cell) -> str:

@@ -19,9 +19,10 @@ from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control, controls
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.tables import braces, failing, limit, number, p_value, styled, summary, titled
+from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled
+from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts
 
 WIDTH = 140

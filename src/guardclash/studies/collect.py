@@ -49,7 +49,7 @@ def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, s
         "composed": describe(entry.plan, full=True) if entry.plan else None,
         "facts": _facts(entry),
         "measures": [
-            {"of": named and named.to_dict(), "metrics": [metric.to_dict() for metric in measure.metrics]}
+            {"of": named and named.plain.to_dict(), "metrics": [metric.to_dict() for metric in measure.metrics]}
             for named, measure in entry.measures
         ],
         "trials": [trial for trial in trials if trial],
@@ -82,7 +82,7 @@ def _trial(
     error = {"error": failure["error"]} if failure else {}
     measured = [
         {
-            "of": named and named.to_dict(),
+            "of": named and named.plain.to_dict(),
             "values": found["metrics"],
             "warnings": found.get("warnings", []),
             **({"curves": found["curves"]} if found.get("curves") else {}),

@@ -13,8 +13,8 @@ from typing import Any
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric, metric_from
 from guardclash.numerics.scatter import Scatter, scatter_from
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.store import read_json
-from guardclash.studies.study import Cell, Named
 
 Curve = tuple[tuple[float, float], ...]
 """Points (x, y)."""
@@ -114,7 +114,8 @@ class Results:
 
 def _plain(named: Named) -> dict[str, Any]:
     """As JSON gives it back: tuples are lists there."""
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in named.to_dict().items()}
+    found = named.plain.to_dict()
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in found.items()}
 
 
 def read_results(path: str | Path) -> Results:

@@ -6,7 +6,6 @@ at once.
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,94 +16,7 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import Criterion
 from guardclash.judging.rules import Rule, beside
 from guardclash.judging.verdict import Correction
-
-Scalar = bool | int | float | str | None
-Options = tuple[tuple[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Named:
-    """A name with options, as written in a study: a mechanism, or a data set of a recipe."""
-
-    name: str
-    options: Options = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON data: the name and each option."""
-        return {"name": self.name, **{name: _as_json(value) for name, value in self.options}}
-
-    def label(self, shown: set[str]) -> str:
-        """The name with the options in `shown`, such as "dpsgd(on=task)"."""
-        options = [f"{name}={_short(value)}" for name, value in self.options if name in shown]
-        return self.name + (f"({', '.join(options)})" if options else "")
-
-
-def _as_json(value: Any) -> Any:
-    """An option as JSON; the conditions of a recipe have options of their own."""
-    named = isinstance(value, tuple) and any(isinstance(item, Named) for item in value)
-    return [item.to_dict() for item in value] if named else value
-
-
-def _short(value: Any) -> str:
-    return (
-        "+".join(
-            item.label({name for name, _ in item.options}) if isinstance(item, Named) else str(item) for item in value
-        )
-        if isinstance(value, tuple)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
-
-
-@dataclass(frozen=True)
-class Suspected:
-    """A suspect as a study names it: how its party came by the model, and the mechanisms that it put on itself."""
-
-    kind: Named
-    mechanisms: tuple[Named, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON data."""
-        return {"kind": self.kind.to_dict(), "mechanisms": [named.to_dict() for named in self.mechanisms]}
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One entry of a study's matrix: a combination on a recipe, and how many seeds it needs."""
-
-    recipe: Named
-    combination: tuple[Named, ...]
-    replicates: int
-    suspect: Suspected | None = None
-    """Not the model of the combination itself but one that may be stolen from it."""
-
-    @cached_property
-    def key(self) -> str:
-        """Canonical text of what is asked for; the number of replicates is left out."""
-        parts: list[Any] = [self.recipe.to_dict(), [mechanism.to_dict() for mechanism in self.combination]]
-        parts += [self.suspect.to_dict()] if self.suspect else []
-        return json.dumps(parts, sort_keys=True)
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is known of a disagreement with published numbers."""
-
-    mechanisms: frozenset[str]
-    metric: str
-    text: str
-    dataset: str | None = None
-    """None: of all data sets."""
-    reading: str | None = None
-    """None: of all readings."""
-
-    def about(self, cell: Cell, metric: str) -> bool:
-        """Whether it speaks about a metric of a cell."""
-        reading = dict(cell.recipe.options).get("reading")
-        if self.dataset not in (None, cell.recipe.name) or self.reading not in (None, reading):
-            return False
-        return metric == self.metric and self.mechanisms == {named.name for named in cell.combination}
+from guardclash.studies.cells import Cell, Named, Note, Options, Suspected, short, without
 
 
 @dataclass(frozen=True)
@@ -191,7 +103,7 @@ class Study:
         """Kept, since a report asks for it hundreds of times; with this very study, for True == 1 would mix up two."""
         cells: dict[str, Cell] = {}
         for recipe in self.recipes:
-            alone = [(mechanism,) for combination in self.combinations for mechanism in combination]
+            alone = [(mechanism.plain,) for combination in self.combinations for mechanism in combination]
             for combination in [(), *alone, *self.combinations]:
                 replicates = self.together if len(combination) > 1 else self.alone
                 cell = Cell(recipe, combination, replicates)
@@ -230,7 +142,7 @@ class Study:
 
     def mechanisms(self) -> tuple[Named, ...]:
         """Every mechanism of the study, with its options, once."""
-        return tuple(dict.fromkeys(mechanism for combination in self.combinations for mechanism in combination))
+        return tuple(dict.fromkeys(mechanism.plain for combination in self.combinations for mechanism in combination))
 
     def measured_in(self, cell: Cell) -> tuple[Named, ...]:
         """Whose metrics are measured in a cell: of its mechanisms, and of each that it is the control for."""
@@ -239,7 +151,7 @@ class Study:
         controls = [
             named for other in self.combinations for named in other if without(other, named) == cell.combination
         ]
-        return tuple(dict.fromkeys((*cell.combination, *controls)))
+        return tuple(dict.fromkeys(named.plain for named in (*cell.combination, *controls)))
 
     def read(self, mechanism: Named, recipe: Named) -> Named:
         """A mechanism with the options of the recipe's reading under its own."""
@@ -266,13 +178,8 @@ class Study:
         """Data set and scale, such as "mnist/reduced", with the options by which the study tells recipes apart."""
         shown = _varying(recipe.name, self.recipes) - {"scale"} | {"conditions"}  # the world that all is true of
         scale = dict(recipe.options)["scale"]
-        options = [f"{name}={_short(value)}" for name, value in recipe.options if name in shown]
+        options = [f"{name}={short(value)}" for name, value in recipe.options if name in shown]
         return f"{recipe.name}/{scale}" + (f" ({', '.join(options)})" if options else "")
-
-
-def without(combination: tuple[Named, ...], mechanism: Named) -> tuple[Named, ...]:
-    """A combination with one of its mechanisms left out: the control for that mechanism."""
-    return tuple(named for named in combination if named != mechanism)
 
 
 def _varying(name: str, all_of: tuple[Named, ...]) -> set[str]:

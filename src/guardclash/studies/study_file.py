@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
+from guardclash.studies.cells import Later, Named, Note, Options, Suspected
 from guardclash.studies.extended_toml import read_table
-from guardclash.studies.study import Named, Note, Options, Study, Suspected
+from guardclash.studies.study import Study
 from guardclash.studies.study_schema import (
+    CombinationEntry,
+    Further,
     MechanismEntry,
     NoteEntry,
     RecipeEntry,
@@ -154,7 +158,7 @@ def _check_replicates(file: StudyTable, where: str) -> None:
 
 
 def _combinations(file: StudyTable, where: str) -> tuple[tuple[Named, ...], ...]:
-    found = [combination for entry in file.combinations for combination in _expand(entry.mechanisms, where)]
+    found = [combination for entry in file.combinations for combination in _sequences(entry, where)]
     for combination in found:
         names = [mechanism.name for mechanism in combination]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -191,6 +195,30 @@ def _expand(mechanisms: Sequence[str | MechanismEntry], where: str) -> Iterator[
         options = {**(entry.model_extra or {}), "sweep": entry.sweep}
         variants.append([Named(entry.name, _options(variant, place)) for variant in _variants(options, place)])
     yield from itertools.product(*variants)
+
+
+def _sequences(entry: CombinationEntry, where: str) -> Iterator[tuple[Named, ...]]:
+    """All combinations that an entry stands for: at once, one after another, or both in every order."""
+    parts = [list(_expand(entry.mechanisms, where))]
+    for place, then in enumerate(entry.then, 1):
+        later = Later(place, then.epochs, then.learning_rate)
+        parts.append([tuple(replace(one, later=later) for one in group) for group in _expand(then.mechanisms, where)])
+    for groups in itertools.product(*parts):
+        combination = tuple(itertools.chain(*groups))
+        yield combination
+        if entry.orders:
+            yield from _orders(combination, entry, where)
+
+
+def _orders(combination: tuple[Named, ...], entry: CombinationEntry, where: str) -> Iterator[tuple[Named, ...]]:
+    if entry.then or len(combination) != 2:
+        got = [named.name for named in combination]
+        allowed = "two mechanisms, and no `then`"
+        raise UserError("both orders are of a pair", where=f"{where}: combinations.orders", got=got, allowed=allowed)
+    further = entry.orders if isinstance(entry.orders, Further) else Further(epochs=None, learning_rate=1.0)
+    later = Later(1, further.epochs, further.learning_rate)
+    for first, second in (combination, combination[::-1]):
+        yield first, replace(second, later=later)
 
 
 def _measures(file: StudyTable, where: str) -> tuple[Named, ...]:

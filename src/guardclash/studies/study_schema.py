@@ -55,10 +55,25 @@ class SuspectEntry(BaseModel):
     sweep: dict[str, list[Any]] = {}
 
 
-class CombinationEntry(_Strict):
-    """Mechanisms that are deployed together."""
+class Further(_Strict):
+    """How a training goes on that begins with the weights of another one."""
+
+    epochs: int | None = Field(None, ge=1)
+    learning_rate: float = Field(1.0, gt=0, le=1, strict=False)
+
+
+class ThenEntry(Further):
+    """Mechanisms of a training that goes on with the deployed weights."""
 
     mechanisms: list[str | MechanismEntry] = Field(min_length=1)
+
+
+class CombinationEntry(_Strict):
+    """Mechanisms that are deployed together, at once or one after another."""
+
+    mechanisms: list[str | MechanismEntry] = Field(min_length=1)
+    then: list[ThenEntry] = []
+    orders: bool | Further = False
 
 
 class NoteEntry(_Strict):
@@ -125,7 +140,12 @@ def _explain(error: ValidationError, where: str) -> UserError:
         return UserError("this must be a table", where=f"{where}: {path}", got=first["input"])
     if first["type"] == "extra_forbidden":
         parent = [part for part in first["loc"][:-1] if isinstance(part, str)]
-        tables: dict[str, type[BaseModel]] = {"replicates": Replicates, "combinations": CombinationEntry}
+        tables: dict[str, type[BaseModel]] = {
+            "replicates": Replicates,
+            "combinations": CombinationEntry,
+            "then": ThenEntry,
+            "orders": Further,
+        }
         known = tables.get(parent[-1] if parent else "", StudyTable).model_fields
         return UserError(
             f"unknown key {str(first['loc'][-1])!r}",

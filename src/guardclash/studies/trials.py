@@ -21,7 +21,8 @@ from guardclash.plan.sources import Split
 from guardclash.plan.trainings import reads, trainings
 from guardclash.registry import find_mechanism, find_mechanisms
 from guardclash.studies.build import build_measure, build_mechanism, build_recipe, build_suspect, build_utility
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.cells import Cell, Later, Named
+from guardclash.studies.study import Study
 from guardclash.studies.verification import Verification
 from guardclash.tasks.catalog import deviation
 from guardclash.tasks.recipe import Recipe
@@ -159,9 +160,7 @@ def _protected(study: Study, cell: Cell) -> ComposedCell:
     measures += [(named, one) for named, one in fitting if one.metrics]
     measures += [(named, build_measure(named, study, base)) for named in study.measures]
     asked = cell.combination in study.combinations
-    plan, clash = _compose(base, combination, partial=not asked)
-    if plan and asked:
-        _check_on(plan, combination)
+    plan, clash = _sequence(base, cell.combination, combination, partial=not asked)
     return ComposedCell(cell, base, combination, plan, clash, tuple(study.seeds(cell)), tuple(measures))
 
 
@@ -178,7 +177,7 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
             "no mechanism of the victim proves ownership, so nobody is suspected", where="suspects", got=names
         )
     suspect = build_suspect(asked.kind)
-    victim, clash = _compose(base, combination, partial=False)
+    victim, clash = _sequence(base, cell.combination, combination, partial=False)
     plan = None
     if victim:
         plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own)), _serving(combination)), own)
@@ -219,15 +218,45 @@ def _check_criteria(study: Study, composed: Iterable[ComposedCell]) -> None:
         dataclasses.replace(metrics[name], criterion=criterion)  # refuses what does not suit the metric
 
 
-def _compose(base: Recipe, combination: tuple[Mechanism, ...], partial: bool) -> tuple[Plan | None, str | None]:
-    """The plan, or why there is none; what leaves the training alone is the unprotected training, epochs included."""
-    unprotected = base.plan()
+def _compose(
+    unchanged: Plan, training: Plan, combination: tuple[Mechanism, ...], partial: bool
+) -> tuple[Plan | None, str | None]:
+    """A training under mechanisms, or why there is none; where they leave it alone, what there is without them."""
     try:
-        if compose(unprotected, combination, partial=partial) == unprotected:
-            return unprotected, None
-        return compose(base.plan(protected=True), combination, partial=partial), None
+        composed = compose(training, combination, partial=partial)
     except Clash as clash:
         return None, str(clash)
+    return (unchanged if composed == training else composed), None
+
+
+def _sequence(
+    base: Recipe, named: tuple[Named, ...], combination: tuple[Mechanism, ...], partial: bool
+) -> tuple[Plan | None, str | None]:
+    """The plan of mechanisms that come at once or one after another, or why there is none."""
+    plan: Plan | None = None
+    for later in sorted({one.later for one in named}, key=lambda later: later.place if later else 0):
+        group = tuple(one for one, name in zip(combination, named, strict=True) if name.later == later)
+        further = base.plan(protected=True) if plan is None or later is None else _further(base, plan, later)
+        unchanged = base.plan() if plan is None else plan
+        plan, clash = _compose(unchanged, further, group, partial)
+        if plan is None:
+            return None, clash
+        if not partial:
+            _check_on(plan, group)
+    return plan or base.plan(), None
+
+
+def _further(base: Recipe, before: Plan, later: Later) -> Plan:
+    """The recipe's training once more, on the weights that another one left."""
+    plan = base.plan(protected=True)
+    optimizer: Any = plan.optimizer
+    return replace(
+        plan,
+        model=before.model,
+        initial=before,
+        epochs=later.epochs or plan.epochs,
+        optimizer=replace(optimizer, learning_rate=later.learning_rate * optimizer.learning_rate),
+    )
 
 
 def _check_on(plan: Plan, combination: Iterable[Mechanism]) -> None:

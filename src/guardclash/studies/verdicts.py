@@ -12,8 +12,9 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.spread import at_least
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Trainings, Verdict, corrected, judge_accuracy
+from guardclash.studies.cells import Cell, Named, braces, without
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study, without
+from guardclash.studies.study import Study
 
 
 def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
@@ -62,7 +63,7 @@ def wanted(study: Study, results: Results) -> dict[str, int]:
 
 def _serving(cell: Cell) -> tuple[Cell, ...]:
     """The cells that a verdict, and what is said beside it, rest on."""
-    parts = [(named,) for named in cell.combination]
+    parts = [(named.plain,) for named in cell.combination]
     controls = [without(cell.combination, named) for named in cell.combination]
     return tuple(replace(cell, combination=combination) for combination in (cell.combination, (), *parts, *controls))
 
@@ -82,13 +83,13 @@ def _verdict(study: Study, results: Results, cell: Cell, look: Look) -> Verdict:
 
 def _tried(study: Study, results: Results, cell: Cell) -> Trainings:
     """Which trainings of a cell ended, and which of them in no numbers."""
-    label = "{" + ", ".join(study.label(named) for named in cell.combination) + "}"
+    label = braces(study.label(named) for named in cell.combination)
     return Trainings(label, *results.trainings(cell, study.seeds(cell)))
 
 
 def alone(cell: Cell, named: Named, study: Study) -> Cell:
     """The cell in which a mechanism of a combination is deployed alone."""
-    return Cell(cell.recipe, (named,), study.alone)
+    return Cell(cell.recipe, (named.plain,), study.alone)
 
 
 def sample(study: Study, results: Results, cell: Cell, of: Named | None, metric: Metric) -> Sample:
@@ -100,7 +101,7 @@ def sample(study: Study, results: Results, cell: Cell, of: Named | None, metric:
 def _accuracy(study: Study, results: Results, cell: Cell, look: Look) -> Judgement:
     metric = next(iter(results.metrics(cell, None)), ACCURACY)
     baselines = {
-        study.label(named): sample(study, results, alone(cell, named, study), None, metric)
+        study.label(named.plain): sample(study, results, alone(cell, named, study), None, metric)
         for named in cell.combination
     }
     together = sample(study, results, cell, None, metric)
@@ -126,7 +127,7 @@ def _own_metrics(study: Study, results: Results, cell: Cell, look: Look) -> list
                 sample(study, results, cell, named, metric),
                 study.alpha,
                 bare=_bare(study, results, cell, named, metric),
-                against=study.label(named),
+                against=study.label(named.plain),
                 look=look,
             )
             fired = _fired(study, results, cell, named, judged.metric)
@@ -160,7 +161,7 @@ def judged_sample(study: Study, results: Results, cell: Cell, of: Named | None, 
     found = sample(study, results, cell, of, metric)
     if of is None or not metric.net:
         return found
-    bare = control(study, cell, of) if of in cell.combination else None
+    bare = control(study, cell, of) if of.plain in [named.plain for named in cell.combination] else None
     return found.minus(sample(study, results, bare, of, metric)) if bare else Sample()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import braces
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA, Store, read_json

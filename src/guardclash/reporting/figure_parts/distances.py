@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.reporting.figure_parts.style import COLOURS, EDGE, GUIDE, MARKERS, PAGE, plain
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Cell, Named, Suspected, braces
 from guardclash.studies.results import Curve, Results
-from guardclash.studies.study import Cell, Named, Study, Suspected
+from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

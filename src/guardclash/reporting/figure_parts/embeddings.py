@@ -13,9 +13,10 @@ from guardclash.judging.rules import Rule
 from guardclash.numerics.scatter import Points, Scatter
 from guardclash.reporting.entries import cells_of
 from guardclash.reporting.figure_parts.style import GUIDE, PAGE, QUIET, plain
-from guardclash.reporting.tables import braces, number
+from guardclash.reporting.tables import number
+from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -15,9 +15,9 @@ from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.pairs import in_order, sides
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Named, Study
+from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

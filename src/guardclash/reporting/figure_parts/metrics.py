@@ -12,9 +12,10 @@ from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, ValueLook, plain
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.tables import braces, percent
+from guardclash.reporting.tables import percent
+from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

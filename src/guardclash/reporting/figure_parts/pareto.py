@@ -15,9 +15,9 @@ from guardclash.reporting.entries import Column, Verdicts, cells_of, columns_of,
 from guardclash.reporting.figure_parts.spread import Spread, spread_of
 from guardclash.reporting.figure_parts.style import EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, plain
 from guardclash.reporting.missing import unfinished
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Named, Study
+from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

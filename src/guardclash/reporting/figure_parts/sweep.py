@@ -16,9 +16,9 @@ from guardclash.reporting.figure_parts.spread import Spread, spread_of
 from guardclash.reporting.figure_parts.style import BEYOND, COLOURS, EDGE, GUIDE, LOOKS, MARKERS, PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.swept import Series, SweptOption, sweeps_of
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Cell, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone, judged_sample
 
 if TYPE_CHECKING:

@@ -13,10 +13,11 @@ from guardclash.reporting.latex_parts.layout import heading, paged, row, spannin
 from guardclash.reporting.latex_parts.text import escaped, number, prose
 from guardclash.reporting.notes import scales
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.tables import braces, limit
+from guardclash.reporting.tables import limit
 from guardclash.reporting.tables import number as decimals
+from guardclash.studies.cells import Cell, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone, judged_cells, wanted
 
 MARKS = {

@@ -8,7 +8,8 @@ from itertools import groupby
 
 from guardclash.judging.criteria import ACCURACY
 from guardclash.reporting.claims import ITSELF, Claim, Proof
-from guardclash.reporting.tables import bound, braces, number, summary
+from guardclash.reporting.tables import bound, number, summary
+from guardclash.studies.cells import braces
 
 
 @dataclass(frozen=True)

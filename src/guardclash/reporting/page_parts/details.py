@@ -28,9 +28,10 @@ from guardclash.reporting.page_parts.pictures import Exhibit, exhibits
 from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
 from guardclash.reporting.page_parts.recorded import recorded_charts
 from guardclash.reporting.page_parts.sweeps import Sweep
-from guardclash.reporting.tables import braces, failing, limit, number, p_value, summary
+from guardclash.reporting.tables import failing, limit, number, p_value, summary
+from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
 

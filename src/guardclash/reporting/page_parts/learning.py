@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Points, Scales, lines
 from guardclash.reporting.page_parts.words import plural, slug, unique
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Cell, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone
 
 EPOCHS = 60

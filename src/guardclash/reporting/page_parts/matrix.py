@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from guardclash.reporting.page_parts.details import Detail
 from guardclash.reporting.pairs import in_order, sides
-from guardclash.studies.study import Named, Study
+from guardclash.studies.cells import Named
+from guardclash.studies.study import Study
 
 ACROSS = 6
 """So many cells may stand side by side; of more, recipes go down instead of across."""

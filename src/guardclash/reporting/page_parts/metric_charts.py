@@ -13,8 +13,9 @@ from guardclash.reporting.controls import Control
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
 from guardclash.reporting.page_parts.words import look, slug
-from guardclash.reporting.tables import braces, limit, number, percent, summary
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.reporting.tables import limit, number, percent, summary
+from guardclash.studies.cells import Cell, Named, braces
+from guardclash.studies.study import Study
 
 
 @dataclass(frozen=True)

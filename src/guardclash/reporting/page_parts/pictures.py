@@ -8,8 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from guardclash.studies.cells import Cell
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone
 
 PNG = b"\x89PNG\r\n\x1a\n"

@@ -10,9 +10,9 @@ from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, NEAREST,
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Scales, lines, span_of
 from guardclash.reporting.page_parts.words import slug, unique
-from guardclash.reporting.tables import braces
+from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 
 DISTANCES = {f"{row}_{column}": (row, column) for row in ROWS for column in COLUMNS}
 """Curves that are drawn as the figure `distances` draws them; others are drawn as they are."""

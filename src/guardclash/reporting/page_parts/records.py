@@ -8,8 +8,9 @@ from typing import Any
 
 from guardclash.reporting.page_parts.accounts import last_line, seed_names
 from guardclash.reporting.tables import place
+from guardclash.studies.cells import Cell, Named
 from guardclash.studies.results import Results
-from guardclash.studies.study import Cell, Named, Study
+from guardclash.studies.study import Study
 from guardclash.studies.verdicts import wanted
 
 

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from guardclash.judging.criteria import criterion_dict
-from guardclash.studies.study import Named, Study, Suspected
+from guardclash.studies.cells import Named, Suspected
+from guardclash.studies.study import Study
 
 
 def study_text(study: Study) -> str:
