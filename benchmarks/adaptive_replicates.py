@@ -16,7 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from guardclash.studies.results import Results, read_results
+from guardclash.records.file import read_results
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 from guardclash.studies.verdicts import judged_cells, verdicts, wanted

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from guardclash.studies.results import Results, read_results
+from guardclash.records.file import read_results
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -16,7 +17,7 @@ RECORDS = {
     str(path.parent.relative_to(ROOT / "results")): path for path in sorted(ROOT.glob("results/**/results.json"))
 }
 """By name, such as "raddata-wm", or "paper/table4-reduced" for studies/paper/table4.toml at scale reduced."""
-LARGEST = max(RECORDS, key=lambda name: RECORDS[name].with_name("verdicts.json").stat().st_size)
+LARGEST = max(RECORDS, key=lambda name: RECORDS[name].stat().st_size)
 COMMITTED = tuple(
     pytest.param(name, marks=[pytest.mark.slow] * (name.startswith("paper/") and name != LARGEST)) for name in RECORDS
 )

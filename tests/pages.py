@@ -16,9 +16,10 @@ from typing import Any
 import pytest
 
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.records.cells import Cell
+from guardclash.records.plain import results_from
+from guardclash.records.results import Results
 from guardclash.reporting.page import render_html
-from guardclash.studies.cells import Cell
-from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -128,7 +129,7 @@ def results(wanted: Study, value: Value = value_of, clashing: tuple[str, ...] | 
         "environments": [{"guardclash": "0.1.0", "processor": "none", "commit": "abc123"}],
         "cells": cells,
     }
-    return Results(json.loads(json.dumps(content)))
+    return results_from(json.loads(json.dumps(content)))
 
 
 PAIRS = (["a", "b"], ["a", "c"], ["b", "c"], ["p", "c"], ["q", "c"], ["p", "q"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,10 +14,12 @@ import pytest
 
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.text import render
 from guardclash.studies import jobs
 from guardclash.studies.jobs import Done, Job, Site
-from guardclash.studies.results import Results
+from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -76,7 +79,7 @@ class Watcher:
     waves: tuple[tuple[Job, ...], ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)
     jobs: list[Done] = field(default_factory=list)
-    results: dict[str, Any] = field(default_factory=dict)
+    results: Results = Results()  # noqa: RUF009  (frozen)
 
     def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
         self.waves, self.seconds = waves, seconds
@@ -84,7 +87,7 @@ class Watcher:
     def done(self, done: Done) -> None:
         self.jobs.append(done)
 
-    def collected(self, results: dict[str, Any]) -> None:
+    def collected(self, results: Results) -> None:
         self.results = results
 
     @property
@@ -126,6 +129,11 @@ from guardclash.plan.sources import Split
 """
 
 
+def ran(*arguments: Any, **options: Any) -> dict[str, Any]:
+    """What a run of a study gives, as JSON data."""
+    return json.loads(json.dumps(to_plain(run_study(*arguments, **options))))
+
+
 def values(content: dict[str, Any], combination: list[str]) -> dict[int, dict[str, float]]:
     """All metrics by seed of the cell whose mechanisms have these names."""
     (cell,) = [cell for cell in content["cells"] if [named["name"] for named in cell["combination"]] == combination]
@@ -140,4 +148,4 @@ def keys_in(store: Store) -> set[str]:
 
 
 def report(wanted: Study, content: dict[str, Any]) -> str:
-    return render(wanted, Results(content), wanted.rule)
+    return render(wanted, results_from(content), wanted.rule)

@@ -43,7 +43,7 @@ nothing of each other."""
 
 WITHOUT_TORCH = (
     *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports", "cli_interruption"),
-    *("studies.cells", "studies.study", "studies.study_file", "studies.store", "studies.results", "studies.verdicts"),
+    *("records", "studies.study", "studies.study_file", "studies.store", "studies.verdicts"),
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from guardclash.records.cells import Named
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.page import render_html
-from guardclash.studies.cells import Named
-from guardclash.studies.results import Results, read_results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -220,13 +222,13 @@ def renamed(study: Study, found: Results, old: str, new: str) -> tuple[Study, Re
 
     combinations = tuple(tuple(map(name, combination)) for combination in study.combinations)
     evil = replace(study, name=new, combinations=combinations)
-    content = json.loads(json.dumps(found.content).replace(f'"name": "{old}"', f'"name": {json.dumps(new)}'))
+    content = json.loads(json.dumps(to_plain(found)).replace(f'"name": "{old}"', f'"name": {json.dumps(new)}'))
     keys = {before.key: after.key for before, after in zip(study.cells(), evil.cells(), strict=True)}
     cells = [
         {**entry, "key": keys[before["key"]]}
-        for entry, before in zip(content["cells"], found.content["cells"], strict=True)
+        for entry, before in zip(content["cells"], to_plain(found)["cells"], strict=True)
     ]
-    return evil, Results({**content, "cells": cells})
+    return evil, results_from({**content, "cells": cells})
 
 
 def test_a_study_and_a_mechanism_named_like_scripts_stay_text(visit, tmp_path):

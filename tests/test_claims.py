@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.judging.stats import Sample
+from guardclash.records.cells import Cell
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.claims import ITSELF, Claim, Outcome, Proof, claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.tables import CLAIM_STYLES, STYLES, number, styled
 from guardclash.reporting.text import render
-from guardclash.studies.cells import Cell
-from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -92,7 +93,7 @@ def results(wanted: Study, value: Value = quiet, clashes: dict[str, str] | None 
         kind = cell.suspect.kind.name if cell.suspect else ""
         cells.append(cell_of(wanted, cell, value, (clashes or {}).get(kind)))
     content = {"schema": SCHEMA, "study": wanted.name, "written": "", "environments": [], "cells": cells}
-    return Results(json.loads(json.dumps(content)))
+    return results_from(json.loads(json.dumps(content)))
 
 
 def outcomes(wanted: Study, value: Value = quiet) -> dict[str, str]:
@@ -280,17 +281,17 @@ def test_results_from_before_there_were_suspects():
     assert [claim.suspect for claim in claims(wanted, old)] == [ITSELF]
     text = render(wanted, old, "strict")
     assert "digits/smoke extraction of {p, c}, independent of {p, c}: not run yet." in text
-    empty = Results({"schema": SCHEMA, "study": "study", "cells": []})
+    empty = results_from({"schema": SCHEMA, "study": "study", "cells": []})
     assert claims(wanted, empty) == ()
     assert "Ownership claims" not in render(wanted, empty, "strict")
 
 
 def test_metrics_from_before_there_were_controls():
     wanted = study()
-    content = json.loads(json.dumps(results(wanted).content))
+    content = json.loads(json.dumps(to_plain(results(wanted))))
     for metric in (m for cell in content["cells"] for one in cell["measures"] for m in one["metrics"]):
         del metric["controls"], metric["claim"]
-    found = claims(wanted, Results(content))
+    found = claims(wanted, results_from(content))
     assert [claim.outcome for claim in found] == ["detected", "detected", "cleared"]
     assert not any(claim.controls for claim in found)
 
@@ -309,9 +310,11 @@ def test_a_suspect_that_cannot_be_built_is_told():
 def test_a_combination_that_clashes_claims_nothing():
     wanted = study()
     found = results(wanted)
-    for cell in found.content["cells"]:
+    content = to_plain(found)
+    for cell in content["cells"]:
         if "p" in cell["key"] and "c" in cell["key"].split("[", 2)[-1]:
             cell.update(clash="p and c", trials=[], plan=None)
+    found = results_from(content)
     text = render(wanted, found, "strict")
     assert claims(wanted, found) == ()
     assert "Ownership claims" not in text
@@ -328,10 +331,12 @@ def test_what_is_measured_on_suspects_but_claims_nothing_is_told():
 def test_warnings_facts_and_failures_of_suspects_are_noted():
     wanted = study()
     found = results(wanted)
-    cell = found.content["cells"][-1]
+    content = to_plain(found)
+    cell = content["cells"][-1]
     cell["facts"] = {"c": {"cost": "3"}}
     cell["trials"][1]["measurements"][1]["warnings"] = ["walks that [say] nothing"]
     cell["trials"][2] = {"seed": 2, "trial": "x", "error": "Traceback\nRuntimeError: no luck\n", "measurements": []}
+    found = results_from(content)
     text = render(wanted, found, "strict", width=300)
     assert "digits/smoke independent of {p, c}: c: cost 3." in text
     assert "digits/smoke independent of {p, c}: seed 1: walks that [say] nothing." in text
@@ -414,7 +419,7 @@ def test_text_and_json_say_the_same(shapes):
 def test_a_test_of_finished_models_has_no_control_without_it():
     """p changes no training here, so {p, c} and {c} are the same models."""
     wanted = study(["p", "c"], ["t", "c"])
-    content = results(wanted).content
+    content = to_plain(results(wanted))
     by_name = {cell.key: "+".join(named.name for named in cell.combination) for cell in wanted.cells()}
     for cell in content["cells"]:
         measured = {one["of"]["name"] for one in cell["measures"] if one["of"]}
@@ -423,10 +428,10 @@ def test_a_test_of_finished_models_has_no_control_without_it():
             for trial in cell["trials"]:
                 values = {metric.name: quiet(ITSELF, metric.name, trial["seed"]) for metric in METRICS[name]}
                 trial["measurements"].append({"of": {"name": name}, "values": values})
-    found = {(control.combination, control.mechanism) for control in controls(wanted, Results(content))}
+    found = {(control.combination, control.mechanism) for control in controls(wanted, results_from(content))}
     assert found == {(("t",), "t"), (("t", "c"), "t")}
     for cell in content["cells"]:
         if by_name.get(cell["key"]) == "p+c":
             cell["trials"][0]["measurements"][1]["values"]["print"] = -1.0
-    found = {(control.combination, control.mechanism) for control in controls(wanted, Results(content))}
+    found = {(control.combination, control.mechanism) for control in controls(wanted, results_from(content))}
     assert (("p", "c"), "p") in found, "one that answers for the model changes what is measured, though not the plan"

@@ -11,7 +11,7 @@ import pytest
 
 from guardclash import cli
 from guardclash.plan.identity import describe
-from guardclash.studies.results import Results
+from guardclash.records.plain import results_from
 from guardclash.studies.study_file import read_study
 from guardclash.tasks.recipe import Recipe
 
@@ -80,7 +80,7 @@ def made_up(study_file: Path, accuracy: float) -> dict[str, Any]:
         for cell in study.cells()
         if cell.recipe.name == "digits"
     ]
-    return dict(Results({"study": study.name, "cells": cells}).content)
+    return dict(results_from({"study": study.name, "cells": cells}).content)
 
 
 def keep(folder: Path, content: dict[str, Any], name: str = "results.json") -> None:

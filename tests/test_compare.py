@@ -14,10 +14,11 @@ from rich.table import Table
 
 from committed import committed
 from guardclash.errors import UserError
+from guardclash.records.plain import results_from
+from guardclash.records.results import Results
 from guardclash.reporting.compare import compare, compare_tables, counts
 from guardclash.reporting.reference import Published, read_reference, reference_of
 from guardclash.reporting.text import plain
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
 
@@ -85,7 +86,7 @@ def results(asked: Study, values: dict[str, list[float]]) -> Results:
                 "trials": trials,
             }
         )
-    return Results({"study": asked.name, "cells": cells})
+    return results_from({"study": asked.name, "cells": cells})
 
 
 LOST = {"": [0.1, 0.12, 0.11], "wm": [0.97, 0.98, 0.96], "dpsgd": [0, 0, 0], "wm+dpsgd": [0.36, 0.35, 0.37]}
@@ -216,7 +217,7 @@ def test_every_paper_study_stands_beside_numbers_in_both_readings(path):
     asked = read_study(path)
     assert asked.reference == PAPER / "paper.json"
     assert {dict(recipe.options)["reading"] for recipe in asked.recipes} == {"published", "sound"}
-    rows = compare(asked, Results({"study": asked.name, "cells": []}), reference_of(asked), "paper")
+    rows = compare(asked, results_from({"study": asked.name, "cells": []}), reference_of(asked), "paper")
     assert {row.published.table for row in rows} >= set(asked.reference_tables)
     assert all(len(row.ours) >= 2 for row in rows), "in both readings"
 

@@ -17,11 +17,10 @@ from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.sources import Answers, Split
 from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanisms, known
 from guardclash.studies.engines import Inline
-from guardclash.studies.run import run_study
 from guardclash.studies.trials import compose_study
 from guardclash.suspects import Extraction, FineTuning, Independent, Retraining, Unrelated, disjoint
 from guardclash.tasks.recipe import recipe
-from running import GRADIENT_SIGN, report, study, values
+from running import GRADIENT_SIGN, ran, report, study, values
 
 WM = {"name": "wm", "triggers": 20, "batch_size": 10}
 POISONED = {"examples": 200, "conditions": [{"name": "backdoor", "rate": 0.05, "target": 3}]}
@@ -81,12 +80,12 @@ def test_the_backdoor_opens_in_every_cell(site):
     """And it does not where nobody planted it."""
     options = {"epochs": 12, **POISONED}
     wanted = study([WM, "dpsgd-control"], seeds=1, recipe=options, measures=["backdoor_success"])
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     for names in ([], ["wm"], ["dpsgd-control"], ["wm", "dpsgd-control"]):
         assert values(content, names)[0]["backdoor_success"] > 0.5
     assert "backdoor" in report(wanted, content)
     clean = study([WM], seeds=1, recipe={"epochs": 12, "examples": 200}, measures=["backdoor_success"])
-    assert values(run_study(clean, site, Inline()), [])[0]["backdoor_success"] < 0.3
+    assert values(ran(clean, site, Inline()), [])[0]["backdoor_success"] < 0.3
 
 
 # The world of a study
@@ -214,7 +213,7 @@ def test_a_plugin_brings_a_condition_and_measurements_under_it_are_others(site, 
     path = str(load(PLUGIN))
     robust = {"name": "advtr", "steps": 2, "test_examples": 20}
     world = study([robust], seeds=1, recipe={"conditions": ["inverted"]}, plugins=[path])
-    content = run_study(world, site, Inline())
+    content = ran(world, site, Inline())
     assert not [trial for cell in content["cells"] for trial in cell["trials"] if trial.get("error")]
     plain = study([robust], seeds=1)
     measured = [

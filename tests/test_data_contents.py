@@ -24,11 +24,10 @@ from guardclash.plan.sources import Split
 from guardclash.registry import find_mechanisms
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
-from guardclash.studies.run import run_study
 from guardclash.studies.trials import compose_study, unusual_data
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
-from running import study, values
+from running import ran, study, values
 from test_data_idx import READER, write_tiny
 
 OWN_DATA = Path(__file__).parent / "plugins" / "own_data.py"
@@ -126,15 +125,15 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_other_data_under_the_same_names_are_trained_anew_and_never_averaged_in(change, own, trained):
     """Before: "nothing to train", and a further seed was trained on the other data and averaged in."""
-    first = run_study(own_study([WM]), own, Inline())
+    first = ran(own_study([WM]), own, Inline())
     assert len(trained.since()) == 2
     fresh()
-    run_study(own_study([WM]), own, Inline())
+    ran(own_study([WM]), own, Inline())
     assert trained.since() == []
     file, dataset, arrays = CHANGES[change]
     write(own.data_folder, file, dataset, **arrays)
     fresh()
-    second = run_study(own_study([WM], seeds=2), own, Inline())
+    second = ran(own_study([WM], seeds=2), own, Inline())
     assert len(trained.since()) == 4, "both seeds of both models are trained on the other data"
     assert set(values(second, [])) == {0, 1}
     old, new = (next(cell["plan"] for cell in content["cells"]) for content in (first, second))
@@ -142,22 +141,22 @@ def test_other_data_under_the_same_names_are_trained_anew_and_never_averaged_in(
 
 
 def test_other_test_data_are_measured_anew_and_nothing_is_trained(own, trained):
-    first = run_study(own_study([WM]), own, Inline())
+    first = ran(own_study([WM]), own, Inline())
     trained.since()
     write(own.data_folder, "own.npz", "digits", y_test=lambda y: (y + 1) % 10)
     fresh()
-    second = run_study(own_study([WM]), own, Inline())
+    second = ran(own_study([WM]), own, Inline())
     assert trained.since() == []
     before, after = (values(content, [])[0]["accuracy"] for content in (first, second))
     assert after != before
 
 
 def test_another_neighbour_is_another_trigger_set(own, trained):
-    run_study(own_study([WM]), own, Inline())
+    ran(own_study([WM]), own, Inline())
     trained.since()
     write(own.data_folder, "near.npz", "photo-patches", x_test=lambda x: 255 - x)
     fresh()
-    run_study(own_study([WM]), own, Inline())
+    ran(own_study([WM]), own, Inline())
     assert len(trained.since()) == 1, "the model with the watermark; the unprotected one has no triggers"
 
 
@@ -180,7 +179,7 @@ def test_every_mechanism_reads_only_data_that_its_plan_names(own):
         "wm": {"triggers": 20, "batch_size": 10},
     }
     wanted = own_study(*([{"name": name, **quick.get(name, {})}] for name in find_mechanisms()))
-    content = run_study(wanted, own, Inline())
+    content = ran(wanted, own, Inline())
     errors = [trial["error"] for cell in content["cells"] for trial in cell["trials"] if trial.get("error")]
     assert errors == []
     assert len(content["cells"]) == len(find_mechanisms()) + 1

@@ -23,13 +23,14 @@ from guardclash.mechanisms.distance import CLOSENESS, IMAGES, ModelDistance, clo
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
+from guardclash.records.cells import Cell, Named, Suspected
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
-from guardclash.studies.cells import Cell, Named, Suspected
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
-from guardclash.studies.results import Results, read_results
-from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
@@ -38,6 +39,7 @@ from guardclash.studies.verification import Verification
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.trained import Trained
+from running import ran
 
 STUDY = Path(__file__).parent.parent / "studies" / "model-distances.toml"
 NAMES = [metric.name for metric in ModelDistance.metrics]
@@ -235,7 +237,7 @@ def study() -> Study:
 
 def test_curves_go_from_models_to_the_figure(tmp_path):
     wanted = study()
-    run_study(wanted, Site(Store(tmp_path), tmp_path / "data"), Inline())
+    ran(wanted, Site(Store(tmp_path), tmp_path / "data"), Inline())
     results = read_results(tmp_path / "studies" / "far.json")
     named = wanted.mechanisms()[0]
     for cell in wanted.suspect_cells():
@@ -298,7 +300,7 @@ def made_up(wanted: Study, without: tuple[str, ...] = ()) -> Results:
         return {**own, "stolen": kind not in ("independent", "unrelated")}
 
     cells = [entry(cell) for cell in (*wanted.cells(), *wanted.suspect_cells())]
-    return Results(json.loads(json.dumps({"study": wanted.name, "cells": cells})))
+    return results_from(json.loads(json.dumps({"study": wanted.name, "cells": cells})))
 
 
 def texts(svg: bytes) -> list[str]:
@@ -351,7 +353,7 @@ def test_many_suspects_differ_in_colour_and_marker():
 
 def test_a_study_without_curves_is_refused():
     wanted = study()
-    for results in (made_up(wanted, ("retraining", "independent")), Results({"study": "none", "cells": []})):
+    for results in (made_up(wanted, ("retraining", "independent")), results_from({"study": "none", "cells": []})):
         with pytest.raises(UserError, match="no curves of distances"):
             draw("distances", wanted, results, "strict", "svg")
     with pytest.raises(UserError, match="no curves of distances"):
@@ -361,7 +363,7 @@ def test_a_study_without_curves_is_refused():
 def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     (tmp_path / "far.toml").write_text(SMALL)
     wanted = read_study(tmp_path / "far.toml")
-    (tmp_path / "results.json").write_text(json.dumps(made_up(wanted).content))
+    (tmp_path / "results.json").write_text(json.dumps(to_plain(made_up(wanted))))
     expected = draw("distances", wanted, made_up(wanted), wanted.rule, "svg")
     code = (
         "import contextlib, sys\n"

@@ -35,13 +35,15 @@ from guardclash.numerics.scatter import (
     in_planes,
     scatter_from,
 )
+from guardclash.records.cells import Cell, Named
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.registry import find_mechanisms
 from guardclash.reporting.figure_parts.embeddings import CLEAN, MARKS, ONLY
 from guardclash.reporting.figures import METADATA, draw
-from guardclash.studies.cells import Cell, Named
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job, Site, run_job
-from guardclash.studies.results import Results, read_results
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
@@ -334,7 +336,7 @@ def made_up(study: Study, without: tuple[tuple[str, ...], ...] = (), scatter: di
         measures = [{"of": of.to_dict(), "metrics": [metric.to_dict()]} for of in owners]
         return {"key": cell.key, "recipe": {}, "clash": None, "facts": {}, "measures": measures, "trials": trials}
 
-    return Results(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
+    return results_from(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
 
 
 def study_of(*combinations: tuple[str, ...], **keys: Any) -> Study:
@@ -368,12 +370,12 @@ def test_a_panel_for_each_model_with_the_mechanism_and_the_unprotected_one(ran):
 def test_what_is_missing_is_said():
     study = study_of(("a", "b"), ("a", "c"), ("a", "d"), ("b", "c"))
     results = made_up(study, without=(("a", "b"),))
-    cells = list(results.content["cells"])
+    cells = list(to_plain(results)["cells"])
     names = [[named["name"] for named in json.loads(cell["key"])[1]] for cell in cells]
     clash, unmeasured = names.index(["a", "c"]), names.index(["a", "d"])
     cells[clash] = {**cells[clash], "clash": "cannot be", "trials": []}
     cells[unmeasured] = {**cells[unmeasured], "trials": cells[unmeasured]["trials"][1:]}
-    found = shown(study, Results({**results.content, "cells": cells}))
+    found = shown(study, results_from({**to_plain(results), "cells": cells}))
     assert {"no points recorded", "clash: cannot be built", "not measured yet"} <= set(found)
     assert "Not there: {a, b}, {a, c}, {a, d}." in found
     assert {"unprotected", "a", "{a, b}", "{a, c}", "{a, d}"} <= set(found)
@@ -395,7 +397,7 @@ def test_a_block_for_every_recipe_and_variant_of_the_mechanism():
 def test_without_points_it_is_refused():
     study = study_of(("a", "b"))
     everywhere = ((), ("a",), ("b",), ("a", "b"))
-    for results in (made_up(study, everywhere), Results({"study": "none", "cells": []})):
+    for results in (made_up(study, everywhere), results_from({"study": "none", "cells": []})):
         with pytest.raises(UserError, match="no embeddings of marks are recorded"):
             draw("embeddings", study, results, "strict", "svg")
     committed = read_results(ROOT / "results" / "advtr-precision" / "results.json")
@@ -434,7 +436,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     (tmp_path / "far.toml").write_text(keys)
     study = read_study(tmp_path / "far.toml")
     results = made_up(study)
-    (tmp_path / "results.json").write_text(json.dumps(results.content))
+    (tmp_path / "results.json").write_text(json.dumps(to_plain(results)))
     expected = {form: draw("embeddings", study, results, study.rule, form) for form in METADATA}
     code = (
         "import contextlib, sys\n"

@@ -19,17 +19,19 @@ from PIL import Image
 
 from guardclash.data.pictures import PNG, grid, reduced
 from guardclash.mechanisms.wm import Watermark
+from guardclash.records.cells import Cell, Named
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Evidence
 from guardclash.reporting.page_parts import pictures as page_pictures
-from guardclash.studies.cells import Cell, Named
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import ALL, LARGEST, keep_evidence, kept_pictures
 from guardclash.studies.jobs import Site
-from guardclash.studies.results import Results, read_results
-from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import compose_study
+from running import ran
 
 ROOT = Path(__file__).parents[1]
 TINY = {"dataset": "digits", "scale": "smoke", "examples": 64, "test_examples": 32, "epochs": 1}
@@ -163,7 +165,7 @@ def cells_with(content: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
 
 def test_a_run_keeps_the_pictures_of_mechanisms_alone_and_makes_them_once(site, monkeypatch):
     wanted = study(["wm", "dpsgd"], seeds=2, first_seed=3)
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     found = cells_with(content)
     assert list(found) == ["wm"], "what draws nothing has no evidence, and combinations have none of their own"
     (picture,) = found["wm"]
@@ -182,23 +184,23 @@ def test_a_run_keeps_the_pictures_of_mechanisms_alone_and_makes_them_once(site, 
         raise AssertionError("made again")
 
     monkeypatch.setattr(Watermark, "evidence", never)
-    assert cells_with(run_study(wanted, site, Inline())) == found
+    assert cells_with(ran(wanted, site, Inline())) == found
     assert kept.stat().st_mtime_ns == before
     read = read_results(site.store.folder / "studies" / f"{wanted.name}.json")
     alone = Cell(wanted.recipes[0], (Named("wm"),), 2)
-    assert read.evidence(alone) == tuple(found["wm"])
+    assert read.evidence(alone) == tuple(Evidence(**one) for one in found["wm"])
     assert read.evidence(Cell(wanted.recipes[0], (), 2)) == ()
 
 
 def test_a_damaged_file_of_pictures_is_made_anew(site):
     wanted = study(["wm"])
-    found = cells_with(run_study(wanted, site, Inline()))
+    found = cells_with(ran(wanted, site, Inline()))
     (kept,) = (site.store.folder / "evidence").iterdir()
     for damage in ('{"schema": 1', '{"schema": 1}', "[]", '{"schema": 1, "pictures": 3}'):
         kept.write_text(damage)
         (alone,) = [entry for entry in compose_study(wanted) if entry.combination]
         assert kept_pictures(alone, site.store) == [], damage
-        assert cells_with(run_study(wanted, site, Inline())) == found
+        assert cells_with(ran(wanted, site, Inline())) == found
 
 
 def test_what_a_training_is_missing_for_has_no_pictures_yet(site, monkeypatch):
@@ -208,9 +210,9 @@ def test_what_a_training_is_missing_for_has_no_pictures_yet(site, monkeypatch):
 
     wanted = study(["wm"])
     with pytest.raises(KeyboardInterrupt):
-        run_study(wanted, site, Interrupted())
+        ran(wanted, site, Interrupted())
     assert not (site.store.folder / "evidence").exists()
-    run_study(wanted, site, Inline(), datasets=["mnist"])
+    ran(wanted, site, Inline(), datasets=["mnist"])
     assert not (site.store.folder / "evidence").exists()
     assert not cells_with(json.loads((site.store.folder / "studies" / f"{wanted.name}.json").read_text()))
 
@@ -229,7 +231,7 @@ def test_what_a_training_is_missing_for_has_no_pictures_yet(site, monkeypatch):
 def test_a_plugin_that_cannot_draw_costs_its_picture_only(site, plugin, body, said):
     wanted = study(["draws", "wm"], plugins=[str(plugin(body))])
     with pytest.warns(UserWarning, match=f"no pictures of what draws put in.*{said}"):
-        content = run_study(wanted, site, Inline())
+        content = ran(wanted, site, Inline())
     assert list(cells_with(content)) == ["wm"]
     assert all(trial["measurements"] for cell in content["cells"] for trial in cell["trials"])
 
@@ -237,10 +239,10 @@ def test_a_plugin_that_cannot_draw_costs_its_picture_only(site, plugin, body, sa
 def test_a_plugin_that_draws_nothing_is_asked_once(site, plugin):
     path = plugin("assert not os.path.exists(context.data_folder / 'asked'); return ()")
     wanted = study(["draws"], plugins=[str(path)])
-    assert cells_with(run_study(wanted, site, Inline())) == {}
+    assert cells_with(ran(wanted, site, Inline())) == {}
     site.data_folder.mkdir()
     (site.data_folder / "asked").touch()
-    assert cells_with(run_study(wanted, site, Inline())) == {}
+    assert cells_with(ran(wanted, site, Inline())) == {}
 
 
 def test_pictures_too_large_for_a_report_are_named(site, plugin):
@@ -248,7 +250,7 @@ def test_pictures_too_large_for_a_report_are_named(site, plugin):
     small = "np.random.default_rng(n).random((1, 1, 1, 240, 240), np.float32)"
     body = f"return tuple(Picture(str(n), 'c', grid({small} if n else {images}, gap=1, enlarge=1)) for n in range(7))"
     wanted = study(["draws"], plugins=[str(plugin(body))])
-    found = cells_with(run_study(wanted, site, Inline()))["draws"]
+    found = cells_with(ran(wanted, site, Inline()))["draws"]
     assert [one["name"] for one in found] == list("0123456")
     assert set(found[0]) == {"name", "caption", "bytes"}
     assert found[0]["bytes"] > 400_000
@@ -262,7 +264,7 @@ def test_a_picture_in_fewer_colours_says_so(site, plugin):
     body = (
         "return (Picture('a', 'All of it.', grid(np.random.default_rng(0).random((1, 1, 3, 200, 200), np.float32))),)"
     )
-    (found,) = cells_with(run_study(study(["draws"], plugins=[str(plugin(body))]), site, Inline()))["draws"]
+    (found,) = cells_with(ran(study(["draws"], plugins=[str(plugin(body))]), site, Inline()))["draws"]
     assert found["caption"] in [f"All of it. Reduced to {colours} colours." for colours in (256, 128, 64)]
     assert found["width"] == 3 * 204
 
@@ -277,8 +279,10 @@ def test_suspects_have_no_pictures_of_their_own(site):
 
 def test_records_of_older_versions_have_no_pictures():
     committed = read_results(ROOT / "results" / "wm-dpsgd-mnist" / "results.json")
-    cells = [{name: value for name, value in cell.items() if name != "evidence"} for cell in committed.content["cells"]]
-    old = Results({**committed.content, "cells": cells})
+    cells = [
+        {name: value for name, value in cell.items() if name != "evidence"} for cell in to_plain(committed)["cells"]
+    ]
+    old = results_from({**to_plain(committed), "cells": cells})
     recipe = Named("mnist", (("scale", "reduced"),))
     assert old.evidence(Cell(recipe, (Named("wm"),), 5)) == ()
     assert list(old.losses(Cell(recipe, (), 5), range(5))) == []

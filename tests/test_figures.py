@@ -19,11 +19,13 @@ from scipy import stats
 from guardclash import cli
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.records.cells import Cell, Named
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Entry, cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.figure_parts.metrics import _ends, _interval
 from guardclash.reporting.figures import FIGURES, METADATA, draw, form_of
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results, read_results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -98,7 +100,7 @@ def measured(study: Study, value: Value = smooth, own: dict[str, tuple[Metric, .
         trials = [trial(cell, seed) for seed in study.seeds(cell)]
         return {"key": cell.key, "recipe": {}, "clash": None, "facts": {}, "measures": measures, "trials": trials}
 
-    return Results(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
+    return results_from(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
 
 
 def texts(svg: bytes) -> list[str]:
@@ -232,13 +234,13 @@ def test_an_axis_reaches_all_values_and_limits(on_record):
 
 def test_a_half_finished_study_says_what_is_missing(on_record):
     study, results = on_record
-    content = json.loads(json.dumps(results.content))
+    content = json.loads(json.dumps(to_plain(results)))
     content["cells"][-1]["trials"] = content["cells"][-1]["trials"][:3]
     content["cells"][1]["trials"] = []
-    found = shown(study, Results(content))
+    found = shown(study, results_from(content))
     assert {"3 of 10", "0 of 5", "undecided (5)"} <= set(found)
     assert "Not finished: 69 of 100 values are measured; rows say how many of theirs." in found
-    nothing = shown(study, Results({"study": "none", "cells": []}))
+    nothing = shown(study, results_from({"study": "none", "cells": []}))
     assert nothing.count("0 of 5") == 4
     assert nothing.count("0 of 10") == 2
     assert any(text.startswith("Not finished: 0 of 40 values") for text in nothing)
@@ -261,7 +263,7 @@ def test_a_clash_and_a_metric_without_meaning():
     assert {"not measured together (1)", "not measured together"} <= set(shown(study, without))
     assert found["b", "ζ"].there == 3
     assert found["b", "φ_MARK"] == Entry(), "not measured where its mechanism is not"
-    content = without.content
+    content = to_plain(without)
     optional = {**OWN, "b": (replace(COST, optional=True),)}
     without = measured(
         study,
@@ -273,19 +275,19 @@ def test_a_clash_and_a_metric_without_meaning():
     assert entries(study, without)["a+b", "ζ"] == Entry(), "it may have no meaning in company"
     assert not [text for text in shown(study, without) if "not measured" in text]
     clashing = {**content["cells"][-1], "clash": "cannot be", "trials": []}
-    words = shown(study, Results({**content, "cells": [*content["cells"][:-1], clashing]}))
+    words = shown(study, results_from({**content, "cells": [*content["cells"][:-1], clashing]}))
     assert words.count("clash") == 3
 
 
 def test_a_control_is_shown_where_it_is_measured():
     """The mark of a in a model that b alone protects."""
     study = small()
-    content = json.loads(json.dumps(measured(study).content))
+    content = json.loads(json.dumps(to_plain(measured(study))))
     for cell in content["cells"]:
         if json.loads(cell["key"])[1] == [{"name": "b"}]:
             for trial in cell["trials"][:2]:
                 trial["measurements"].append({"of": {"name": "a"}, "values": {"mark": 0.1}})
-    control = entries(study, Results(content))["b", "φ_MARK"]
+    control = entries(study, results_from(content))["b", "φ_MARK"]
     assert (control.there, control.outcome, control.limit) == (2, "", None)
 
 
@@ -370,4 +372,4 @@ def test_forms_and_names_from_python():
     with pytest.raises(UserError, match="no such form"):
         form_of(Path("a"))
     with pytest.raises(UserError, match=r"no such figure.*Known: distances, embeddings, matrix, metrics, pareto"):
-        draw("nonsense", small(), Results({"cells": []}), "strict", "svg")
+        draw("nonsense", small(), results_from({"cells": []}), "strict", "svg")

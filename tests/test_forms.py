@@ -26,6 +26,9 @@ from committed import COMMITTED, committed
 from guardclash import cli
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
+from guardclash.records.cells import Cell, Named, Suspected
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting import latex, markdown
 from guardclash.reporting.forms import BINARY, FORMS, SUFFIXES, form_asked
 from guardclash.reporting.latex import render_latex
@@ -34,8 +37,6 @@ from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
 from guardclash.reporting.tables import CLAIM_STYLES
-from guardclash.studies.cells import Cell, Named, Suspected
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -105,7 +106,7 @@ def measured(
         }
 
     cells = [*study.cells(), *study.suspect_cells()]
-    return Results(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, cells))})))
+    return results_from(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, cells))})))
 
 
 def halfway(cell: Cell, metric: str, seed: int) -> float | None:
@@ -147,7 +148,7 @@ def test_half_finished_studies_render_in_every_form(form, value):
     skip_without_page(form)
     study = small((named("a"), named("b")), (named("t"), named("s")), suspects=(Suspected(named("extraction")),))
     assert FORMS[form](study, measured(study, value), "strict")
-    assert FORMS[form](study, Results({"study": "small", "cells": []}), "strict")
+    assert FORMS[form](study, results_from({"study": "small", "cells": []}), "strict")
 
 
 def test_latex_says_the_words_of_claims_in_their_own_commands():
@@ -176,7 +177,7 @@ def test_what_is_missing_is_counted_by_cell():
     assert missing(study, clashing) == ("digits/smoke {t}: 0 of 3 seeds",)
     partly = measured(study, lambda cell, metric, seed: None if (metric, seed) == ("cost", 2) else 0.5)
     assert [line.split()[1] for line in missing(study, partly)] == ["{}:", "{a}:", "{b}:", "{a,"]
-    assert len(missing(study, Results({"cells": []}))) == 6
+    assert len(missing(study, results_from({"cells": []}))) == 6
 
 
 def test_seeds_that_a_decided_verdict_does_not_need_are_not_missing():
@@ -204,7 +205,7 @@ def read_back(text: str) -> list[dict[str, str]]:
 
 def raw_values(results: Results) -> Iterator[tuple[Any, ...]]:
     """From the file itself, without any code of reports."""
-    for cell in results.content["cells"]:
+    for cell in to_plain(results)["cells"]:
         for trial in cell["trials"]:
             for measurement in trial["measurements"]:
                 name = measurement["of"]["name"] if measurement["of"] else ""
@@ -276,7 +277,9 @@ def test_a_row_says_where_a_value_comes_from():
 def test_csv_survives_any_name_and_any_number(name, number, warnings):
     study = small(name=name)
     results = measured(study, lambda cell, metric, seed: number)
-    results.content["cells"][0]["trials"][0]["measurements"][0]["warnings"] = warnings
+    content = to_plain(results)
+    content["cells"][0]["trials"][0]["measurements"][0]["warnings"] = warnings
+    results = results_from(content)
     text = to_csv(study, results)
     back = read_back(text)
     assert {row["study"] for row in back} == {name}
@@ -296,12 +299,12 @@ def test_a_frame_by_the_name_of_the_package_and_from_a_store(tmp_path):
     results = measured(study)
     folder = tmp_path / "runs" / "studies"
     folder.mkdir(parents=True)
-    (folder / "small.json").write_text(json.dumps(results.content), encoding="utf-8")
+    (folder / "small.json").write_text(json.dumps(to_plain(results)), encoding="utf-8")
     assert guardclash.frame(study, tmp_path / "runs").equals(frame(study, results))
     assert guardclash.frame(study, str(tmp_path / "runs")).equals(frame(study, results))
     with pytest.raises(UserError, match="no results yet"):
         frame(study, tmp_path)
-    empty = frame(study, Results({"cells": []}))
+    empty = frame(study, results_from({"cells": []}))
     assert (list(empty.columns), len(empty)) == (list(COLUMNS), 0)
 
 
@@ -683,7 +686,7 @@ def test_a_half_finished_study_is_noted_beside_its_table(report, tmp_path):
         encoding="utf-8",
     )
     study = read_study(tmp_path / "small.toml")
-    (tmp_path / "results.json").write_text(json.dumps(measured(study, halfway).content), encoding="utf-8")
+    (tmp_path / "results.json").write_text(json.dumps(to_plain(measured(study, halfway))), encoding="utf-8")
     given = [tmp_path / "small.toml", "--results", tmp_path / "results.json"]
     said = report("--format", "csv", first=given)
     assert (said.code, said.err) == (0, "note: 1 of 4 cells still lack seeds\n")

@@ -22,14 +22,15 @@ from guardclash.judging.judgement import MINIMUM, Judgement
 from guardclash.judging.rules import OUTCOMES, RULES, Outcome, Rule, combined
 from guardclash.judging.stats import Estimate, Sample, estimate_mean, one_sample, welch
 from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
+from guardclash.records.cells import Cell, Named
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.figure_parts.style import LOOKS
 from guardclash.reporting.figures import draw
 from guardclash.reporting.tables import STYLES
 from guardclash.reporting.text import render
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts
 
@@ -336,7 +337,7 @@ def results(wanted: Study, value: Value = claimed, own: dict[str, tuple[Metric, 
         trials = [trial(cell, seed) for seed in range(max(9, wanted.together))]
         return {"key": cell.key, "recipe": made, "clash": None, "facts": {}, "measures": measures, "trials": trials}
 
-    return Results(json.loads(json.dumps({"study": wanted.name, "cells": list(map(entry, wanted.cells()))})))
+    return results_from(json.loads(json.dumps({"study": wanted.name, "cells": list(map(entry, wanted.cells()))})))
 
 
 def firing(where: Callable[[Cell, str, int], bool], value: float = -3.0) -> Value:
@@ -437,14 +438,14 @@ def test_a_metric_that_is_left_out_in_company_is_told(nowhere, optional, outcome
 )
 def test_a_combination_that_diverges_gets_a_word_of_its_own(together, alone, ended, outcome):
     wanted = study()
-    content = json.loads(json.dumps(results(wanted).content))
+    content = json.loads(json.dumps(to_plain(results(wanted))))
     diverged = {2: together, 1: alone}
     for cell, entry in zip(wanted.cells(), content["cells"], strict=True):
         for trial in entry["trials"]:
             trial |= {"seconds": 1.0} if ended or trial["seed"] else {}
             if trial["seed"] < diverged.get(len(cell.combination), 0) and cell.combination != PAIR[1:]:
                 trial |= {"diverged": True, "measurements": []}
-    (verdict,) = verdicts(wanted, Results(content))
+    (verdict,) = verdicts(wanted, results_from(content))
     assert verdict.outcomes == both(outcome)
     assert verdict.settled("strict") == (outcome != "undecided")
 

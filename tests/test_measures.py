@@ -20,14 +20,13 @@ from guardclash.mechanism import Mechanism
 from guardclash.plan.examples import Data
 from guardclash.plan.identity import describe
 from guardclash.plan.sources import Split
+from guardclash.records.plain import results_from
 from guardclash.registry import MEASURES, find, find_mechanisms, known
 from guardclash.studies.engines import Inline
-from guardclash.studies.results import Results
-from guardclash.studies.run import run_study
 from guardclash.studies.side_effects import side_effects
 from guardclash.studies.trials import compose_study
 from guardclash.tasks.recipe import recipe
-from running import load, site, study, values  # noqa: F401  (fixtures)
+from running import load, ran, site, study, values  # noqa: F401
 
 # Utility against independent implementations
 
@@ -116,7 +115,7 @@ QUICK = {"steps": 2, "test_examples": 20}
 
 def test_a_study_lists_measures_for_all_its_cells(site):  # noqa: F811
     wanted = study(["wm", "dpsgd-control"], seeds=1, measures=["balanced_accuracy", {"name": "robustness", **QUICK}])
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     assert len(content["cells"]) == 4, "a measure adds no cell"
     for names in ([], ["wm"], ["dpsgd-control"], ["wm", "dpsgd-control"]):
         found = values(content, names)[0]
@@ -125,9 +124,9 @@ def test_a_study_lists_measures_for_all_its_cells(site):  # noqa: F811
 
 
 def test_adding_a_measure_trains_nothing_and_measures_the_rest_once(site, trained):  # noqa: F811
-    run_study(study(["wm"], seeds=1), site, Inline())
+    ran(study(["wm"], seeds=1), site, Inline())
     assert len(trained.since()) == 2
-    run_study(study(["wm"], seeds=1, measures=["macro_f1"]), site, Inline())
+    ran(study(["wm"], seeds=1, measures=["macro_f1"]), site, Inline())
     assert trained.since() == []
 
 
@@ -225,7 +224,7 @@ def judged(tmp_path_factory):
         plugins=[str(path)],
         measures=["balanced_accuracy", "sureness"],
     )
-    content = run_study(wanted, Site(Store(folder / "runs"), folder), Inline())
+    content = ran(wanted, Site(Store(folder / "runs"), folder), Inline())
     return wanted, content
 
 
@@ -234,7 +233,7 @@ def test_side_effects_are_judged_against_the_unprotected_model(judged, rule):
     wanted, content = judged
     found = {
         (one.cell.combination[0].name, one.judgement.metric.name): one.effect(rule)
-        for one in side_effects(wanted.under(rule), Results(content))
+        for one in side_effects(wanted.under(rule), results_from(content))
     }
     # Tests that presume nothing but the range need more than three seeds.
     assert found["contrary", "balanced_accuracy"] == ("undecided" if rule == "bounded" else "harmed")
@@ -248,7 +247,9 @@ def test_the_same_models_are_unharmed(judged):
     wanted, content = judged
     loose = replace(wanted, criteria=(("balanced_accuracy", replace(_drop(), threshold=0.9)),))
     found = {
-        one.cell.combination[0].name: one for one in side_effects(loose, Results(content)) if one.of.name != "sureness"
+        one.cell.combination[0].name: one
+        for one in side_effects(loose, results_from(content))
+        if one.of.name != "sureness"
     }
     assert found["idle"].effect("strict") == "unharmed"
     assert found["idle"].judgement.alone.values == found["idle"].judgement.together.values
@@ -263,13 +264,13 @@ def _drop() -> Any:
 def test_fewer_seeds_leave_side_effects_undecided(judged):
     wanted, content = judged
     more = replace(wanted, alone=4)
-    assert {one.effect("strict") for one in side_effects(more, Results(content))} == {"undecided"}
-    assert all("of 4" in " ".join(one.judgement.missing) for one in side_effects(more, Results(content)))
+    assert {one.effect("strict") for one in side_effects(more, results_from(content))} == {"undecided"}
+    assert all("of 4" in " ".join(one.judgement.missing) for one in side_effects(more, results_from(content)))
 
 
 def test_without_measures_there_are_no_side_effects(judged):
     wanted, content = judged
-    assert side_effects(replace(wanted, measures=()), Results(content)) == ()
+    assert side_effects(replace(wanted, measures=()), results_from(content)) == ()
 
 
 # Inputs that are no images
@@ -312,7 +313,7 @@ def test_a_measure_for_other_inputs_is_refused(rows):
 
 def test_rows_train_with_and_without_privacy_and_are_judged_by_their_utility(rows, site):  # noqa: F811
     wanted = study(["dpsgd", "wm"], seeds=1, recipe={"dataset": rows, "scale": "smoke", "epochs": 12})
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     assert not [trial for cell in content["cells"] for trial in cell["trials"] if trial.get("error")]
     plain, private = values(content, [])[0], values(content, ["dpsgd"])[0]
     assert plain["macro_f1"] > 0.6 and "accuracy" not in plain

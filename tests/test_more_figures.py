@@ -19,6 +19,9 @@ from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Met
 from guardclash.judging.judgement import plain
 from guardclash.judging.rules import OUTCOMES
 from guardclash.judging.stats import Sample
+from guardclash.records.cells import Cell, Named
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Column
 from guardclash.reporting.figure_parts import style
 from guardclash.reporting.figure_parts.matrix import LOOKS, _pairs
@@ -28,8 +31,6 @@ from guardclash.reporting.figure_parts.sweep import _strips
 from guardclash.reporting.figures import METADATA, draw
 from guardclash.reporting.page_parts import words
 from guardclash.reporting.tables import STYLES
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -89,7 +90,7 @@ def measured(study: Study, seeds: int = 99, own: dict[str, tuple[Metric, ...]] =
         trials = [trial(cell, seed) for seed in list(study.seeds(cell))[:seeds]]
         return {"key": cell.key, "recipe": {}, "clash": None, "facts": {}, "measures": measures, "trials": trials}
 
-    return Results(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
+    return results_from(json.loads(json.dumps({"study": study.name, "cells": list(map(entry, study.cells()))})))
 
 
 def texts(svg: bytes) -> list[str]:
@@ -173,8 +174,10 @@ def test_every_outcome_has_a_look_of_its_own():
     study = study_of((A, b(0.1)), (A, b(4)))
     results = measured(study)
     assert {"✓ compatible", "? undecided"} <= set(shown("matrix", study, results))
-    clash = {**results.content["cells"][-1], "clash": "cannot be", "trials": []}
-    found = shown("matrix", study, Results({**results.content, "cells": [*results.content["cells"][:-1], clash]}))
+    clash = {**to_plain(results)["cells"][-1], "clash": "cannot be", "trials": []}
+    found = shown(
+        "matrix", study, results_from({**to_plain(results), "cells": [*to_plain(results)["cells"][:-1], clash]})
+    )
     assert "⊘ clash" in found
     assert "clash (1)" in found
 
@@ -292,7 +295,7 @@ def test_a_half_finished_study_says_so(figure: str):
     study = study_of(*((A, b(noise)) for noise in NOISES))
     found = shown(figure, study, measured(study, seeds=1))
     assert any("Not finished: 8 of 8 cells still lack seeds." in text for text in found)
-    nothing = Results({"study": "none", "cells": []})
+    nothing = results_from({"study": "none", "cells": []})
     if figure == "matrix":
         assert "undecided (3)" in shown(figure, study, nothing)
     else:

@@ -14,16 +14,15 @@ from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.records.cells import Later, Named, without
+from guardclash.records.plain import results_from
 from guardclash.registry import find_mechanism
-from guardclash.studies.cells import Later, Named, without
 from guardclash.studies.engines import Inline
-from guardclash.studies.results import Results
-from guardclash.studies.run import run_study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.training.train import build_network, train
-from running import report, values
+from running import ran, report, values
 
 WM = {"name": "wm", "triggers": 20, "batch_size": 10}
 CONTROL = "dpsgd-control"
@@ -111,11 +110,11 @@ def test_impossible_orders_are_told(entry, said):
 
 def test_an_order_is_judged_and_told_plainly(site):
     wanted = replace(ordered(mechanisms=[WM, CONTROL], orders={"epochs": 1}), alone=3, together=3)
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     text = report(wanted, content)
     assert "{wm, dpsgd-control}" in text
     assert "{wm → dpsgd-control(1 epochs)}" in text and "{dpsgd-control → wm(1 epochs)}" in text
-    found = verdicts(wanted, Results(content))
+    found = verdicts(wanted, results_from(content))
     assert [verdict.combination[1] for verdict in found] == [
         "dpsgd-control",
         "→ dpsgd-control(1 epochs)",

@@ -16,6 +16,8 @@ import pytest
 from committed import COMMITTED, LARGEST, RECORDS, committed
 from guardclash.judging.criteria import Metric
 from guardclash.judging.rules import OUTCOMES, RULES
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import CellRecord
 from guardclash.reporting.export import to_json
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import words
@@ -77,7 +79,7 @@ def test_the_largest_study_is_fast_and_small():
 def test_the_same_records_give_the_same_bytes():
     """In processes that order sets differently."""
     code = "import hashlib, sys; from pathlib import Path; from guardclash.reporting.page import render_html;"
-    code += "from guardclash.studies.results import read_results; from guardclash.studies.study_file import read_study;"
+    code += "from guardclash.records.file import read_results; from guardclash.studies.study_file import read_study;"
     code += "study, found = read_study(sys.argv[1]), read_results(Path(sys.argv[2]));"
     code += "print(hashlib.sha256(render_html(study, found, 'strict').encode()).hexdigest());"
     code += "print([name for name in ('torch', 'matplotlib', 'pandas') if name in sys.modules])"
@@ -149,10 +151,12 @@ def test_what_does_not_train_or_is_left_out_together_has_its_own_word_and_a_know
     """The mark of a is left out beside c; {b, c} diverges under two of its five seeds, b and c alone never do."""
     wanted = study(["a", "c"], ["b", "c"])
     found = results(wanted, lambda names, *of: None if names == ("a", "c") and "mark" in of else value_of(names, *of))
-    (broken,) = [one for one in found.content["cells"] if [of["name"] for of in one["combination"]] == ["b", "c"]]
+    content = to_plain(found)
+    (broken,) = [one for one in content["cells"] if [of["name"] for of in one["combination"]] == ["b", "c"]]
     for seed in (1, 3):
         broken["trials"][seed] = {"seed": seed, "trial": f"x{seed}", "error": "no numbers", "diverged": True}
         broken["trials"][seed]["measurements"] = []
+    found = results_from(content)
     page = read(render_html(wanted, found, "strict"))
     sound(page)
     table = page.all("table", class_="matrix")[0]
@@ -366,10 +370,10 @@ def test_plans_are_trees_that_mark_what_the_mechanisms_changed(whole):
 
 
 def test_a_plan_without_a_counterpart_is_compared_with_nothing():
-    tree = plan_tree({"composed": plan_of(("a",)), "plan": "x"}, None)
+    tree = plan_tree(CellRecord(composed=plan_of(("a",)), plan="x"), None)
     assert tree is not None
     assert (tree.compared, tree.summary) == (False, "")
-    assert plan_tree({"composed": None, "plan": None}, None) is None
+    assert plan_tree(CellRecord(), None) is None
 
 
 def test_circumstances_stand_in_the_details(whole):

@@ -14,6 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from committed import LARGEST, committed
+from guardclash.records.cells import Cell
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import COLUMNS, NEAREST, ROWS, band
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts.charts import TOP, WIDTH, Label, Outline, log_ticks
@@ -21,8 +24,6 @@ from guardclash.reporting.page_parts.curves import PLOT
 from guardclash.reporting.page_parts.learning import EPOCHS, learning_charts
 from guardclash.reporting.page_parts.lines import Bundle, Scales, lines, span_of
 from guardclash.reporting.page_parts.recorded import recorded_charts
-from guardclash.studies.cells import Cell
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from pages import EVIL, QUOTED, Element, everything, read, results, section, sound, study
 
@@ -37,10 +38,10 @@ def page_of(*given: Any) -> Element:
 
 def changed(found: Results, change: Callable[[dict[str, Any], list[str]], None]) -> Results:
     """A copy of records, each cell changed; given with it, the names of its mechanisms."""
-    content = json.loads(json.dumps(found.content))
+    content = json.loads(json.dumps(to_plain(found)))
     for cell in content["cells"]:
         change(cell, [named["name"] for named in json.loads(cell["key"])[1]])
-    return Results(content)
+    return results_from(content)
 
 
 def paths(chart: Element, look: str) -> list[list[tuple[float, float]]]:
@@ -232,7 +233,7 @@ def test_the_page_draws_distances_as_the_figure_does():
 
 
 def stolen(found: Results, suspect: Cell) -> bool:
-    return bool((found.cell(suspect) or {})["stolen"])
+    return bool(found.cell(suspect).stolen)
 
 
 def test_kinds_of_images_share_a_scale_but_for_noise():

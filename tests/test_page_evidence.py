@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from committed import LARGEST, committed
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import pictures as pictures_module
 from guardclash.reporting.page_parts.pictures import PNG, ROOM
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from pages import EVIL, QUOTED, Element, everything, read, section, sound
 
@@ -45,12 +46,12 @@ def picture(content: bytes, caption: str = "Some triggers.", **more: Any) -> dic
 
 def with_pictures(study: Study, found: Results, pictures: Callable[[str], list[Any]]) -> tuple[Study, Results]:
     """Records in which each mechanism alone has the pictures that are given for its name."""
-    content = json.loads(json.dumps(found.content))
+    content = json.loads(json.dumps(to_plain(found)))
     for cell in content["cells"]:
         names = [named["name"] for named in json.loads(cell["key"])[1]]
         if len(names) == 1 and "suspect" not in cell:
             cell["evidence"] = pictures(names[0])
-    return study, Results(content)
+    return study, results_from(content)
 
 
 def page_of(*given: Any) -> Element:

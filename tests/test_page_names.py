@@ -11,11 +11,12 @@ import pytest
 
 from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.rules import OUTCOMES, RULES
+from guardclash.records.cells import Cell, Named, Suspected
+from guardclash.records.plain import results_from
+from guardclash.records.results import Results
 from guardclash.reporting import claims as claims_module
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import accounts, words
-from guardclash.studies.cells import Cell, Named, Suspected
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from pages import COST, EVIL, FRAMED, PARTS, PRINT, QUOTED, read, results, sound, study
 
@@ -68,7 +69,7 @@ def evil_study() -> tuple[Study, Results]:
 
     cells = [cell(asked) for asked in (*wanted.cells(), *wanted.suspect_cells())]
     content = {"study": EVIL, "written": EVIL, "environments": [{EVIL: QUOTED, "commit": EVIL}], "cells": cells}
-    return wanted, Results(json.loads(json.dumps(content)))
+    return wanted, results_from(json.loads(json.dumps(content)))
 
 
 @pytest.mark.parametrize("rule", RULES)

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from guardclash.judging.stats import Sample
+from guardclash.records.cells import Named
+from guardclash.records.plain import results_from, to_plain
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts.charts import LEFT, RIGHT, WIDTH, Dot, Label, Line, Outline, plain, ticks
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.strips import Guide, arm, strip
 from guardclash.reporting.page_parts.study_text import study_text
-from guardclash.studies.cells import Named
-from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
@@ -32,9 +32,9 @@ def test_raw_values_are_all_there_in_full(whole):
     wanted, found = everything()
     kept = []
     for cell in (*wanted.cells(), *wanted.suspect_cells()):
-        for trial in found.cell(cell)["trials"]:
-            kept += [repr(trial["seconds"])]
-            kept += [repr(value) for one in trial["measurements"] for value in one["values"].values()]
+        for trial in found.cell(cell).trials:
+            kept += [repr(trial.seconds)]
+            kept += [repr(value) for one in trial.measurements.values() for value in one.values.values()]
     assert sorted(shown) == sorted(kept)
 
 
@@ -42,10 +42,12 @@ def test_what_has_no_bound_is_shown_and_judged_but_not_drawn():
     """Such as ε of a training that nothing bounds, which records write as a text."""
     wanted = study(["a", "b"], ["b", "c"])
     found = results(wanted)
-    for entry in found.content["cells"]:
+    content = to_plain(found)
+    for entry in content["cells"]:
         if [one["name"] for one in entry["combination"]] == ["b", "c"]:
             for one in (one for trial in entry["trials"] for one in trial["measurements"] if "cost" in one["values"]):
                 one["values"]["cost"] = "inf"
+    found = results_from(content)
     page = read(render_html(wanted, found, "strict"))
     sound(page)
     body = section(page, "digits-smoke-b-c")
@@ -60,8 +62,8 @@ def test_what_has_no_bound_is_shown_and_judged_but_not_drawn():
 def test_a_half_finished_study_says_what_is_missing():
     wanted = study(["a", "b"], ["a", "c"])
     found = results(wanted)
-    cells = found.content["cells"]
-    for entry in cells:
+    content = to_plain(found)
+    for entry in content["cells"]:
         if len(entry["combination"]) == 2 and entry["combination"][1]["name"] == "b":
             entry["trials"] = entry["trials"][:3]
             entry["trials"][2] = {
@@ -70,6 +72,7 @@ def test_a_half_finished_study_says_what_is_missing():
                 "error": "Traceback\nOSError: no <b>luck</b>\n",
                 "measurements": [],
             }
+    found = results_from(content)
     page = read(render_html(wanted, found, "strict"))
     sound(page)
     banner = section(page, "unfinished").parent
@@ -89,14 +92,14 @@ def test_a_half_finished_study_says_what_is_missing():
 def test_nothing_is_measured_yet():
     wanted = study(["a", "b"], ["a"], suspects=[{"kind": "extraction"}])
     for found in (
-        Results({"schema": SCHEMA, "study": "study", "cells": []}),
+        results_from({"schema": SCHEMA, "study": "study", "cells": []}),
         results(wanted, lambda *asked: None),
-        Results({**results(wanted).content, "cells": results(wanted).content["cells"][:1]}),
+        results_from({**to_plain(results(wanted)), "cells": to_plain(results(wanted))["cells"][:1]}),
     ):
         page = read(render_html(wanted, found, "strict"))
         sound(page)
         assert "undecided" in page.all("table", class_="matrix")[0].said
-    assert "Nothing is trained yet." in read(render_html(wanted, Results({"cells": []}), "strict")).said
+    assert "Nothing is trained yet." in read(render_html(wanted, results_from({"cells": []}), "strict")).said
 
 
 def test_studies_are_written_so_that_they_can_be_read_again():
@@ -158,9 +161,10 @@ def test_seeds_that_are_added_step_by_step():
     assert "its 96.7 % interval" in body.said.replace("\N{NO-BREAK SPACE}", " ")
     assert f"φMARK: {EVIL}" in body.said, "what is known of published numbers"
     assert "is not finished" not in page.said
-    early = results(wanted)
-    for entry in early.content["cells"]:
+    content = to_plain(results(wanted))
+    for entry in content["cells"]:
         entry["trials"] = entry["trials"][:2]
+    early = results_from(content)
     banner = section(read(render_html(wanted, early, "strict")), "unfinished").parent
     assert "8 of 12 replicates" in banner.said
 

@@ -29,7 +29,7 @@ from guardclash.studies import jobs
 from guardclash.studies.activity import alive, noted, notes
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, run_job
-from guardclash.studies.run import completed, run_study, trials_of, waves
+from guardclash.studies.run import completed, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -40,6 +40,7 @@ from guardclash.watching.forecast import Means
 from guardclash.watching.progress import Progress
 from guardclash.watching.tasks import Followed, learnt_kinds, tasks
 from guardclash.watching.view import decided, left, view
+from running import ran
 
 HERE = Path("/proc/self/stat").exists()
 NOW = 2e9
@@ -231,7 +232,7 @@ def test_kinds_of_measurements_in_the_store_are_those_of_a_study(tmp_path):
     """Durations would never be found again otherwise."""
     wanted = study(["wm", "dpsgd-control"], seeds=1)
     site = Site(Store(tmp_path / "runs"), tmp_path / "data")
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     for task in tasks(wanted, compose_study(wanted)).values():
         for asked in task.asked:
             found = site.store.measurement(asked.key)
@@ -352,13 +353,13 @@ def test_without_a_terminal_there_are_few_lines(site):
     wanted = study(["wm", "dpsgd-control"], seeds=1)
     console = Console(file=io.StringIO(), width=200)
     with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
-        run_study(wanted, site, Inline(), progress, clock=standing_clock)
+        ran(wanted, site, Inline(), progress, clock=standing_clock)
     first, last = told(console).splitlines()
     assert first.startswith("4 models to train, about ")
     assert first.endswith(" with 1 at a time; 8 values to measure, 8 steps never timed yet")
     assert last == "4 of 4 done, 0 s left"
     with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
-        run_study(wanted, site, Inline(), progress, clock=standing_clock)
+        ran(wanted, site, Inline(), progress, clock=standing_clock)
     assert told(console).splitlines()[2:] == ["nothing to train or measure: all is in the store"]
 
 
@@ -376,7 +377,7 @@ def test_lines_tell_failures_and_verdicts_as_they_come(site, monkeypatch):
     monkeypatch.setattr(jobs, "train", failing)
     console = Console(file=io.StringIO(), width=300)
     with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
-        run_study(wanted, site, Inline(), progress, clock=standing_clock)
+        ran(wanted, site, Inline(), progress, clock=standing_clock)
     assert progress.failed == 2
     _, decided, *failed, last = told(console).splitlines()
     assert decided == "digits/smoke (norm=batch) {wm, dpsgd-control}: undecided"
@@ -405,7 +406,7 @@ def test_on_a_terminal_the_view_is_kept_up_to_date_and_status_shows_the_same(sit
 
     monkeypatch.setattr(jobs, "train", slow)
     with Progress(console, 1, wanted, site, "strict", standing_clock) as progress:
-        run_study(wanted, site, Inline(), progress, clock=standing_clock)
+        ran(wanted, site, Inline(), progress, clock=standing_clock)
     for text in (told(console), "".join(seen)):
         assert "1 of 4 trials done, 1 running, 2 waiting, 0 failed" in text
         assert "digits/smoke {wm}, seed 0" in text
@@ -430,7 +431,7 @@ def test_measuring_is_shown(site, monkeypatch):
         return values(*arguments)
 
     monkeypatch.setattr(jobs, "_values", looking)
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     assert "seed 0: measuring" in seen[0]
     assert re.search(r"    measuring accuracy   [\d.]+ s so far", seen[0])
     assert re.search(r"    measuring wm   [\d.]+ s so far", seen[1])
@@ -452,7 +453,7 @@ def test_a_view_that_cannot_be_made_does_not_end_the_run(site, monkeypatch):
     for terminal in (True, False):
         console = Console(file=io.StringIO(), width=100, force_terminal=terminal, _environ={"TERM": "xterm"})
         with Progress(console, 1, wanted, site, "strict") as progress:
-            assert run_study(wanted, site, Inline(), progress)["cells"]
+            assert ran(wanted, site, Inline(), progress)["cells"]
         assert "ValueError" not in told(console)
         assert terminal or "time left unknown" in told(console)
         shutil.rmtree(site.store.folder)

@@ -26,12 +26,12 @@ from guardclash.plan.plan import OtherSeed
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import keep_evidence
 from guardclash.studies.jobs import Site
-from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, needed_trials
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
+from running import ran
 
 QUICK = RadioactiveData(ratio=0.25, radius=48, iterations=20, held_out=40)
 
@@ -217,7 +217,7 @@ def test_a_study_trains_marking_networks_once_keeps_the_marks_and_has_controls(m
     baseline = entries[0].plan
     marked = next(entry.plan for entry in entries if [m.name for m in entry.combination] == ["raddata"])
     assert needed_trials(Trial(marked, 1)) == (Trial(baseline, 2),)
-    content = run_study(marked_study, site, Inline())
+    content = ran(marked_study, site, Inline())
     trained = {path.name for path in (site.store.folder / "trials").iterdir()}
     assert len(trained) == 2 * 4 + 1, "the marking network of the last seed is one more unprotected model"
     assert f"{fingerprint(baseline)}-2" in trained
@@ -262,7 +262,7 @@ def test_pictures_of_a_study_are_written_once_it_has_run(marked_study, tmp_path)
     site = Site(Store(tmp_path / "runs"), tmp_path / "data")
     with pytest.raises(UserError, match="Run the study first"):
         keep_evidence(marked_study, site, tmp_path / "pictures", 0)
-    run_study(marked_study, site, Inline())
+    ran(marked_study, site, Inline())
     ((path, picture),) = keep_evidence(marked_study, site, tmp_path / "pictures", 0)
     assert path.name == "digits-smoke-raddata-pairs.png"
     assert path.read_bytes() == picture.png

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from guardclash.errors import UserError
+from guardclash.records.cells import Named
 from guardclash.studies.build import build_recipe
-from guardclash.studies.cells import Named
 from guardclash.studies.study_file import read_study, study_from
 from guardclash.studies.trials import compose_study
 from guardclash.tasks.catalog import find_task, tasks

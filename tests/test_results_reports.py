@@ -18,11 +18,13 @@ from scipy import stats
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.judging.rules import RULES
+from guardclash.records.cells import Cell, Named
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
+from guardclash.records.results import Results
 from guardclash.reporting.export import dump, export, to_json
 from guardclash.reporting.notes import notes
 from guardclash.reporting.text import WIDTH, number, p_value, render
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results, read_results
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -114,7 +116,7 @@ def results(
         "environments": [ENVIRONMENT],
         "cells": cells,
     }
-    return Results(json.loads(json.dumps(content)))
+    return results_from(json.loads(json.dumps(content)))
 
 
 def strictly(text: str) -> Any:
@@ -381,8 +383,8 @@ def test_nothing_measured_yet():
     wanted = study()
     for found in (
         results(wanted, lambda *asked: None),
-        Results({"schema": SCHEMA, "study": "study", "cells": []}),
-        Results({**results(wanted).content, "cells": results(wanted).content["cells"][:1]}),
+        results_from({"schema": SCHEMA, "study": "study", "cells": []}),
+        results_from({**to_plain(results(wanted)), "cells": to_plain(results(wanted))["cells"][:1]}),
     ):
         for rule in ("paper", "strict"):
             content = strictly(dump(to_json(wanted, found, rule)))
@@ -528,30 +530,28 @@ def test_texts_are_shown_as_they_are(text):
 def test_an_export_can_be_reported_again(tmp_path):
     wanted = study()
     found = results(wanted)
-    written = export(wanted, found, "strict", tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["report.txt", "results.json", "verdicts.json"]
+    written = export(found, tmp_path / "out")
+    assert [path.name for path in written] == ["results.json"]
     assert sorted(written) == sorted((tmp_path / "out").iterdir())
-    again = read_results(tmp_path / "out" / "results.json")
-    assert again == found
-    assert strictly((tmp_path / "out" / "verdicts.json").read_text("utf-8")) == to_json(wanted, found, "strict")
-    assert (tmp_path / "out" / "report.txt").read_text("utf-8") == render(wanted, found, "strict")
-    export(wanted, found, "paper", tmp_path / "out")
-    assert "rule paper" in (tmp_path / "out" / "report.txt").read_text("utf-8")
+    assert read_results(tmp_path / "out" / "results.json") == found == read_results(tmp_path / "out")
+    before = written[0].read_bytes()
+    export(found, tmp_path / "out")
+    assert written[0].read_bytes() == before
 
 
 def test_an_export_into_a_folder_that_cannot_be(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file"):
-        export(study(), results(study()), "strict", tmp_path / "file" / "out")
+        export(results(study()), tmp_path / "file" / "out")
 
 
 def test_a_full_disk_is_told(tmp_path, monkeypatch):
     def full(*args: Any, **kwargs: Any) -> Iterable[str]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_text", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(UserError, match="No space left"):
-        export(study(), results(study()), "strict", tmp_path / "out")
+        export(results(study()), tmp_path / "out")
 
 
 # Asking results
@@ -568,7 +568,7 @@ def test_results_answer_by_cell_mechanism_metric_and_seed():
     assert found.metrics(cell, b) == (COST,)
     assert found.metrics(cell, None) == (ACCURACY,)
     assert found.metrics(cell, Named("z")) == ()
-    assert found.environments == [ENVIRONMENT]
+    assert found.environments == (ENVIRONMENT,)
     nowhere = Cell(Named("mnist", (("scale", "smoke"),)), (), 5)
     assert found.cell(nowhere) is None
     assert found.values(nowhere, None, "accuracy", range(5)) == ()
@@ -586,7 +586,7 @@ def test_where_models_were_trained_is_said():
     wanted = study()
     found = results(wanted)
     assert "20 s of training on none;" in render(wanted, found, "strict")
-    found.content["environments"].append({**ENVIRONMENT, "accelerator": "H100"})
+    found = replace(found, environments=(*found.environments, {**ENVIRONMENT, "accelerator": "H100"}))
     assert "20 s of training on none; none with H100;" in render(wanted, found, "strict")
 
 
@@ -600,7 +600,7 @@ def test_a_scale_that_recipes_share_is_said_once():
 def test_what_is_true_of_several_models_is_noted_once():
     recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
     wanted = study(["a", "b"], ["a", "c"], recipes=recipes)
-    nothing = Results({"schema": SCHEMA, "study": "study", "cells": [], "environments": {}})
+    nothing = results_from({"schema": SCHEMA, "study": "study", "cells": [], "environments": {}})
     first, covered = notes(wanted, nothing, verdicts(wanted, nothing))
     assert first == "digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."
     assert covered.startswith("α = 0.05 covers each verdict")

@@ -16,17 +16,17 @@ import torch
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.records.plain import results_from
 from guardclash.studies import jobs
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
-from guardclash.studies.results import Results
-from guardclash.studies.run import Together, estimates, run_study, trials_of, waves
+from guardclash.studies.run import Together, estimates, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.training.context import RunContext
-from running import GRADIENT_SIGN, RELAXED, SMOKE, Trained, Watcher, keys_in, report, study, values
+from running import GRADIENT_SIGN, RELAXED, SMOKE, Trained, Watcher, keys_in, ran, report, study, values
 
 # Trained once, never twice
 
@@ -46,7 +46,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Site, dic
 
         patch.setattr(jobs, "train", counting)
         watcher = Watcher()
-        content = run_study(wanted, site, Inline(), watcher)
+        content = ran(wanted, site, Inline(), watcher)
     return wanted, site, content, watcher, counted
 
 
@@ -131,7 +131,7 @@ def test_running_again_does_nothing(finished, trained, monkeypatch):
 
     monkeypatch.setattr(jobs, "_measure", never)
     watcher = Watcher()
-    again = run_study(wanted, site, Inline(), watcher)
+    again = ran(wanted, site, Inline(), watcher)
     assert trained.trials == []
     assert (watcher.waves, watcher.seconds, watcher.jobs) == ((), {}, [])
     assert {**again, "written": ""} == {**content, "written": ""}
@@ -147,7 +147,7 @@ def test_a_criterion_a_rule_or_a_correction_changes_no_training(finished, traine
         {"rule": "bounded", "correction": "holm"},
     ):
         other = study(["wm", "dpsgd"], ["wm", RELAXED], **keys)
-        content = run_study(other, site, Inline())
+        content = ran(other, site, Inline())
         assert trained.trials == []
         assert report(other, content) != report(wanted, content)
 
@@ -161,31 +161,31 @@ def copied(finished, tmp_path: Path) -> Site:
 
 def test_more_seeds_train_only_those(copied, trained):
     more = study(["wm", "dpsgd"], seeds=3, name="more")
-    content = run_study(more, copied, Inline())
+    content = ran(more, copied, Inline())
     assert [seed for _, seed in trained.since()] == [2, 2, 2, 2]
     assert list(values(content, ["wm", "dpsgd"])) == [0, 1, 2]
     later = study(["wm", "dpsgd"], seeds=2, first_seed=2, name="later")
-    run_study(later, copied, Inline())
+    ran(later, copied, Inline())
     assert [seed for _, seed in trained.since()] == [3, 3, 3, 3]
 
 
 def test_more_combinations_train_only_those(finished, copied, trained):
     """The order of a combination's mechanisms changes no training unless they stack."""
     more = study(["dpsgd", "wm"], ["wm", "dpsgd-control"], name="combinations")
-    content = run_study(more, copied, Inline())
+    content = ran(more, copied, Inline())
     assert len(trained.since()) == 4, "{dpsgd-control} and {wm, dpsgd-control}"
     joint = values({"cells": finished[2]["cells"][4:5]}, ["wm", "dpsgd"])
     assert values(content, ["dpsgd", "wm"]) == joint
 
 
 def test_other_recipes_share_nothing(copied, trained):
-    run_study(study(["wm"], seeds=1, recipe={"norm": "group"}, name="group"), copied, Inline())
+    ran(study(["wm"], seeds=1, recipe={"norm": "group"}, name="group"), copied, Inline())
     assert len(trained.since()) == 2
 
 
 def test_two_runs_give_the_same_numbers(finished, site):
     _, _, content, _, _ = finished
-    again = run_study(study(["wm", "dpsgd"], seeds=1), site, Inline())
+    again = ran(study(["wm", "dpsgd"], seeds=1), site, Inline())
     for names in ([], ["wm"], ["wm", "dpsgd"]):
         assert values(again, names)[0] == values({**content, "cells": content["cells"][:5]}, names)[0]
 
@@ -219,11 +219,11 @@ def edited(path: Path, **changes: Any) -> None:
 
 def test_a_changed_default_of_a_training_is_refused_by_name(site):
     wanted = study(["dpsgd-control"], seeds=1)
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     record = next((site.store.folder / "trials").glob("*/record.json"))
     edited(record, plan__optimizer__momentum=0.123)
     with pytest.raises(UserError, match=r"optimizer\.momentum was 0\.123 and is 0\.9") as caught:
-        run_study(wanted, site, Inline())
+        ran(wanted, site, Inline())
     assert record.parent.name in str(caught.value)
     assert "version" in str(caught.value)
 
@@ -231,24 +231,24 @@ def test_a_changed_default_of_a_training_is_refused_by_name(site):
 def test_a_changed_default_of_a_measurement_is_refused_by_name(site):
     """Otherwise values under the old and the new meaning stand in one sample."""
     wanted = study(["wm"], seeds=1)
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     marks = [path for path in (site.store.folder / "measurements").glob("*") if "wm_accuracy" in path.read_text()]
     edited(marks[0], measure__triggers=99)
     with pytest.raises(UserError, match=r"triggers was 99 and is 100") as caught:
-        run_study(wanted, site, Inline())
+        ran(wanted, site, Inline())
     assert "version" in str(caught.value)
 
 
 def test_a_field_that_is_new_or_gone_does_not_matter(site, trained):
     wanted = study(["dpsgd-control"], seeds=1)
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     assert trained.since()
     record = next((site.store.folder / "trials").glob("*/record.json"))
     content = json.loads(record.read_text())
     content["plan"]["gone"] = 1
     del content["plan"]["optimizer"]["nesterov" if "nesterov" in content["plan"]["optimizer"] else "momentum"]
     record.write_text(json.dumps(content))
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     assert trained.since() == []
 
 
@@ -257,7 +257,7 @@ def test_a_field_that_is_new_or_gone_does_not_matter(site, trained):
 
 def test_a_clash_costs_no_training_and_is_a_verdict(site, trained):
     wanted = study(["gradient-sign", "dpsgd-control"], ["gradient-sign", "dpsgd"], plugins=[str(GRADIENT_SIGN)])
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     # {}, {gradient-sign}, {dpsgd-control}, {dpsgd} and {gradient-sign, dpsgd-control}
     assert len(trained.since()) == 10
     clash = content["cells"][-1]
@@ -344,7 +344,7 @@ def test_seeds_are_added_only_while_a_verdict_is_undecided(site, trained):
         def started(self, waves, seconds):
             started.append(sum(map(len, waves)))
 
-    results = Results(run_study(asked, site, Inline(), Counting()))
+    results = results_from(ran(asked, site, Inline(), Counting()))
     (verdict,) = verdicts(asked, results)
     seeds = {
         len(results.values(cell, None, "accuracy", range(9))) for cell in asked.cells() if len(cell.combination) == 2
@@ -354,14 +354,14 @@ def test_seeds_are_added_only_while_a_verdict_is_undecided(site, trained):
     if max(seeds) < 5:
         assert verdict.settled("strict") and verdict.outcome("strict") != "undecided"
     trained.since()
-    run_study(asked, site, Inline())
+    ran(asked, site, Inline())
     assert trained.since() == [], "running it again asks for nothing more"
 
 
 def test_a_verdict_that_stays_undecided_gets_all_seeds(site):
     impossible = {"accuracy": {"max_drop": 1e-9}, "wm_accuracy": {"floor": 0.0}}
     asked = study(["wm", "dpsgd-control"], replicates={"start": 3, "most": 4}, criteria=impossible, alpha=0.0001)
-    results = Results(run_study(asked, site, Inline()))
+    results = results_from(ran(asked, site, Inline()))
     (verdict,) = verdicts(asked, results)
     words = {judgement.metric.name: judgement.outcome("strict") for judgement in verdict.judgements}
     assert words["accuracy"] == words["wm_accuracy"] == "undecided", "wm_log10_p claims nothing already alone"
@@ -375,14 +375,14 @@ def test_a_failing_trial_does_not_ask_for_seeds_forever(site, monkeypatch):
 
     monkeypatch.setattr(jobs, "train", broken)
     asked = study(["wm", "dpsgd-control"], replicates={"start": 3, "most": 4})
-    results = Results(run_study(asked, site, Inline()))
+    results = results_from(ran(asked, site, Inline()))
     assert not any(results.values(cell, None, "accuracy", range(9)) for cell in asked.cells())
 
 
 def test_a_run_of_one_data_set_leaves_the_others_for_later(site, trained):
     recipes = [SMOKE, {**SMOKE, "dataset": "mnist"}]
     asked = study(["wm"], seeds=1, recipes=recipes)
-    results = Results(run_study(asked, site, Inline(), datasets=("digits",)))
+    results = results_from(ran(asked, site, Inline(), datasets=("digits",)))
     counted = {cell.recipe.name: len(results.values(cell, None, "accuracy", range(1))) for cell in asked.cells()}
     assert counted == {"digits": 1, "mnist": 0}
     assert len(trained.since()) == 2

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 
 from guardclash.errors import UserError
+from guardclash.records.cells import Named
+from guardclash.records.file import read_results
+from guardclash.records.plain import to_plain
 from guardclash.studies import jobs
-from guardclash.studies.cells import Named
 from guardclash.studies.engines import Inline, Later
-from guardclash.studies.results import read_results
-from guardclash.studies.run import run_study
 from guardclash.studies.trials import Trial
-from running import Watcher, keys_in, report, study, values
+from running import Watcher, keys_in, ran, report, study, values
 
 # Failures
 
@@ -48,7 +48,7 @@ def test_a_failing_trial_is_noted_the_others_go_on_and_a_later_run_tries_again(s
     wanted = study(["dpsgd-control", "fragile"], plugins=[str(load(BREAKS_FOR_ONE_SEED))])
     monkeypatch.setenv("BREAK_SEED_ONE", "yes")
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert watcher.errors == ["RuntimeError: no such luck [today]"] * 2
     assert len(watcher.jobs) == len(trained.since()) == 8
     assert all(values(content, names)[0] for names in ([], ["dpsgd-control"], ["fragile"]))
@@ -59,13 +59,13 @@ def test_a_failing_trial_is_noted_the_others_go_on_and_a_later_run_tries_again(s
     assert "together: 1 of 2" in text
     assert len(list((site.store.folder / "failures").iterdir())) == 2
 
-    again = run_study(wanted, site, Inline())
+    again = ran(wanted, site, Inline())
     assert len(trained.since()) == 2
     assert {**again, "written": ""} == {**content, "written": ""}
 
     monkeypatch.delenv("BREAK_SEED_ONE")
     watcher = Watcher()
-    mended = run_study(wanted, site, Inline(), watcher)
+    mended = ran(wanted, site, Inline(), watcher)
     assert len(trained.since()) == 2
     assert watcher.errors == []
     assert list((site.store.folder / "failures").iterdir()) == []
@@ -77,7 +77,7 @@ def test_a_training_that_diverges_is_a_failed_trial(site):
     wild = {"learning_rate": 1e30, "first_learning_rate": 1e30}
     wanted = study(["dpsgd-control"], seeds=1, recipe=wild)
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert len(watcher.errors) == 2
     assert all("Diverged: the loss of stream 'task' is" in error for error in watcher.errors)
     assert keys_in(site.store) == set()
@@ -104,7 +104,7 @@ def test_a_step_that_raises_is_a_failed_trial_too(site, load):
     """It must not stop the study by way of the estimate, which runs a few steps."""
     wanted = study(["wm", "broken"], seeds=1, plugins=[str(load(BREAKS_IN_A_STEP))])
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert watcher.errors == ["RuntimeError: broken step"] * 2
     assert values(content, ["wm"])[0]["accuracy"] > 0
 
@@ -126,7 +126,7 @@ def test_a_measurement_that_fails_is_told_and_keeps_no_other_from_being_made(sit
     wanted = study(["unmeasurable", "wm"], seeds=1, plugins=[str(load(BREAKS_IN_MEASURING))])
     monkeypatch.setenv("BREAK_MEASURE", "yes")
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert set(watcher.errors) == {"RuntimeError: cannot measure"}
     assert len(trained.since()) == 2
     for names in ([], ["unmeasurable"], ["unmeasurable", "wm"]):
@@ -134,7 +134,7 @@ def test_a_measurement_that_fails_is_told_and_keeps_no_other_from_being_made(sit
     assert "RuntimeError: cannot measure" in report(wanted, content), "a reader must learn why a value is missing"
 
     monkeypatch.delenv("BREAK_MEASURE")
-    mended = run_study(wanted, site, Inline())
+    mended = ran(wanted, site, Inline())
     assert trained.since() == []
     assert values(mended, ["unmeasurable", "wm"])[0]["luck"] == 1.0
     failures = site.store.folder / "failures"
@@ -155,7 +155,7 @@ class Undeclared(Mechanism):
 
 def test_a_metric_that_is_not_declared_is_told(site, load):
     watcher = Watcher()
-    run_study(study(["undeclared"], seeds=1, plugins=[str(load(UNDECLARED))]), site, Inline(), watcher)
+    ran(study(["undeclared"], seeds=1, plugins=[str(load(UNDECLARED))]), site, Inline(), watcher)
     assert watcher.errors
     for error in watcher.errors:
         assert "Undeclared.measure()" in error
@@ -178,7 +178,7 @@ class Infinite(Mechanism):
 def test_a_value_that_is_no_number_is_told_by_name(site, load, monkeypatch, value):
     monkeypatch.setenv("LOG_P", value)
     watcher = Watcher()
-    run_study(study(["infinite"], seeds=1, plugins=[str(load(INFINITE))]), site, Inline(), watcher)
+    ran(study(["infinite"], seeds=1, plugins=[str(load(INFINITE))]), site, Inline(), watcher)
     assert watcher.errors
     assert all("log_p" in error for error in watcher.errors)
 
@@ -187,7 +187,7 @@ def test_a_p_value_of_zero_is_kept(site, load, monkeypatch):
     """Its logarithm is minus infinity, which `Metric.sample` takes for its floor; so it must get that far."""
     monkeypatch.setenv("LOG_P", "-inf")
     watcher = Watcher()
-    content = run_study(study(["infinite"], seeds=1, plugins=[str(load(INFINITE))]), site, Inline(), watcher)
+    content = ran(study(["infinite"], seeds=1, plugins=[str(load(INFINITE))]), site, Inline(), watcher)
     assert watcher.errors == []
     assert values(content, ["infinite"])[0]["log_p"] <= -324
 
@@ -195,7 +195,7 @@ def test_a_p_value_of_zero_is_kept(site, load, monkeypatch):
 def test_missing_data_stops_a_run_with_one_message(site):
     wanted = replace(study(["wm"], seeds=1), recipes=(Named("mnist", (("scale", "smoke"),)),))
     with pytest.raises(UserError, match="mnist") as caught:
-        run_study(wanted, site, Inline())
+        ran(wanted, site, Inline())
     assert str(site.data_folder) in str(caught.value)
     assert "guardclash data fetch mnist" in str(caught.value)
     assert (site.store.folder / "studies" / "study.json").is_file(), "the results are kept up to date all the same"
@@ -203,13 +203,13 @@ def test_missing_data_stops_a_run_with_one_message(site):
 
 def test_damaged_weights_are_told_with_the_file(site, trained):
     wanted = study(["dpsgd-control"], seeds=1)
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     for path in (site.store.folder / "measurements").iterdir():
         path.unlink()
     weights = next((site.store.folder / "trials").glob("*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError) as caught:
-        run_study(wanted, site, Inline())
+        ran(wanted, site, Inline())
     assert weights.parent.name in str(caught.value)
 
 
@@ -225,11 +225,11 @@ def test_an_interruption_keeps_what_is_finished(site, trained, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "_keep", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run_study(wanted, site, Inline())
+            ran(wanted, site, Inline())
     assert len(trained.since()) == len(keys_in(site.store)) == 2
     results = read_results(site.store.folder / "studies" / "study.json")
-    assert sum(len(cell["trials"]) for cell in results.content["cells"]) == 2
-    content = run_study(wanted, site, Inline())
+    assert sum(len(cell["trials"]) for cell in to_plain(results)["cells"]) == 2
+    content = ran(wanted, site, Inline())
     assert len(trained.since()) == 2
     assert values(content, ["wm"]).keys() == {0, 1}
 
@@ -252,10 +252,10 @@ class Dying(Inline):
 def test_a_killed_worker_is_told_and_the_same_command_goes_on(site, trained):
     wanted = study(["dpsgd-control"])
     with pytest.raises(UserError, match="a worker process was killed") as caught:
-        run_study(wanted, site, Dying())
+        ran(wanted, site, Dying())
     assert "same command" in str(caught.value)
     assert len(trained.since()) == len(keys_in(site.store)) == 2
     results = read_results(site.store.folder / "studies" / "study.json")
-    assert sum(len(cell["trials"]) for cell in results.content["cells"]) == 2
-    run_study(wanted, site, Inline())
+    assert sum(len(cell["trials"]) for cell in to_plain(results)["cells"]) == 2
+    ran(wanted, site, Inline())
     assert len(trained.since()) == 2

@@ -9,9 +9,8 @@ from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job
-from guardclash.studies.run import run_study
 from guardclash.studies.trials import Trial, compose_study, depth, needed_trials
-from running import Watcher, study, values
+from running import Watcher, ran, study, values
 
 # Plans that need other plans
 
@@ -53,12 +52,12 @@ def test_nested_plans_are_trained_first_and_found_in_the_store(site, load, train
     assert [depth(plan) for plan in (*inner, distilled)] == [0, 1, 2]
     assert inner[0] == baseline
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert watcher.errors == []
     order = [plan for plan, _ in trained.since()]
     assert order == [fingerprint(plan) for plan in (baseline, baseline, inner[1], inner[1], distilled, distilled)]
     assert values(content, ["distil"])[0]["accuracy"] > 0.1
-    assert run_study(replace(wanted, alone=3), site, Inline())
+    assert ran(replace(wanted, alone=3), site, Inline())
     assert [seed for _, seed in trained.since()] == [2, 2, 2]
 
 
@@ -69,7 +68,7 @@ def test_wm_goes_with_a_mechanism_that_changes_the_tasks_source(site, load):
     triggers = {fingerprint(plan.stream("trigger").source) for plan in plans}
     assert len(triggers) == 1
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert watcher.errors == []
     assert values(content, ["distil", "wm"])[0].keys() >= {"accuracy", "wm_accuracy"}
 
@@ -77,7 +76,7 @@ def test_wm_goes_with_a_mechanism_that_changes_the_tasks_source(site, load):
 def test_a_failed_teacher_fails_its_pupil_and_says_so(site, load):
     wild = {"learning_rate": 1e30, "first_learning_rate": 1e30}
     watcher = Watcher()
-    run_study(study(["distil"], seeds=1, recipe=wild, plugins=[str(load(NESTED))]), site, Inline(), watcher)
+    ran(study(["distil"], seeds=1, recipe=wild, plugins=[str(load(NESTED))]), site, Inline(), watcher)
     assert len(watcher.errors) == 2
     assert watcher.errors[0].startswith("Diverged")
     assert "not in the store" in watcher.errors[1]
@@ -105,13 +104,13 @@ def test_what_a_measurement_needs_is_trained_first_and_shared(site, load, traine
     """{twin} changes no training, so it shares the unprotected model and its longer twin."""
     wanted = study(["twin"], plugins=[str(load(NEEDS))])
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert watcher.errors == []
     assert len(trained.since()) == 4
     for names in ([], ["twin"]):
         assert all(0 < found["agreement"] <= 1 for found in values(content, names).values())
     assert values(content, []) == values(content, ["twin"])
-    run_study(wanted, site, Inline())
+    ran(wanted, site, Inline())
     assert trained.since() == []
 
 
@@ -139,7 +138,7 @@ def test_the_replicates_of_a_study_are_each_others_shadows(site, load, trained):
     """Four of them need no other training, whatever is protected; the pair of a replicate is not asked."""
     wanted = study(["shadowed", "wm"], seeds=4, plugins=[str(load(SHADOWS))])
     watcher = Watcher()
-    content = run_study(wanted, site, Inline(), watcher)
+    content = ran(wanted, site, Inline(), watcher)
     assert watcher.errors == []
     assert len(trained.since()) == 8
     for names in (["shadowed"], ["shadowed", "wm"]):
@@ -193,7 +192,7 @@ class Louder(Mechanism):
 
 def test_what_acts_at_inference_changes_measurements_and_no_training(site, load, trained):
     wanted = study(["contrary", "louder"], ["louder", "contrary"], ["wm"], plugins=[str(load(SERVING))])
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     assert len(trained.since()) == 4, "the unprotected model and {wm}"
     plain, contrary = values(content, [])[0], values(content, ["contrary"])[0]
     assert contrary["accuracy"] < 0.1 < plain["accuracy"]
@@ -207,7 +206,7 @@ def test_order_says_which_answers_are_nearest_to_the_network(site, load, trained
         'name: ClassVar[str] = "louder"', 'name: ClassVar[str] = "louder"\n    order: ClassVar[int] = -1'
     )
     wanted = study(["contrary", "louder"], ["louder", "contrary"], plugins=[str(load(first))])
-    content = run_study(wanted, site, Inline())
+    content = ran(wanted, site, Inline())
     for names in (["contrary", "louder"], ["louder", "contrary"]):
         assert values(content, names)[0]["answer"] == -10, "louder is nearest, contrary has the last word"
 
@@ -247,7 +246,7 @@ class Guarded(Mechanism):
 
 def test_what_serving_needs_is_trained_first(site, load, trained):
     watcher = Watcher()
-    content = run_study(study(["guarded"], seeds=1, plugins=[str(load(SERVES_WITH_A_MODEL))]), site, Inline(), watcher)
+    content = ran(study(["guarded"], seeds=1, plugins=[str(load(SERVES_WITH_A_MODEL))]), site, Inline(), watcher)
     assert watcher.errors == []
     assert len(trained.since()) == 2
     assert values(content, ["guarded"])[0]["accuracy"] > 0

@@ -16,7 +16,8 @@ from scipy import stats
 
 from committed import ROOT
 from guardclash.errors import UserError
-from guardclash.studies.results import Results
+from guardclash.records.plain import results_from
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.verdicts import judged_cells, verdict_so_far, verdicts, wanted
@@ -70,7 +71,7 @@ def results(asked: Study, values: dict[str, list[float]], accuracy: float = 0.9,
             *({"of": named.to_dict(), "metrics": [own[named.name]]} for named in measured),
         ]
         cells.append({"key": cell.key, "clash": None, "measures": measures, "trials": trials, "plan": cell.key})
-    return Results({"study": asked.name, "cells": cells})
+    return results_from({"study": asked.name, "cells": cells})
 
 
 def needed(asked: Study, values: dict[str, list[float]]) -> dict[str, int]:
@@ -96,7 +97,7 @@ def test_looks_rise_to_the_most_and_share_alpha(start, more):
 def test_fixed_replicates_are_one_look():
     fixed = study_from({"recipes": [{"dataset": "digits"}], "combinations": [{"mechanisms": ["wm"]}]})
     assert fixed.stages() == (fixed,)
-    assert set(wanted(fixed, Results({"study": "", "cells": []})).values()) == {5}
+    assert set(wanted(fixed, results_from({"study": "", "cells": []})).values()) == {5}
 
 
 @pytest.mark.parametrize(("together", "outcome"), [(GOOD[:3], "compatible"), ([0.2, 0.21, 0.22], "conflict")])

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from guardclash.errors import UserError
-from guardclash.studies.results import read_results
+from guardclash.records.file import read_results
 from guardclash.studies.store import SCHEMA, Store, read_json
 
 KEY = "0123456789abcdef0123-4"
@@ -220,7 +220,7 @@ def test_results_files(tmp_path):
             read_results(path)
         assert str(path) in str(caught.value)
     path.write_text(json.dumps({"study": "s", "cells": []}))
-    assert read_results(path).environments == []
+    assert read_results(path).environments == ()
 
 
 @pytest.mark.parametrize("cells", [5, [5], [{}], [{"key": "x"}]])

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Floor, MaxDrop
-from guardclash.studies.cells import Cell, Named
+from guardclash.records.cells import Cell, Named
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
 

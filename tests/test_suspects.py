@@ -17,12 +17,12 @@ from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.marked import Marked
 from guardclash.plan.sources import Answers, Drawn, Split
+from guardclash.records.cells import Named
+from guardclash.records.plain import results_from
+from guardclash.records.results import Results
 from guardclash.registry import find_mechanism
-from guardclash.studies.cells import Named
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
-from guardclash.studies.results import Results
-from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -31,6 +31,7 @@ from guardclash.suspects import SUSPECTS, Extraction, FineTuning, Independent, R
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import build_network, train
 from guardclash.training.trained import accuracy
+from running import ran
 
 WM = {"name": "wm", "triggers": 20, "batch_size": 10, "passes": 4, "cadence": "mixed"}
 
@@ -280,7 +281,7 @@ def verified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Results]:
         {"kind": "unrelated"},
         recipes=[{"dataset": "digits", "scale": "smoke", "epochs": 8, "norm": "group"}],
     )
-    return asked, Results(run_study(asked, Site(Store(folder / "runs"), folder), Inline()))
+    return asked, results_from(ran(asked, Site(Store(folder / "runs"), folder), Inline()))
 
 
 def test_an_owner_finds_the_watermark_in_the_stolen_model_only(verified):
@@ -342,7 +343,7 @@ def test_a_thief_learns_what_the_deployed_model_answers(tmp_path):
     pair = [{"mechanisms": [WM]}, {"mechanisms": [WM, "turned"]}]
     asked = study({"kind": "extraction"}, plugins=[str(plugin)], combinations=pair)
     site = Site(Store(tmp_path / "store"), tmp_path)
-    run_study(asked, site, Inline())
+    ran(asked, site, Inline())
     entries = [entry for entry in compose_study(asked) if entry.cell.suspect]
     bare, turned = (entry.plan.task.source for entry in entries)
     assert bare.serving == () and [one.name for one in turned.serving] == ["turned"]

@@ -18,7 +18,6 @@ from guardclash.errors import UserError
 from guardclash.studies import jobs
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
-from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -128,7 +127,7 @@ class Ran:
 def run(wanted: Study, site: Site, *names: str) -> Ran:
     ran = Ran()
     with Tracking(names, wanted, site, wanted.rule, ran.said.append) as tracking:
-        ran.results = run_study(wanted, site, Inline(), tracking, clock=lambda: 0.0)
+        ran.results = ran(wanted, site, Inline(), tracking, clock=lambda: 0.0)
     return ran
 
 

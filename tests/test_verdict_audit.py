@@ -18,10 +18,11 @@ from guardclash.judging.judge import Bare, judge
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict, judge_accuracy
+from guardclash.records.cells import Cell, Named
+from guardclash.records.plain import results_from
+from guardclash.records.results import Results
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.text import render
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdict_so_far, verdicts, wanted
 
@@ -57,7 +58,7 @@ def study(*names: str, **keys: Any) -> Study:
 
 def results(asked: Study, value: Value, diverges: Callable[[tuple[str, ...], int], bool] = lambda *_: False) -> Results:
     """A results file as a run writes it; a value of None is left out by `measure`."""
-    return Results({"cells": [_cell(asked, cell, value, diverges) for cell in asked.cells()]})
+    return results_from({"cells": [_cell(asked, cell, value, diverges) for cell in asked.cells()]})
 
 
 def _cell(asked: Study, cell: Cell, value: Value, diverges: Callable[[tuple[str, ...], int], bool]) -> dict[str, Any]:
@@ -210,7 +211,7 @@ def test_a_loss_that_three_seeds_do_not_show_is_not_called_no_difference():
     found = results(asked, falling(0.6, 0.35))
     for n in (3, 5, 8):
         early = replace(asked, start=3)
-        verdict, looked = verdict_so_far(early, Results(_until(found.content, n)), _pair(asked))
+        verdict, looked = verdict_so_far(early, results_from(_until(found.content, n)), _pair(asked))
         if looked < 10:
             assert one(verdict, "wm").outcome("paper") in ("undecided", "conflict")
 
@@ -262,8 +263,8 @@ def test_all_parts_of_three_mechanisms_get_the_seeds_that_their_verdict_needs():
         return level + noise(names, metric, seed, scale=0.04 if metric == "wm" and "wm" in names else 0.001)
 
     found = results(asked, value)
-    verdict, looked = verdict_so_far(asked, Results(_until(found.content, 3)), _pair3(asked))
-    needed = wanted(asked, Results(_until(found.content, 3)))
+    verdict, looked = verdict_so_far(asked, results_from(_until(found.content, 3)), _pair3(asked))
+    needed = wanted(asked, results_from(_until(found.content, 3)))
     assert looked == 5 and verdict.missing
     parts = [cell for cell in asked.cells() if len(cell.combination) < 2]
     assert {needed[cell.key] for cell in parts} == {5}, "each mechanism alone and the unprotected model"
@@ -363,7 +364,7 @@ def test_what_diverges_alone_as_well_is_not_laid_to_the_combination():
 def test_trainings_that_are_still_to_come_may_yet_train():
     asked = study("wm", "other", alone=3, together=6)
     found = results(asked, falling(0.0, 0.01), lambda names, seed: len(names) > 1)
-    assert only(asked, Results(_until(found.content, 3))).outcome("strict") == "undecided"
+    assert only(asked, results_from(_until(found.content, 3))).outcome("strict") == "undecided"
 
 
 def test_a_metric_that_is_left_out_in_company_is_not_dropped():
@@ -384,7 +385,7 @@ def test_what_is_left_out_in_company_waits_for_what_it_is_alone():
         asked, lambda *place: None if place[2] == "wm" and len(place[0]) > 1 else falling(0.0, 0.01)(*place)
     )
     cells = [{**cell, "trials": []} if cell["plan"] == "wm" else cell for cell in found.content["cells"]]
-    verdict = only(asked, Results({"cells": cells}))
+    verdict = only(asked, results_from({"cells": cells}))
     assert verdict.outcome("strict") == "undecided" and "wm, wm alone: 0 of 5" in verdict.missing
 
 

@@ -93,7 +93,6 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
 ) -> None:
     """Trains and measures what is missing, then reports. The same command continues after an interruption."""
     from guardclash.studies.engines import Inline, processes
-    from guardclash.studies.results import Results
     from guardclash.studies.run import Together, run_study
     from guardclash.watching.progress import Progress
     from guardclash.watching.tracking import Tracking
@@ -121,7 +120,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             raise typer.Exit(130) from None
         raise
     executor.shutdown()
-    print_text(asked, Results(results))
+    print_text(asked, results)
     if progress.failed:
         raise typer.Exit(1)
 

@@ -44,5 +44,5 @@ class Interruption:
         if self.asked:
             raise KeyboardInterrupt
 
-    def collected(self, results: dict[str, Any]) -> None:
+    def collected(self, results: Any) -> None:
         """Nothing: what was collected is written."""

@@ -63,7 +63,7 @@ def results_of(study: Study, store: Path, given: Path | None) -> Any:
     Raises:
         UserError: If there is none.
     """
-    from guardclash.studies.results import read_results
+    from guardclash.records.file import read_results
 
     return read_results(results_path(study, store, given))
 

@@ -95,13 +95,14 @@ def compare(
 
     No data are read: --data-dir is taken only so that the options of a run fit here as well.
     """
+    from guardclash.records.file import read_results
+    from guardclash.records.results import Results
     from guardclash.reporting.compare import compare_tables
     from guardclash.reporting.reference import reference_of
-    from guardclash.studies.results import Results, read_results
 
     wanted = restricted(read_study(study, scale), datasets)
     reference, path = reference_of(wanted), results_path(wanted, store, results)
-    found = read_results(path) if results or path.is_file() else Results({"cells": []})
+    found = read_results(path) if results or path.is_file() else Results()
     for part in compare_tables(wanted, found, reference, ruled(wanted, rule).rule):
         out.print(part)
 
@@ -112,12 +113,14 @@ def export_records(
         Path | None, typer.Argument(help="Where to write; by default where the study keeps its records.")
     ] = None,
     store: StorePath = RUNS,
-    rule: Rule = None,
     scale: Scale = None,
 ) -> None:
-    """Writes raw values per seed, plans, verdicts and the report into a folder, without weights, to be committed."""
+    """Writes the record of a study into a folder: raw values per seed, plans, pictures, no weights; to be kept.
+
+    Verdicts and reports follow from it: `guardclash report STUDY --results FOLDER`.
+    """
+    from guardclash.records.file import read_results
     from guardclash.reporting.export import export
-    from guardclash.studies.results import read_results
 
     wanted = read_study(study, scale)
     target = folder or (wanted.records / wanted.name if wanted.records else None)
@@ -125,5 +128,5 @@ def export_records(
         mend = 'Give a folder, or name one in the study: records = "../results".'
         raise UserError("no folder to write to", where=study, mend=mend)
     own = store / "studies" / f"{wanted.name}.json"
-    for path in export(wanted, read_results(own), ruled(wanted, rule).rule, target):
+    for path in export(read_results(own), target):
         out.print(str(path))

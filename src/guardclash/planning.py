@@ -16,7 +16,6 @@ from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Site
-from guardclash.studies.results import Results
 from guardclash.studies.run import estimates, needed_now, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
@@ -101,7 +100,7 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     composed = compose_study(study, site.data_folder)
     yield from map(escape, unusual_data(composed))
     yield _cells_standing(study, composed, store)
-    results = Results(collect(study, composed, store))
+    results = collect(study, composed, store)
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)
     yield view(board.standing(), verdicts(study, results), rule)
 

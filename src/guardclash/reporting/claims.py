@@ -9,8 +9,8 @@ from typing import Any, Literal
 from guardclash.judging.criteria import ACCURACY, Absolute, Metric, criterion_dict
 from guardclash.judging.judgement import plain
 from guardclash.judging.stats import Sample
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
+from guardclash.records.cells import Cell, Named
+from guardclash.records.results import UNKNOWN, Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
@@ -154,7 +154,7 @@ def claiming(study: Study, results: Results, victim: Cell, named: Named) -> tupl
     A fixed bound alone makes no proof of ownership: it must be measured on suspects, or have controls.
     """
     known = results.cell(victim)
-    if known is None or known["clash"]:
+    if known is None or known.clash:
         return ()
     suspected = any(results.metrics(cell, named) for cell in suspects_of(study, victim))
     found = (_as_judged(study, metric) for metric in results.metrics(victim, named))
@@ -167,7 +167,7 @@ def _as_judged(study: Study, metric: Metric) -> Metric:
 
 
 def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Metric) -> Claim:
-    entry = results.cell(cell) or {}
+    entry = results.cell(cell) or UNKNOWN
     declared = {other.name: other for other in results.metrics(cell, named)}
     controls = (
         _finding(study, results, cell, named, declared[name], metric) for name in metric.controls if name in declared
@@ -176,13 +176,13 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
         recipe=study.recipe_label(cell.recipe),
         combination=tuple(study.label(other) for other in cell.combination),
         suspect=study.suspect_label(cell.suspect) if cell.suspect else ITSELF,
-        stolen=bool(entry.get("stolen", True)),
+        stolen=entry.stolen is not False,
         mechanism=study.label(named),
         finding=_finding(study, results, cell, named, metric, metric),
         controls=tuple(control for control in controls if control.seeds),
         accuracy=sample(study, results, cell, None, next(iter(results.metrics(cell, None)), ACCURACY)),
         asked=cell.replicates,
-        clash=entry.get("clash"),
+        clash=entry.clash,
     )
 
 

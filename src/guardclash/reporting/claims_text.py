@@ -9,10 +9,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY
+from guardclash.records.cells import Cell, braces
+from guardclash.records.results import Results
 from guardclash.reporting.claims import ITSELF, Claim, Proof, claiming, suspects_of, victims
 from guardclash.reporting.tables import bound, number, place, styled, summary, titled
-from guardclash.studies.cells import Cell, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 
@@ -68,7 +68,7 @@ def claim_notes(study: Study, results: Results) -> list[str]:
 
 def _victim_notes(study: Study, results: Results, victim: Cell) -> Iterator[str]:
     known = results.cell(victim)
-    if known is None or known["clash"]:
+    if known is None or known.clash:
         return
     suspects = suspects_of(study, victim)
     for named in victim.combination:
@@ -78,5 +78,5 @@ def _victim_notes(study: Study, results: Results, victim: Cell) -> Iterator[str]
             yield f"{place(study, victim)}: {silent}, so it is not among the ownership claims."
     for cell in suspects:
         entry = results.cell(cell)
-        if entry and entry["clash"]:
-            yield f"{place(study, cell)} cannot be built: {entry['clash']}."
+        if entry and entry.clash:
+            yield f"{place(study, cell)} cannot be built: {entry.clash}."

@@ -14,10 +14,10 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Cell, Named, Note, braces
+from guardclash.records.results import Results
 from guardclash.reporting.reference import Published
 from guardclash.reporting.tables import number, styled, summary, titled
-from guardclash.studies.cells import Cell, Named, Note, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts
 

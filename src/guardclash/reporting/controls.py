@@ -10,8 +10,8 @@ from typing import Any
 from guardclash.judging.criteria import Metric
 from guardclash.judging.judgement import plain
 from guardclash.judging.stats import Sample, estimate_difference, interval
-from guardclash.studies.cells import Cell, without
-from guardclash.studies.results import Results
+from guardclash.records.cells import Cell, without
+from guardclash.records.results import UNKNOWN, Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
@@ -87,6 +87,6 @@ def _same(results: Results, cell: Cell, bare: Cell, present: Sample, absent: Sam
 
     One that answers for the model still changes what is measured.
     """
-    plans = [(results.cell(where) or {}).get("plan") for where in (cell, bare)]
+    plans = [(results.cell(where) or UNKNOWN).plan for where in (cell, bare)]
     same_values = all(one == other for one, other in zip(present.values, absent.values, strict=False))
     return plans[0] is not None and plans[0] == plans[1] and same_values

@@ -11,8 +11,8 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
+from guardclash.records.cells import Cell, Named
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import judged_sample, verdicts
 
@@ -111,7 +111,7 @@ def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: 
         column: See `columns_of`.
     """
     known = results.cell(cell)
-    if known and known["clash"]:
+    if known and known.clash:
         return Entry(clash=True)
     owners, seeds = _owners(study, results, cell, column), study.seeds(cell)
     samples = tuple(dict.fromkeys(judged_sample(study, results, cell, of, column.metric) for of in owners))

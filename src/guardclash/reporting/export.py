@@ -8,13 +8,10 @@ from typing import Any
 
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
+from guardclash.records.file import PICTURES, pictures_of, results_text, shared_pictures
+from guardclash.records.results import Results
 from guardclash.reporting.claims import claims
-from guardclash.reporting.compare import compare_tables
 from guardclash.reporting.controls import controls
-from guardclash.reporting.reference import reference_of
-from guardclash.reporting.text import plain, render
-from guardclash.studies.results import Results
-from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts
 
@@ -35,29 +32,26 @@ def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
     }
 
 
-def export(study: Study, results: Results, rule: Rule, folder: Path) -> tuple[Path, ...]:
-    """Writes results.json (raw values per seed, plans, no weights), verdicts.json and report.txt, to be committed.
+def export(results: Results, folder: Path) -> tuple[Path, ...]:
+    """Writes a study's record, to be kept or published: results.json, raw values per seed and plans, no weights.
 
-    And compare.txt, if the study names published numbers.
+    Pictures are files beside it, in the folder `pictures`; where one of the two folders above has such a folder, they
+    go there, so that records share them. All else follows from the record: `guardclash report` and `guardclash compare`
+    read the folder.
     """
-    store = Store(folder)
-    kept = [
-        store.keep_json("results.json", results.content),
-        store.keep_json("verdicts.json", to_json(study, results, rule)),
-    ]
-    texts = {"report.txt": render(study, results, rule)}
-    if study.reference:
-        texts["compare.txt"] = plain(compare_tables(study, results, reference_of(study), rule), 160)
+    shared = shared_pictures(folder) or folder / PICTURES
+    files = {folder / "results.json": results_text(results, pictures=False).encode()}
+    files |= {shared / f"{name}.png": png for name, png in pictures_of(results).items()}
     path = folder
     try:
-        for name, text in texts.items():
-            path = folder / name
-            path.write_text(text, encoding="utf-8")
-            kept.append(path)
-        (folder / "work").rmdir()
+        for path, content in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            part = path.with_name(path.name + ".part")  # whole or not at all
+            part.write_bytes(content)
+            part.replace(path)
     except OSError as error:
-        raise UserError(f"the report cannot be written: {error.strerror}", where=path) from error
-    return tuple(kept)
+        raise UserError(f"the record cannot be written: {error.strerror}", where=path) from error
+    return tuple(files)
 
 
 def dump(content: dict[str, Any]) -> str:

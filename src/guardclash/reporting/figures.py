@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.rules import Rule
+from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import distances
 from guardclash.reporting.figure_parts.embeddings import embeddings
 from guardclash.reporting.figure_parts.matrix import matrix
@@ -21,7 +22,6 @@ from guardclash.reporting.figure_parts.metrics import metrics
 from guardclash.reporting.figure_parts.pareto import pareto
 from guardclash.reporting.figure_parts.style import plain
 from guardclash.reporting.figure_parts.sweep import sweep
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.rules import Rule
-from guardclash.studies.results import Results
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 
 Form = Callable[[Study, Results, Rule], bytes]

@@ -11,6 +11,8 @@ from rich.text import Text
 
 from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.judging.rules import Rule
+from guardclash.records.cells import Cell, Named
+from guardclash.records.results import Results
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.latex_parts.layout import heading, paged, row
@@ -19,8 +21,6 @@ from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
 from guardclash.reporting.tables import Plain, plain
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts, wanted
 
@@ -64,7 +64,7 @@ def render_latex(study: Study, results: Results, rule: Rule) -> str:
     """A document with all tables; what is missing is said at its beginning, in the tables and in comments."""
     study = study.under(rule)
     found, lacking = verdicts(study, results), missing(study, results)
-    head = HEAD.format(name=study.name, written=results.content.get("written", "-"), rule=rule)
+    head = HEAD.format(name=study.name, written=results.written or "-", rule=rule)
     unready = rf"\noindent\textbf{{Not finished}}: {unfinished(study, results)}." + "\n"
     parts = [
         comment("\n".join([head, *(f"Missing: {line}" for line in lacking)])) + PREAMBLE,

@@ -8,12 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from guardclash.judging.rules import Rule
+from guardclash.records.results import Results
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from guardclash.records.cells import Cell
+from guardclash.records.results import Results
 from guardclash.reporting.tables import place
-from guardclash.studies.cells import Cell
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import wanted
 
@@ -25,14 +25,9 @@ def missing(study: Study, results: Results) -> tuple[str, ...]:
 
 def _missing(study: Study, results: Results, cell: Cell) -> Iterator[str]:
     entry, seeds = results.cell(cell), study.seeds(cell)
-    if entry and entry["clash"]:
+    if entry and entry.clash:
         return
-    owners = [measure["of"] for measure in entry["measures"]] if entry else []
-    measured = [
-        trial["seed"]
-        for trial in (entry["trials"] if entry else ())
-        if trial["seed"] in seeds and all(of in [one["of"] for one in trial["measurements"]] for of in owners)
-    ]
+    measured = entry.whole(seeds) if entry else ()
     if len(measured) < len(seeds):
         yield f"{place(study, cell)}: {len(measured)} of {len(seeds)} seeds"
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Cell, Named, braces
+from guardclash.records.results import Results
 from guardclash.reporting.claims_text import claim_notes
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.tables import duration, models_of
-from guardclash.studies.cells import Cell, Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 Noted = tuple[str, str, str]
@@ -48,7 +48,7 @@ def _grouped(notes: Iterable[Noted]) -> list[str]:
 def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
     """How many models were trained for cells, in what time, and where."""
     known = [entry for cell in cells if (entry := results.cell(cell))]
-    taken = {trial["trial"]: trial.get("seconds") for entry in known for trial in entry["trials"]}
+    taken = {trial.key: trial.seconds for entry in known for trial in entry.trials}
     seconds = [time for time in taken.values() if time is not None]
     machines = dict.fromkeys(
         " with ".join(filter(None, (str(one.get("processor", "unknown")), one.get("accelerator"))))
@@ -61,17 +61,17 @@ def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
 
 def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
     entry, recipe, models = results.cell(cell), study.recipe_label(cell.recipe), models_of(study, cell)
-    if entry is None or not (entry["clash"] or entry["trials"]):
+    if entry is None or not (entry.clash or entry.trials):
         yield recipe, models, NOT_RUN
         return
-    for name, facts in entry["facts"].items():
+    for name, facts in entry.facts.items():
         yield recipe, models, f"{name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
-    for trial in entry["trials"]:
-        if trial.get("error"):
-            yield recipe, models, f"seed {trial['seed']} failed: {trial['error'].strip().splitlines()[-1]}"
-        for measurement in trial["measurements"]:
-            for warning in measurement.get("warnings", ()):
-                yield recipe, models, f"seed {trial['seed']}: {warning}."
+    for trial in entry.trials:
+        if trial.error:
+            yield recipe, models, f"seed {trial.seed} failed: {trial.error.strip().splitlines()[-1]}"
+        for measurement in trial.measurements.values():
+            for warning in measurement.warnings:
+                yield recipe, models, f"seed {trial.seed}: {warning}."
 
 
 def _verdict_notes(study: Study, verdict: Verdict) -> Iterator[Noted]:
@@ -98,7 +98,7 @@ def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
     entry = results.cell(Cell(recipe, (), study.alone))
     if entry is None:
         return None
-    made = entry["recipe"]
+    made = entry.recipe
     protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
     examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
     trained = f"batch {made['batch_size']}, {made['model']} with {made['norm']} norm"

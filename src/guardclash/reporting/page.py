@@ -19,6 +19,8 @@ from markupsafe import Markup
 
 from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.rules import Rule
+from guardclash.records.cells import Cell
+from guardclash.records.results import Results
 from guardclash.reporting.claims import claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.notes import notes
@@ -53,8 +55,6 @@ from guardclash.reporting.page_parts.words import (
     unique,
 )
 from guardclash.reporting.tables import percent, summary
-from guardclash.studies.cells import Cell
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts
 
@@ -205,7 +205,7 @@ def _head(study: Study, results: Results, asked_rule: Rule) -> tuple[tuple[str, 
         ("Seeds", f"{listed(counts)}, from {study.first_seed} on"),
         ("Recipes", listed(map(study.recipe_label, study.recipes))),
         ("Scale", "; ".join(SCALES.get(scale, scale) for scale in scales)),
-        ("Records of", str(results.content.get("written") or "unknown time").replace("T", " ").replace("Z", " UTC")),
+        ("Records of", str(results.written or "unknown time").replace("T", " ").replace("Z", " UTC")),
     )
 
 

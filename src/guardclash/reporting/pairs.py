@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from guardclash.studies.cells import Named
+from guardclash.records.cells import Named
 from guardclash.studies.study import Study
 
 

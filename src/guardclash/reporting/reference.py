@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from guardclash.errors import UserError
-from guardclash.studies.cells import Cell, Named
+from guardclash.records.cells import Cell, Named
 from guardclash.studies.study import Study
 
 

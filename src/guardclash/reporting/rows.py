@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
-from guardclash.studies.cells import Cell, braces
-from guardclash.studies.results import Results, read_results
+from guardclash.records.cells import Cell, braces
+from guardclash.records.file import read_results
+from guardclash.records.results import CellRecord, Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -63,39 +64,33 @@ def rows(study: Study, results: Results) -> Iterator[dict[str, Any]]:
             yield from _cell_rows(study, cell, entry)
 
 
-def _cell_rows(study: Study, cell: Cell, entry: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    labels = {_canonical(named.to_dict()): study.label(named) for named in study.mechanisms()}
-    measured = ((_canonical(measure["of"]), metric) for measure in entry["measures"] for metric in measure["metrics"])
-    symbols = {(of, metric["name"]): metric["symbol"] for of, metric in measured}
+def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str, Any]]:
+    labels = {named.text: study.label(named) for named in study.mechanisms()}
+    symbols = {(of, metric.name): metric.symbol for of, metrics in entry.measures.items() for metric in metrics}
     about = {
         "study": study.name,
         "recipe": study.recipe_label(cell.recipe),
-        **{field: entry["recipe"].get(field) for field in RECIPE},
+        **{field: entry.recipe.get(field) for field in RECIPE},
         "combination": braces(map(study.label, cell.combination)),
-        "options": json.dumps(entry["combination"], ensure_ascii=False),
+        "options": json.dumps([named.to_dict() for named in entry.combination], ensure_ascii=False),
         "suspect": study.suspect_label(cell.suspect) if cell.suspect else None,
-        "stolen": entry.get("stolen"),
-        "plan": entry["plan"],
+        "stolen": entry.stolen,
+        "plan": entry.plan,
     }
-    for trial in entry["trials"]:
-        for measurement in trial["measurements"] if trial["seed"] in study.seeds(cell) else ():
-            of = measurement["of"]
-            for metric, value in measurement["values"].items():
+    for trial in entry.among(study.seeds(cell)):
+        for of, measurement in trial.measurements.items():
+            for metric, value in measurement.values.items():
                 found = {
                     **about,
-                    "mechanism": of and labels.get(_canonical(of), of["name"]),
+                    "mechanism": measurement.of and labels.get(of, measurement.of.name),
                     "metric": metric,
-                    "symbol": symbols.get((_canonical(of), metric), metric),
-                    "seed": trial["seed"],
-                    "value": float(value),
-                    "trial": trial["trial"],
-                    "warnings": "; ".join(measurement.get("warnings", ())) or None,
+                    "symbol": symbols.get((of, metric), metric),
+                    "seed": trial.seed,
+                    "value": value,
+                    "trial": trial.key,
+                    "warnings": "; ".join(measurement.warnings) or None,
                 }
                 yield {column: found[column] for column in COLUMNS}
-
-
-def _canonical(data: Any) -> str:
-    return json.dumps(data, sort_keys=True)
 
 
 def to_csv(study: Study, results: Results) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from guardclash.studies.cells import Cell, Named, Options, braces
+from guardclash.records.cells import Cell, Named, Options, braces
 from guardclash.studies.study import Study
 
 

@@ -14,7 +14,7 @@ from rich.text import Text
 from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
-from guardclash.studies.cells import Cell, braces
+from guardclash.records.cells import Cell, braces
 from guardclash.studies.study import Study
 
 STYLES = {

@@ -14,14 +14,14 @@ from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Cell, Named, braces
+from guardclash.records.results import Results
 from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control, controls
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled
-from guardclash.studies.cells import Cell, Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, verdicts
 

@@ -14,8 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure, Utility
 from guardclash.mechanism import Mechanism
+from guardclash.records.cells import Named
 from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanism
-from guardclash.studies.cells import Named
 from guardclash.studies.study import Study
 from guardclash.suspects import SUSPECTS, Suspect
 from guardclash.tasks.catalog import find_task

@@ -1,4 +1,4 @@
-"""From the store to a study's results file."""
+"""From the store to a study's results."""
 
 from __future__ import annotations
 
@@ -8,53 +8,55 @@ from typing import Any
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.records.cells import Named
+from guardclash.records.file import results_text
+from guardclash.records.plain import joined, measurement_from
+from guardclash.records.results import UTILITY, CellRecord, Evidence, Measurement, Results, TrialRecord
 from guardclash.studies.evidence import kept_pictures
-from guardclash.studies.store import SCHEMA, Store, now
+from guardclash.studies.store import Store, now
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Probe, Trial
+from guardclash.studies.trials import ComposedCell, Trial
 
 
-def collect(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> dict[str, Any]:
-    """All that the store holds of a study, as JSON data; what is missing is left out, never guessed."""
+def collect(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Results:
+    """All that the store holds of a study; what is missing is left out, never guessed."""
     environments: dict[str, dict[str, str]] = {}
     cells = [_cell(entry, store, environments) for entry in composed]
-    return {
-        "schema": SCHEMA,
-        "study": study.name,
-        "written": now(),
-        "environments": list(environments.values()),
-        "cells": cells,
-    }
+    return Results(study.name, now(), tuple(environments.values()), {cell.key: cell for cell in cells})
 
 
-def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> dict[str, Any]:
+def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Results:
     """Collects and writes them into the store, where reports look."""
-    content = json.loads(json.dumps(collect(study, composed, store)))
-    store.keep_json(f"studies/{study.name}.json", content)
-    return dict(content)
+    results = collect(study, composed, store)
+    store.keep_text(f"studies/{study.name}.json", results_text(results))
+    return results
 
 
-def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, str]]) -> dict[str, Any]:
-    trials = [_trial(entry, trial, store, environments) for trial in entry.trials()]
-    recipe = {name: value for name, value in describe(entry.recipe, full=True).items() if name != "type"}
-    evidence = kept_pictures(entry, store)
-    suspect = {"suspect": entry.cell.suspect.to_dict(), "stolen": entry.stolen} if entry.cell.suspect else {}
-    return {
-        **suspect,
-        "key": entry.cell.key,
-        "recipe": recipe,
-        "combination": [named.to_dict() for named in entry.cell.combination],
-        "clash": entry.clash,
-        "plan": fingerprint(entry.plan) if entry.plan else None,
-        "composed": describe(entry.plan, full=True) if entry.plan else None,
-        "facts": _facts(entry),
-        "measures": [
-            {"of": named and named.plain.to_dict(), "metrics": [metric.to_dict() for metric in measure.metrics]}
-            for named, measure in entry.measures
-        ],
-        "trials": [trial for trial in trials if trial],
-        **({"evidence": evidence} if evidence else {}),
-    }
+def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, str]]) -> CellRecord:
+    declared: dict[str, Any] = {}
+    for named, measure in entry.measures:
+        of = _text(named)
+        declared[of] = (*declared.get(of, ()), *measure.metrics)
+    trials = (_trial(entry, trial, store, environments) for trial in entry.trials())
+    recipe = describe(entry.recipe, full=True)
+    return CellRecord(
+        key=entry.cell.key,
+        recipe={name: value for name, value in recipe.items() if name != "type"},
+        combination=entry.cell.combination,
+        clash=entry.clash,
+        plan=fingerprint(entry.plan) if entry.plan else None,
+        composed=describe(entry.plan, full=True) if entry.plan else None,
+        facts=_facts(entry),
+        measures=declared,
+        trials=tuple(trial for trial in trials if trial),
+        suspect=entry.cell.suspect.to_dict() if entry.cell.suspect else None,
+        stolen=entry.stolen if entry.cell.suspect else None,
+        evidence=tuple(Evidence(**one) for one in kept_pictures(entry, store)),
+    )
+
+
+def _text(named: Named | None) -> str:
+    return named.text if named else UTILITY
 
 
 def _facts(entry: ComposedCell) -> dict[str, dict[str, str]]:
@@ -73,39 +75,33 @@ def _facts_of(mechanism: Mechanism, plan: Plan) -> dict[str, str]:
 
 def _trial(
     entry: ComposedCell, trial: Trial, store: Store, environments: dict[str, dict[str, str]]
-) -> dict[str, Any] | None:
+) -> TrialRecord | None:
     record, failure = store.record(trial.key), store.failure(trial.key)
+    error = failure["error"] if failure else None
     if record is None:
-        return _failed(trial, failure) if failure else None
+        diverged = bool(failure and failure.get("diverged"))
+        return TrialRecord(trial.seed, trial.key, error=error, diverged=diverged) if failure else None
     environment = _environment(record)
     environments.setdefault(json.dumps(environment, sort_keys=True), environment)
-    error = {"error": failure["error"]} if failure else {}
-    measured = [
-        {
-            "of": named and named.plain.to_dict(),
-            "values": found["metrics"],
-            "warnings": found.get("warnings", []),
-            **({"curves": found["curves"]} if found.get("curves") else {}),
-            **({"scatter": found["scatter"]} if found.get("scatter") and trial.seed == entry.seeds[0] else {}),
-        }
-        for named, measure in entry.measures
-        if (found := store.measurement(_probe(entry, trial, measure).key))
-    ]
-    made = {"seed": trial.seed, "trial": trial.key, "seconds": record["seconds"], "losses": store.losses(trial.key)}
-    return {**made, **error, "measurements": measured}
+    measured = _measured(entry, trial, store)
+    losses = {name: tuple(values) for name, values in store.losses(trial.key).items()}
+    return TrialRecord(trial.seed, trial.key, record["seconds"], losses, error, measurements=measured)
+
+
+def _measured(entry: ComposedCell, trial: Trial, store: Store) -> dict[str, Measurement]:
+    """What is measured on a trial, by whose it is; the scatter of the first seed only."""
+    found: dict[str, Measurement] = {}
+    for (named, _), probe in zip(entry.measures, entry.probes(trial), strict=True):
+        kept = store.measurement(probe.key)
+        if kept is None:
+            continue
+        of, scatter = named and named.plain.to_dict(), kept.get("scatter") if trial.seed == entry.seeds[0] else None
+        one = measurement_from({**kept, "of": of, "values": kept["metrics"], "scatter": scatter})
+        found[_text(named)] = joined(found[_text(named)], one) if _text(named) in found else one
+    return found
 
 
 def _environment(record: dict[str, Any]) -> dict[str, str]:
     """Where a trial was trained; before accelerators had their name in records, it is said that there was one."""
     device, known = record["execution"]["device"], dict(record["environment"])
     return known if device == "cpu" else {"accelerator": device, **known}
-
-
-def _failed(trial: Trial, failure: dict[str, Any]) -> dict[str, Any]:
-    """Of a training that never ended, or ended in no numbers."""
-    diverged = {"diverged": True} if failure.get("diverged") else {}
-    return {"seed": trial.seed, "trial": trial.key, "error": failure["error"], **diverged, "measurements": []}
-
-
-def _probe(entry: ComposedCell, trial: Trial, measure: Any) -> Probe:
-    return next(probe for probe in entry.probes(trial) if probe.measure is measure)

@@ -11,10 +11,10 @@ from typing import Any, Protocol
 
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
+from guardclash.records.results import Results
 from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
-from guardclash.studies.results import Results
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import Asked, ComposedCell, Probe, Trial, compose_study, depth, needed_trials
@@ -44,7 +44,7 @@ class Watcher(Protocol):
     def done(self, done: Done) -> None:
         """After each job."""
 
-    def collected(self, results: dict[str, Any]) -> None:
+    def collected(self, results: Results) -> None:
         """Now and then, and at the end of a run that was not interrupted: the results so far."""
 
 
@@ -64,7 +64,7 @@ class Together:
         for watcher in self.watchers:
             watcher.done(done)
 
-    def collected(self, results: dict[str, Any]) -> None:
+    def collected(self, results: Results) -> None:
         """Tells each."""
         for watcher in self.watchers:
             watcher.collected(results)
@@ -157,7 +157,7 @@ def run_study(
     watcher: Watcher | None = None,
     datasets: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
-) -> dict[str, Any]:
+) -> Results:
     """Trains and measures what is missing of a study, and keeps its results and the pictures that reports show.
 
     Run it again to continue: what is in the store is not done twice. Adding seeds or combinations trains only those.
@@ -171,7 +171,7 @@ def run_study(
         clock: Seconds, by which results are kept up to date now and then.
 
     Returns:
-        The results, as in the results file.
+        The results, as far as they are there.
 
     Raises:
         UserError: If something is wrong that no other trial would escape either; finished trials are kept.
@@ -213,7 +213,7 @@ def _missing(
     study: Study, composed: tuple[ComposedCell, ...], store: Store, datasets: Collection[str]
 ) -> tuple[tuple[Job, ...], ...]:
     """What is missing of the data sets that are asked for, as far as the verdicts so far need it."""
-    needed = needed_now(study, composed, Results(collect(study, composed, store))) if study.start else composed
+    needed = needed_now(study, composed, collect(study, composed, store)) if study.start else composed
     return waves(_asked(needed, datasets), store)
 
 

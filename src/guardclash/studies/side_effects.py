@@ -10,8 +10,8 @@ from guardclash.judging.judge import Look, judge
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict, corrected
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
+from guardclash.records.cells import Cell, Named
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 

@@ -126,6 +126,10 @@ class Store:
         noted = {"schema": SCHEMA, "trial": key, "error": error, "diverged": diverged, "time": now()}
         self.keep_json(f"failures/{key}.json", noted)
 
+    def keep_text(self, name: str, text: str) -> Path:
+        """Writes a text file below the store, whole or not at all."""
+        return self._replace(name, text.encode())
+
     def keep_json(self, name: str, content: Mapping[str, Any]) -> Path:
         """Writes a JSON file below the store, whole or not at all."""
         text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"

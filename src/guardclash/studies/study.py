@@ -16,7 +16,7 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import Criterion
 from guardclash.judging.rules import Rule, beside
 from guardclash.judging.verdict import Correction
-from guardclash.studies.cells import Cell, Named, Note, Options, Suspected, short, without
+from guardclash.records.cells import Cell, Named, Note, Options, Suspected, short, without
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
-from guardclash.studies.cells import Later, Named, Note, Options, Suspected
+from guardclash.records.cells import Later, Named, Note, Options, Suspected
 from guardclash.studies.extended_toml import read_table
 from guardclash.studies.study import Study
 from guardclash.studies.study_schema import (

@@ -19,9 +19,9 @@ from guardclash.plan.identity import fingerprint, nested, substituted
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.plan.trainings import reads, trainings
+from guardclash.records.cells import Cell, Later, Named
 from guardclash.registry import find_mechanism, find_mechanisms
 from guardclash.studies.build import build_measure, build_mechanism, build_recipe, build_suspect, build_utility
-from guardclash.studies.cells import Cell, Later, Named
 from guardclash.studies.study import Study
 from guardclash.studies.verification import Verification
 from guardclash.tasks.catalog import deviation

@@ -12,8 +12,8 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.spread import at_least
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Trainings, Verdict, corrected, judge_accuracy
-from guardclash.studies.cells import Cell, Named, braces, without
-from guardclash.studies.results import Results
+from guardclash.records.cells import Cell, Named, braces, without
+from guardclash.records.results import Results
 from guardclash.studies.study import Study
 
 
@@ -71,8 +71,8 @@ def _serving(cell: Cell) -> tuple[Cell, ...]:
 def _verdict(study: Study, results: Results, cell: Cell, look: Look) -> Verdict:
     labels, recipe = tuple(study.label(named) for named in cell.combination), study.recipe_label(cell.recipe)
     known = results.cell(cell)
-    if known and known["clash"]:
-        return Verdict(recipe, labels, clash=known["clash"])
+    if known and known.clash:
+        return Verdict(recipe, labels, clash=known.clash)
     judgements = (_accuracy(study, results, cell, look), *_own_metrics(study, results, cell, look))
     parts = [Cell(cell.recipe, (), study.alone), *(alone(cell, named, study) for named in cell.combination)]
     own, *others = (_tried(study, results, part) for part in (cell, *parts))

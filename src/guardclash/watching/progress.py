@@ -7,17 +7,16 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from types import TracebackType
-from typing import Any
 
 from rich.console import Console, Group
 from rich.live import Live
 
 from guardclash.judging.rules import Rule
+from guardclash.records.results import Results
 from guardclash.reporting.tables import duration
 from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
 from guardclash.studies.jobs import Done, Job, Site
-from guardclash.studies.results import Results
 from guardclash.studies.run import needed_now
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study, unusual_data
@@ -126,7 +125,7 @@ class Progress:
             self._line = self._clock()
             self.say(f"{self._finished} of {self._jobs} done, {self._left()}")
 
-    def collected(self, results: dict[str, Any]) -> None:
+    def collected(self, results: Results) -> None:
         """Says what is decided now and was not before."""
         if not self._jobs:
             return
@@ -138,8 +137,7 @@ class Progress:
                 if before.get(label) != word:
                     self._console.print(f"{label}: {word}", highlight=False, soft_wrap=True)
 
-    def _judge(self, content: dict[str, Any]) -> None:
-        results = Results(content)
+    def _judge(self, results: Results) -> None:
         self._verdicts = verdicts(self._study, results)
         self._words = decided(self._verdicts, self._rule)
         if self._study.start is not None or not self._board.tasks:

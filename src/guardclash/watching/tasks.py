@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from guardclash.plan.identity import describe, fingerprint
-from guardclash.studies.cells import braces
+from guardclash.records.cells import braces
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Trial, needed_trials
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
-from guardclash.studies.cells import braces
+from guardclash.records.cells import braces
+from guardclash.records.results import Results
 from guardclash.studies.jobs import Done, Job, Site
-from guardclash.studies.results import Results
 from guardclash.studies.store import SCHEMA, Store, read_json
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
@@ -74,12 +74,12 @@ class Tracking:
                 listener.tell(_failed(tracked(self._study.name, task), done.error))
             listener.keep()
 
-    def collected(self, results: dict[str, Any]) -> None:
+    def collected(self, results: Results) -> None:
         """Tells of verdicts that have changed."""
         if not any(listener.listens for listener in self._listeners):
             return
         with suppress(Exception):  # the report will tell; the trainings that are left should not be lost to it
-            for verdict in verdicts(self._study, Results(results)):
+            for verdict in verdicts(self._study, results):
                 words = verdict.outcome(self._rule), verdict.broken(self._rule)
                 for listener in self._listeners:
                     listener.judge(verdict.recipe, braces(verdict.combination), *words)

@@ -13,8 +13,8 @@ from rich.text import Text
 
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import braces
 from guardclash.reporting.tables import duration, styled
-from guardclash.studies.cells import braces
 from guardclash.watching.board import Standing, Underway
 
 

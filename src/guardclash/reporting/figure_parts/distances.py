@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
+from guardclash.records.cells import Cell, Named, Suspected, braces
+from guardclash.records.results import UNKNOWN, Curve, Results
 from guardclash.reporting.figure_parts.style import COLOURS, EDGE, GUIDE, MARKERS, PAGE, plain
-from guardclash.studies.cells import Cell, Named, Suspected, braces
-from guardclash.studies.results import Curve, Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ def _lines(study: Study, results: Results, cells: Iterable[Cell], of: Named) -> 
     names = [f"{row}_{column}" for row in ROWS for column in COLUMNS]
     for cell in cells:
         if cell.suspect:
-            seeds, known = study.seeds(cell), results.cell(cell) or {}
+            seeds, known = study.seeds(cell), results.cell(cell) or UNKNOWN
             curves = {name: results.curves(cell, of, name, seeds) for name in names}
-            yield SuspectLine(cell.suspect, known.get("stolen", True), curves, len(seeds))
+            yield SuspectLine(cell.suspect, known.stolen is not False, curves, len(seeds))
 
 
 def band(curves: Iterable[Curve], first: float = FIRST) -> list[tuple[float, float, float, float]]:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.numerics.scatter import Points, Scatter
+from guardclash.records.cells import Cell, Named, braces
+from guardclash.records.results import Results
 from guardclash.reporting.entries import cells_of
 from guardclash.reporting.figure_parts.style import GUIDE, PAGE, QUIET, plain
 from guardclash.reporting.tables import number
-from guardclash.studies.cells import Cell, Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ def _panel(study: Study, results: Results, cell: Cell, of: Named) -> EmbeddingPa
 
 def _note(study: Study, results: Results, cell: Cell, of: Named, seen: bool) -> str:
     known = results.cell(cell)
-    if known and known["clash"]:
+    if known and known.clash:
         return "clash: cannot be built"
     measured = range(study.first_seed, study.first_seed + 1)
     metrics = [metric for metric in results.metrics(cell, of) if results.values(cell, of, metric.name, measured)]

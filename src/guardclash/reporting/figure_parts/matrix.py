@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError
 from guardclash.judging.rules import OUTCOMES, Rule
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Named, braces
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Verdicts, verdicts_of
 from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.pairs import in_order, sides
 from guardclash.reporting.reasons import ruling
-from guardclash.studies.cells import Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample, estimate_mean, interval
+from guardclash.records.cells import Cell, Named, braces
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, ValueLook, plain
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import percent
-from guardclash.studies.cells import Cell, Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:

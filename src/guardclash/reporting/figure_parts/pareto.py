@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
+from guardclash.records.cells import Named, braces
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Column, Verdicts, cells_of, columns_of, entry_of, verdicts_of
 from guardclash.reporting.figure_parts.spread import Spread, spread_of
 from guardclash.reporting.figure_parts.style import EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, plain
 from guardclash.reporting.missing import unfinished
-from guardclash.studies.cells import Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import Absolute
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
+from guardclash.records.cells import Cell, braces
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Column, Verdicts, columns_of, judgement_of, limit_of, verdicts_of
 from guardclash.reporting.figure_parts.spread import Spread, spread_of
 from guardclash.reporting.figure_parts.style import BEYOND, COLOURS, EDGE, GUIDE, LOOKS, MARKERS, PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.swept import Series, SweptOption, sweeps_of
-from guardclash.studies.cells import Cell, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone, judged_sample
 

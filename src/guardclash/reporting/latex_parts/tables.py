@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from guardclash.judging.criteria import ACCURACY, Criterion, Metric
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
+from guardclash.records.cells import Cell, braces
+from guardclash.records.results import Results
 from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, entry_of, verdicts_of
 from guardclash.reporting.latex_parts.layout import heading, paged, row, spanning
 from guardclash.reporting.latex_parts.text import escaped, number, prose
@@ -15,8 +17,6 @@ from guardclash.reporting.notes import scales
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import limit
 from guardclash.reporting.tables import number as decimals
-from guardclash.studies.cells import Cell, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone, judged_cells, wanted
 

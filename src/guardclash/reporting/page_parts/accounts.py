@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from markupsafe import Markup
 
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
+from guardclash.records.results import CellRecord, TrialRecord
 from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
 from guardclash.reporting.reasons import Symbol, reasons, warnings
 from guardclash.reporting.tables import duration
 from guardclash.studies.study import Study
 
 
-def alone_sentence(entry: Mapping[str, Any]) -> tuple[Markup, ...]:
+def alone_sentence(entry: CellRecord) -> tuple[Markup, ...]:
     """Of a mechanism deployed alone."""
-    if entry.get("clash"):
-        return (prose("It cannot be built: {}.", entry["clash"]),)
+    if entry.clash:
+        return (prose("It cannot be built: {}.", entry.clash),)
     return (prose("Deployed alone, beside the unprotected model: there is nothing to be in conflict with."),)
 
 
@@ -32,30 +32,27 @@ def verdict_sentences(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Ma
         yield prose(said.template, *parts)
 
 
-def facts_of(entry: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+def facts_of(entry: CellRecord) -> tuple[tuple[str, str, str], ...]:
     """Mechanism, what it says of the plan, and its value."""
-    return tuple(
-        (name, fact, str(value)) for name, facts in entry.get("facts", {}).items() for fact, value in facts.items()
-    )
+    return tuple((name, fact, str(value)) for name, facts in entry.facts.items() for fact, value in facts.items())
 
 
-def warnings_of(entry: Mapping[str, Any], seeds: range) -> Iterator[tuple[str, str]]:
+def warnings_of(entry: CellRecord, seeds: range) -> Iterator[tuple[str, str]]:
     """Each warning once, failed trainings among them, and under which seeds."""
     found: dict[str, list[int]] = {}
-    for trial in entry.get("trials", ()):
-        if trial["seed"] in seeds:
-            for text in _said(trial):
-                found.setdefault(text, []).append(trial["seed"])
+    for trial in entry.among(seeds):
+        for text in _said(trial):
+            found.setdefault(text, []).append(trial.seed)
     for text, where in found.items():
         unique = list(dict.fromkeys(where))
         yield text, "every seed" if len(unique) == len(seeds) > 1 else seed_names(unique)
 
 
-def _said(trial: Mapping[str, Any]) -> Iterator[str]:
-    if trial.get("error"):
-        yield f"failed: {last_line(trial['error'])}"
-    for measurement in trial["measurements"]:
-        yield from measurement.get("warnings", ())
+def _said(trial: TrialRecord) -> Iterator[str]:
+    if trial.error:
+        yield f"failed: {last_line(trial.error)}"
+    for measurement in trial.measurements.values():
+        yield from measurement.warnings
 
 
 def last_line(error: str) -> str:
@@ -75,12 +72,12 @@ def seed_names(seeds: Sequence[int]) -> str:
     return f"{'seeds' if len(seeds) > 1 else 'seed'} {listed(map(str, seeds))}"
 
 
-def effort_of(entry: Mapping[str, Any], seeds: range) -> str:
+def effort_of(entry: CellRecord, seeds: range) -> str:
     """How many trainings there are, of which seeds, and how long they took."""
-    trained = [trial for trial in entry.get("trials", ()) if trial["seed"] in seeds and "seconds" in trial]
+    trained = [trial for trial in entry.among(seeds) if trial.seconds is not None]
     if not trained:
         return ""
-    times = [trial["seconds"] for trial in trained]
+    times = [trial.seconds or 0.0 for trial in trained]
     mean, total = sum(times) / len(trained), sum(times)
-    which = seed_names([trial["seed"] for trial in trained])
+    which = seed_names([trial.seed for trial in trained])
     return f"{plural(len(trained), 'training')} ({which}): {duration(mean)} each on average, {duration(total)} in all."

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from guardclash.judging.criteria import ACCURACY
+from guardclash.records.cells import braces
 from guardclash.reporting.claims import ITSELF, Claim, Proof
 from guardclash.reporting.tables import bound, number, summary
-from guardclash.studies.cells import braces
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from guardclash.judging.criteria import Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Cell, Named, braces
+from guardclash.records.results import UNKNOWN, Results
 from guardclash.reporting.claims import Claim, victims
 from guardclash.reporting.controls import Control
 from guardclash.reporting.page_parts.accounts import (
@@ -29,8 +31,6 @@ from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
 from guardclash.reporting.page_parts.recorded import recorded_charts
 from guardclash.reporting.page_parts.sweeps import Sweep
 from guardclash.reporting.tables import failing, limit, number, p_value, summary
-from guardclash.studies.cells import Cell, Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
@@ -136,7 +136,7 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
     study, results, place = found.study, found.results, found.labels(cell)
     verdict = next((one for one in found.verdicts if (one.recipe, one.combination) == place), None)
     verdict = verdict if len(cell.combination) > 1 else None
-    entry = results.cell(cell) or {}
+    entry = results.cell(cell) or UNKNOWN
     bare = Cell(cell.recipe, (), study.alone)
     charts = judged_charts(study, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)
     judged = [chart for chart in charts if chart.outcome != "reported"]
@@ -144,7 +144,7 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
         id=id,
         recipe=place[0],
         combination=braces(place[1]),
-        outcome=verdict.outcome(found.rule) if verdict else "clash" if entry.get("clash") else "no verdict",
+        outcome=verdict.outcome(found.rule) if verdict else "clash" if entry.clash else "no verdict",
         other=verdict.outcome(study.rules[1]) if verdict else "",
         broken=_symbols(verdict, found.rule) if verdict else (),
         sentences=tuple(verdict_sentences(study, verdict, found.rule)) if verdict else alone_sentence(entry),

@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from guardclash.records.cells import Cell, braces
+from guardclash.records.results import UNKNOWN, Results
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Points, Scales, lines
 from guardclash.reporting.page_parts.words import plural, slug, unique
-from guardclash.studies.cells import Cell, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone
 
@@ -25,7 +25,7 @@ class Runs:
     name: str
     plan: object
     """The same of equal trainings."""
-    seeds: tuple[Mapping[str, list[float]], ...]
+    seeds: tuple[Mapping[str, tuple[float, ...]], ...]
 
     def of(self, stream: str) -> tuple[Points, ...]:
         """Epoch and loss of a stream, a line for each seed."""
@@ -58,7 +58,7 @@ def _runs(study: Study, results: Results, cell: Cell) -> Iterator[Runs]:
     for name, where in named:
         losses = tuple(found for _, found in results.losses(where, study.seeds(where)))
         if losses:
-            yield Runs(name, (results.cell(where) or {}).get("plan"), losses)
+            yield Runs(name, (results.cell(where) or UNKNOWN).plan, losses)
 
 
 def _merged(found: Iterable[Runs]) -> Iterator[Runs]:

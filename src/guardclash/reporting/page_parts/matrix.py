@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from guardclash.records.cells import Named
 from guardclash.reporting.page_parts.details import Detail
 from guardclash.reporting.pairs import in_order, sides
-from guardclash.studies.cells import Named
 from guardclash.studies.study import Study
 
 ACROSS = 6

@@ -9,12 +9,12 @@ from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Cell, Named, braces
 from guardclash.reporting.controls import Control
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
 from guardclash.reporting.page_parts.words import look, slug
 from guardclash.reporting.tables import limit, number, percent, summary
-from guardclash.studies.cells import Cell, Named, braces
 from guardclash.studies.study import Study
 
 

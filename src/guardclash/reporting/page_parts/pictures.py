@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
-from guardclash.studies.cells import Cell
-from guardclash.studies.results import Results
+from guardclash.records.cells import Cell
+from guardclash.records.results import Evidence, Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone
 
@@ -50,26 +49,24 @@ def exhibits(study: Study, results: Results, cell: Cell) -> tuple[Exhibit, ...]:
         exhibit
         for named in cell.combination
         for entry in results.evidence(alone(cell, named, study))
-        if isinstance(entry, Mapping) and (exhibit := _exhibit(study.label(named), entry))
+        if (exhibit := _exhibit(study.label(named), entry))
     )
 
 
-def _exhibit(mechanism: str, entry: Mapping[str, Any]) -> Exhibit | None:
-    caption, size = str(entry.get("caption") or entry.get("name") or "a picture"), entry.get("bytes")
-    if isinstance(size, int):
-        instead = f"Left out: it has {max(size // 1024, 1):,} KiB. {WRITTEN}"
-        return Exhibit(mechanism, caption, "", 0, 0, instead)
+def _exhibit(mechanism: str, entry: Evidence) -> Exhibit | None:
+    if entry.bytes is not None:
+        instead = f"Left out: it has {max(entry.bytes // 1024, 1):,} KiB. {WRITTEN}"
+        return Exhibit(mechanism, entry.caption, "", 0, 0, instead)
     try:
-        content = base64.b64decode(entry["png"], validate=True)
-    except (KeyError, TypeError, ValueError, binascii.Error):
+        content = base64.b64decode(entry.png or "", validate=True)
+    except (ValueError, binascii.Error):
         return None
     width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))
     if not content.startswith(PNG) or not width or not height:
         return None
-    wanted = entry.get("width")
-    shown = wanted if type(wanted) is int and 0 < wanted <= WIDEST else min(width, WIDEST)
+    shown = entry.width if entry.width and 0 < entry.width <= WIDEST else min(width, WIDEST)
     source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
-    return Exhibit(mechanism, caption, source, shown, max(round(height * shown / width), 1))
+    return Exhibit(mechanism, entry.caption, source, shown, max(round(height * shown / width), 1))
 
 
 def shown_once(sections: Iterable[tuple[tuple[str, str], tuple[Exhibit, ...]]]) -> Iterator[tuple[Exhibit, ...]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from guardclash.records.results import UNKNOWN, CellRecord
 from guardclash.reporting.page_parts.words import plural
 
 
@@ -38,14 +39,14 @@ class PlanTree:
         return f"{plural(self.changes, 'line')} changed by the mechanisms" if self.compared else ""
 
 
-def plan_tree(entry: Mapping[str, Any], unprotected: Mapping[str, Any] | None) -> PlanTree | None:
+def plan_tree(entry: CellRecord, unprotected: CellRecord | None) -> PlanTree | None:
     """The plan of a cell of the results, held against that of the unprotected model; None if there is none."""
-    composed, bare = entry.get("composed"), (unprotected or {}).get("composed")
-    if not isinstance(composed, dict):
+    composed, bare = entry.composed, (unprotected or UNKNOWN).composed
+    if composed is None:
         return None
     parts = tuple(_nodes(composed, bare))
-    compared = isinstance(bare, dict)
-    return PlanTree(str(entry.get("plan") or ""), parts, sum(map(_changes, parts)) if compared else 0, compared)
+    compared = bare is not None
+    return PlanTree(entry.plan or "", parts, sum(map(_changes, parts)) if compared else 0, compared)
 
 
 def _nodes(value: Any, bare: Any) -> Iterator[Node]:

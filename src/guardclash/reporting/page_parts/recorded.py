@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from guardclash.records.cells import Cell, Named, braces
+from guardclash.records.results import UNKNOWN, Results
 from guardclash.reporting.claims import suspects_of
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, NEAREST, ROWS, band
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Scales, lines, span_of
 from guardclash.reporting.page_parts.words import slug, unique
-from guardclash.studies.cells import Cell, Named, braces
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 
 DISTANCES = {f"{row}_{column}": (row, column) for row in ROWS for column in COLUMNS}
@@ -75,7 +75,7 @@ def _bundle(study: Study, results: Results, suspect: Cell, of: Named, name: str)
     points = band(curves, FIRST if known else float("-inf"))
     if len(points) < 2 or suspect.suspect is None:
         return None
-    stolen = (results.cell(suspect) or {}).get("stolen", True)
+    stolen = (results.cell(suspect) or UNKNOWN).stolen is not False
     label = f"{study.suspect_label(suspect.suspect)} ({'stolen' if stolen else 'innocent'})"
     label += f", {len(curves)} of {len(seeds)} seeds" if len(curves) < len(seeds) else ""
     drawn = [(x, *(max(1 - y, NEAREST) if known else y for y in ys)) for x, *ys in points]

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from guardclash.records.cells import Cell, Named
+from guardclash.records.results import UNKNOWN, Results, TrialRecord
 from guardclash.reporting.page_parts.accounts import last_line, seed_names
 from guardclash.reporting.tables import place
-from guardclash.studies.cells import Cell, Named
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import wanted
 
@@ -39,24 +39,22 @@ def progress(study: Study, results: Results) -> Progress:
     there = asked = 0
     gaps, needed = [], wanted(study, results)
     for cell in (*study.cells(), *study.suspect_cells()):
-        entry, replicates = results.cell(cell) or {}, needed[cell.key]
-        if entry.get("clash"):
+        entry, replicates = results.cell(cell) or UNKNOWN, needed[cell.key]
+        if entry.clash:
             continue
         seeds = study.seeds(replace(cell, replicates=replicates))
-        trials = [trial for trial in entry.get("trials", ()) if trial["seed"] in seeds]
-        owners = [measure["of"] for measure in entry.get("measures", ())]
-        whole = sum(all(of in [one["of"] for one in trial["measurements"]] for of in owners) for trial in trials)
+        whole = len(entry.whole(seeds))
         there, asked = there + whole, asked + replicates
         if whole < replicates:
-            gaps.append(Gap(place(study, cell), whole, replicates, tuple(_failures(trials))))
+            gaps.append(Gap(place(study, cell), whole, replicates, tuple(_failures(entry.among(seeds)))))
     return Progress(there, asked, tuple(gaps))
 
 
-def _failures(trials: list[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+def _failures(trials: tuple[TrialRecord, ...]) -> Iterator[tuple[str, str]]:
     found: dict[str, list[int]] = {}
     for trial in trials:
-        if trial.get("error"):
-            found.setdefault(last_line(trial["error"]), []).append(trial["seed"])
+        if trial.error:
+            found.setdefault(last_line(trial.error), []).append(trial.seed)
     return ((seed_names(seeds), error) for error, seeds in found.items())
 
 
@@ -91,7 +89,7 @@ def _rows(study: Study, results: Results, cell: Cell, seeds: tuple[int, ...]) ->
             if found:
                 values = tuple(_both(found[seed]) if seed in found else None for seed in seeds)
                 yield RawRow(where, metric.symbol, study.label(of) if of else "", values)
-    times = {trial["seed"]: trial["seconds"] for trial in entry["trials"] if "seconds" in trial}
+    times = {trial.seed: trial.seconds for trial in entry.trials if trial.seconds is not None}
     if times:
         spent = tuple(_both(times[seed]) if seed in own and seed in times else None for seed in seeds)
         yield RawRow(where, "training (s)", "", spent)
@@ -119,7 +117,7 @@ def recipe_table(study: Study, results: Results) -> Table:
 
 def _recipe(study: Study, results: Results, recipe: Named) -> Mapping[str, Any]:
     entry = results.cell(Cell(recipe, (), study.alone))
-    return entry["recipe"] if entry else {"dataset": recipe.name, **dict(recipe.options)}
+    return entry.recipe if entry else {"dataset": recipe.name, **dict(recipe.options)}
 
 
 def _text(name: str, value: Any) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from guardclash.judging.criteria import criterion_dict
-from guardclash.studies.cells import Named, Suspected
+from guardclash.records.cells import Named, Suspected
 from guardclash.studies.study import Study
 
 
@@ -24,33 +24,51 @@ def _lines(study: Study) -> Iterator[str]:
     if study.start is not None:
         replicates = {"start": study.start, "most": study.together}
     replicates |= {} if study.suspected is None else {"suspects": study.suspected}
-    table: dict[str, Any] = {
-        "name": study.name,
-        "replicates": replicates,
-        "first_seed": study.first_seed,
-        "rule": study.rule,
-        "alpha": study.alpha,
-        "correction": study.correction,
-    }
-    if study.criteria:
-        table["criteria"] = {name: criterion_dict(criterion) for name, criterion in study.criteria}
-    if study.plugins:
-        table["plugins"] = [path.name for path in study.plugins]
-    if study.reference:
-        table["reference"] = study.reference.name
-    if study.reference_tables:
-        table["reference_tables"] = list(study.reference_tables)
-    yield from _entries(table)
+    yield from _entries({**_head(study), "replicates": replicates})
     yield from _readings(study)
     for recipe in study.recipes:
-        yield from ("", "[[recipes]]", *_entries({"dataset": recipe.name, **dict(recipe.options)}))
+        yield from ("", "[[recipes]]", *_entries(_recipe(recipe)))
     for combination in study.combinations:
-        yield from ("", "[[combinations]]", f"mechanisms = {_mechanisms(combination)}")
+        yield from ("", "[[combinations]]", *_combination(combination))
     for suspect in study.suspects:
         yield from ("", "[[suspects]]", *_suspect(suspect))
     for note in study.notes:
         about = {"mechanisms": sorted(note.mechanisms), "metric": note.metric, "text": note.text}
         yield from ("", "[[notes]]", *_entries(about))
+
+
+def _head(study: Study) -> dict[str, Any]:
+    """What stands before the tables; what is empty is left out."""
+    maybe = {
+        "criteria": {name: criterion_dict(criterion) for name, criterion in study.criteria},
+        "measures": [named.to_dict() for named in study.measures],
+        "plugins": [path.name for path in study.plugins],
+        "reference": study.reference.name if study.reference else None,
+        "reference_tables": list(study.reference_tables),
+    }
+    return {
+        "name": study.name,
+        "first_seed": study.first_seed,
+        "rule": study.rule,
+        "alpha": study.alpha,
+        "correction": study.correction,
+        **{name: value for name, value in maybe.items() if value},
+    }
+
+
+def _recipe(recipe: Named) -> dict[str, Any]:
+    found = recipe.to_dict()
+    return {"dataset": found.pop("name"), **found}
+
+
+def _combination(combination: tuple[Named, ...]) -> Iterator[str]:
+    laters = sorted({named.later for named in combination if named.later}, key=lambda later: later.place)
+    yield f"mechanisms = {_mechanisms(named for named in combination if named.later is None)}"
+    for later in laters:
+        own = _mechanisms(named.plain for named in combination if named.later == later)
+        epochs = {} if later.epochs is None else {"epochs": later.epochs}
+        yield from ("", "[[combinations.then]]", f"mechanisms = {own}")
+        yield from _entries({**epochs, "learning_rate": later.learning_rate})
 
 
 def _readings(study: Study) -> Iterator[str]:

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.stats import Sample, estimate_mean, interval
+from guardclash.records.results import Results
 from guardclash.reporting.page_parts.charts import Chart, short, wrapped
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.words import slug
 from guardclash.reporting.swept import Series, Swept, SweptOption, sweeps_of
 from guardclash.reporting.tables import bound, percent
-from guardclash.studies.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import judged_sample
 
