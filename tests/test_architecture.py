@@ -30,6 +30,7 @@ FLOORS = (
     "compose",
     "mechanisms",
     "registry",
+    "records",
     "studies",
     "reporting",
     "watching",

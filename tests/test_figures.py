@@ -355,7 +355,7 @@ def test_mistakes_in_the_command(guardclash, tmp_path):
     for name in ("a.jpg", "a", "svg", "a.svg.gz"):
         assert "allowed: .svg, .pdf, .png" in refused("metrics", *ON_RECORD, "-o", name)
     assert "--output" in refused("metrics", *ON_RECORD)
-    assert "no results yet" in refused("metrics", STUDY, "-o", "a.svg")
+    assert "no results yet" in refused("metrics", STUDY, "--results", "none.json", "-o", "a.svg")
     (tmp_path / "folder.svg").mkdir()
     assert "the figure cannot be written" in refused("metrics", *ON_RECORD, "-o", "folder.svg")
     assert [path.name for path in tmp_path.iterdir()] == ["folder.svg"]

@@ -127,7 +127,7 @@ def test_an_order_is_judged_and_told_plainly(site):
             cell
             for cell in content["cells"]
             if [one["name"] for one in cell["combination"]] == some
-            and bool([one for one in cell["combination"] if "later" in one]) == sequence
+            and bool([one for one in cell["combination"] if "$later" in one]) == sequence
         )
         for some, sequence in ((["wm"], False), (names, False), (names, True))
     )

@@ -110,14 +110,22 @@ def test_studies_are_written_so_that_they_can_be_read_again():
         again = study_from(tomllib.loads(study_text(wanted)))
         assert replace(again, reference=None) == replace(wanted, reference=None, records=None), path
     criteria = {"mark": {"max_drop": 0.2}, "print": {"ceiling": -5}}
-    rest = {"criteria": criteria, "first_seed": 3, "alpha": 0.01}
+    rest = {"criteria": criteria, "first_seed": 3, "alpha": 0.01, "measures": ["m", {"name": "n", "radius": 0.1}]}
     suspects = [{"kind": "extraction", "answers": "labels", "mechanisms": ["b", {"name": "c", "x": [1, 2]}]}]
     for rule, correction in (("paper", "none"), ("paper", "verdict"), ("strict", "none"), ("bounded", "holm")):
         judged = {"rule": rule, "correction": correction, "suspects": suspects, **rest}
         wanted = study(["a", {"name": "b", "on": ["task"], "size": 0.5, "flag": True}], name="x y", **judged)
         assert study_from(tomllib.loads(study_text(wanted))) == wanted
         assert (wanted.rule, wanted.correction) == (rule, correction)
-    assert set(vars(wanted)) == {"name", "recipes", "combinations", "alone", "together", "suspects", "suspected"} | {
+    then = {"mechanisms": ["c", {"name": "d", "size": 2}], "epochs": 3, "learning_rate": 0.5}
+    table = {
+        "recipes": [{"dataset": "digits", "conditions": ["x", {"name": "backdoor", "rate": 0.1}]}],
+        "combinations": [{"mechanisms": ["a", "b"], "orders": True}, {"mechanisms": ["a"], "then": [then]}],
+        "notes": [{"mechanisms": ["a"], "metric": "m", "text": "t", "dataset": "digits"}],
+    }
+    assert study_from(tomllib.loads(study_text(study_from(table)))) == study_from(table)
+    assert set(vars(wanted)) == {"name", "recipes", "combinations", "alone", "together", "measures", "suspects"} | {
+        "suspected",
         *(
             "first_seed",
             "rule",

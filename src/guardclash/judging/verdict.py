@@ -47,6 +47,8 @@ class Verdict:
     """Why the combination cannot be built."""
     trainings: tuple[Trainings, ...] = ()
     """Of the combination, of the unprotected model and of each mechanism alone, once all of them ended."""
+    cell: str = ""
+    """The key of the cell that it is about, by which records and reports know it."""
 
     @property
     def outcomes(self) -> dict[Rule, Outcome]:

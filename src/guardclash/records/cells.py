@@ -10,6 +10,8 @@ from typing import Any
 
 Scalar = bool | int | float | str | None
 Options = tuple[tuple[str, Any], ...]
+LATER = "$later"
+"""In records: when a mechanism comes; no option can be called so."""
 ARROW = "→ "
 """Before what comes later in a combination."""
 
@@ -47,7 +49,7 @@ class Named:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON data: the name and each option, and when it comes if that is later."""
-        later = {"later": vars(self.later)} if self.later else {}
+        later = {LATER: vars(self.later)} if self.later else {}
         return {"name": self.name, **{name: _as_json(value) for name, value in self.options}, **later}
 
     def label(self, shown: set[str]) -> str:
@@ -88,8 +90,8 @@ def named_from(data: Mapping[str, Any]) -> Named:
     Raises:
         KeyError, TypeError: It is none.
     """
-    later = data.get("later")
-    options = {name: _from_json(value) for name, value in data.items() if name not in ("name", "later")}
+    later = data.get(LATER)
+    options = {name: _from_json(value) for name, value in data.items() if name not in ("name", LATER)}
     return Named(data["name"], tuple(sorted(options.items())), Later(**later) if later else None)
 
 

@@ -177,7 +177,7 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
         combination=tuple(study.label(other) for other in cell.combination),
         suspect=study.suspect_label(cell.suspect) if cell.suspect else ITSELF,
         stolen=entry.stolen is not False,
-        mechanism=study.label(named),
+        mechanism=study.label(named.plain),
         finding=_finding(study, results, cell, named, metric, metric),
         controls=tuple(control for control in controls if control.seeds),
         accuracy=sample(study, results, cell, None, next(iter(results.metrics(cell, None)), ACCURACY)),

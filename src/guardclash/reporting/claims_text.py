@@ -74,7 +74,7 @@ def _victim_notes(study: Study, results: Results, victim: Cell) -> Iterator[str]
     for named in victim.combination:
         measured = any(results.metrics(cell, named) for cell in suspects)
         if measured and not claiming(study, results, victim, named):
-            silent = f"no metric of {study.label(named)} has a value from which on it claims a model"
+            silent = f"no metric of {study.label(named.plain)} has a value from which on it claims a model"
             yield f"{place(study, victim)}: {silent}, so it is not among the ownership claims."
     for cell in suspects:
         entry = results.cell(cell)

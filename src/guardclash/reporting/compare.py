@@ -65,12 +65,12 @@ class BesidePublished:
 def compare(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> tuple[BesidePublished, ...]:
     """A row for every published number that a cell of the study fits, whether it is measured yet or not."""
     study = study.under(rule)
-    judged = {(verdict.recipe, verdict.combination): verdict for verdict in verdicts(study, results)}
+    judged = {verdict.cell: verdict for verdict in verdicts(study, results)}
     return tuple(row for published in reference for row in _rows(published, study, results, judged, rule))
 
 
 def _rows(
-    published: Published, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule
+    published: Published, study: Study, results: Results, judged: dict[str, Verdict], rule: Rule
 ) -> Iterator[BesidePublished]:
     """One for each variant of the combination that fits."""
     found: dict[tuple[tuple[Named, ...], Any], list[Cell]] = {}
@@ -84,9 +84,9 @@ def _rows(
         yield BesidePublished(published, labels, suspected, ours)
 
 
-def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[Any, Verdict], rule: Rule) -> Ours:
-    recipe, labels = study.recipe_label(cell.recipe), tuple(study.label(named) for named in cell.combination)
-    verdict = None if cell.suspect else judged.get((recipe, labels))
+def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[str, Verdict], rule: Rule) -> Ours:
+    recipe = study.recipe_label(cell.recipe)
+    verdict = None if cell.suspect else judged.get(cell.key)
     if verdict and (verdict.clash or name == VERDICT.name):
         return Ours(recipe, cell, VERDICT, _reasons(verdict, rule), verdict.outcome(rule), bool(verdict.missing))
     of, metric = _metric(name, cell, results)

@@ -78,7 +78,7 @@ def _of_cell(study: Study, results: Results, cell: Cell, cells: dict[Any, Cell])
             present, absent = (sample(study, results, where, named, metric) for where in (cell, bare))
             if present.n and absent.n and not _same(results, cell, bare, present, absent):
                 labels = tuple(study.label(other) for other in cell.combination)
-                label, recipe = study.label(named), study.recipe_label(cell.recipe)
+                label, recipe = study.label(named.plain), study.recipe_label(cell.recipe)
                 yield Control(recipe, labels, label, metric, present, absent, study.level)
 
 

@@ -16,8 +16,8 @@ from guardclash.records.results import Results
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import judged_sample, verdicts
 
-Verdicts = Mapping[tuple[str, tuple[str, ...]], Verdict]
-"""By the labels of recipe and combination."""
+Verdicts = Mapping[str, Verdict]
+"""By the key of their cell."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def columns_of(study: Study, results: Results) -> list[Column]:
 
 def verdicts_of(study: Study, results: Results) -> Verdicts:
     """The verdicts of a study, to be looked up."""
-    return {(verdict.recipe, verdict.combination): verdict for verdict in verdicts(study, results)}
+    return {verdict.cell: verdict for verdict in verdicts(study, results)}
 
 
 def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: Cell, column: Column) -> Entry:
@@ -135,7 +135,7 @@ def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[
         return [None]
     name, seeds = column.metric.name, study.seeds(cell)
     variants = [named for named in study.mechanisms() if named.name == column.of]
-    own = [named for named in variants if named in cell.combination]
+    own = [named for named in variants if named in [one.plain for one in cell.combination]]
     if column.metric.net and not own:
         return []  # what is not there adds nothing
     there = [named for named in own or variants if results.values(cell, named, name, seeds)]
@@ -149,13 +149,12 @@ def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[
 
 def judgement_of(study: Study, found: Verdicts, cell: Cell, column: Column) -> Judgement | None:
     """The judgement of a metric in a combination; None where nothing is judged."""
-    labels = {named: study.label(named) for named in cell.combination}
-    verdict = found.get((study.recipe_label(cell.recipe), tuple(labels.values())))
-    if verdict is None or len(labels) < 2:
+    verdict = found.get(cell.key)
+    if verdict is None:
         return None
     if column.of is None:
         return next(iter(verdict.judgements), None)
-    own = {label for named, label in labels.items() if named.name == column.of}
+    own = {study.label(named.plain) for named in cell.combination if named.name == column.of}
     judged = (one for one in verdict.judgements[1:] if one.against in own)
     return next((one for one in judged if one.metric.name == column.metric.name), None)
 

@@ -72,12 +72,12 @@ def _verdict(study: Study, results: Results, cell: Cell, look: Look) -> Verdict:
     labels, recipe = tuple(study.label(named) for named in cell.combination), study.recipe_label(cell.recipe)
     known = results.cell(cell)
     if known and known.clash:
-        return Verdict(recipe, labels, clash=known.clash)
+        return Verdict(recipe, labels, clash=known.clash, cell=cell.key)
     judgements = (_accuracy(study, results, cell, look), *_own_metrics(study, results, cell, look))
     parts = [Cell(cell.recipe, (), study.alone), *(alone(cell, named, study) for named in cell.combination)]
     own, *others = (_tried(study, results, part) for part in (cell, *parts))
     complete = all(len(one.seeds) == n for one, n in ((own, look.asked[1]), *((o, look.asked[0]) for o in others)))
-    verdict = Verdict(recipe, labels, judgements, trainings=(own, *others) if complete else ())
+    verdict = Verdict(recipe, labels, judgements, trainings=(own, *others) if complete else (), cell=cell.key)
     return corrected([verdict], "verdict", study.rules)[0] if study.correction == "verdict" else verdict
 
 

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError
 from guardclash.judging.rules import OUTCOMES, Rule
 from guardclash.judging.verdict import Verdict
-from guardclash.records.cells import Named, braces
+from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import Results
 from guardclash.reporting.entries import Verdicts, verdicts_of
 from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
-from guardclash.reporting.pairs import in_order, sides
+from guardclash.reporting.pairs import asked_of, in_order, sides
 from guardclash.reporting.reasons import ruling
 from guardclash.studies.study import Study
 
@@ -114,37 +114,39 @@ def matrix(study: Study, results: Results, rule: Rule) -> Figure:
 def _pairs(study: Study, results: Results) -> Iterator[MatrixBlock]:
     found, order, (rows, columns) = verdicts_of(study, results), in_order(study), sides(study)
     heads = tuple(study.label(column) for column in columns)
-    places = tuple(study.recipe_label(recipe) for recipe in study.recipes)
+    places = study.recipes
     side_by_side = 1 < len(places) and len(places) * len(columns) <= ACROSS
     for group in [places] if side_by_side else [(place,) for place in places]:
         lines = []
         for row in rows:
             cells = (_slot(study, found, place, order, row, column) for column in columns for place in group)
             lines.append(DrawnRow(study.label(row), tuple(cells)))
-        several = tuple(f"{head} on {place}" for head in heads for place in group)
-        yield MatrixBlock("pairs" if side_by_side else group[0], several if side_by_side else heads, tuple(lines))
+        several = tuple(f"{head} on {study.recipe_label(place)}" for head in heads for place in group)
+        yield MatrixBlock(
+            "pairs" if side_by_side else study.recipe_label(group[0]), several if side_by_side else heads, tuple(lines)
+        )
 
 
 def _slot(
-    study: Study, found: Verdicts, place: str, order: Sequence[Named], row: Named, column: Named
+    study: Study, found: Verdicts, place: Named, order: Sequence[Named], row: Named, column: Named
 ) -> tuple[Verdict, ...] | str:
-    """Verdicts of a pair: two if the study asks for it in either order."""
+    """Verdicts of a pair: at once, and in each order that is asked for."""
     if row.name == column.name or order.index(row) > order.index(column):
         return ""
-    labels = study.label(row), study.label(column)
-    both = tuple(found[place, one] for one in (labels, labels[::-1]) if (place, one) in found)
-    return both or "not asked"
+    cells = (Cell(place, combination, 0) for combination in asked_of(study, row, column))
+    return tuple(found[cell.key] for cell in cells) or "not asked"
 
 
 def _larger(study: Study, results: Results) -> MatrixBlock:
     found = verdicts_of(study, results)
-    places = [study.recipe_label(recipe) for recipe in study.recipes]
+    places = tuple(study.recipe_label(recipe) for recipe in study.recipes)
     rows = []
     for combination in study.combinations:
         labels = tuple(study.label(named) for named in combination)
         if len(labels) > 2:
-            rows.append(DrawnRow(braces(labels), tuple((found[place, labels],) for place in places)))
-    return MatrixBlock("combinations of three or more", tuple(places), tuple(rows))
+            cells = (Cell(recipe, combination, 0) for recipe in study.recipes)
+            rows.append(DrawnRow(braces(labels), tuple((found[cell.key],) for cell in cells)))
+    return MatrixBlock("combinations of three or more", places, tuple(rows))
 
 
 def _caption(study: Study, results: Results, rule: Rule) -> str:

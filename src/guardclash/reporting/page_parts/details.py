@@ -134,8 +134,7 @@ def asked(study: Study) -> tuple[Cell, ...]:
 def detail(found: Found, cell: Cell, id: str) -> Detail:
     """All that is known of a combination."""
     study, results, place = found.study, found.results, found.labels(cell)
-    verdict = next((one for one in found.verdicts if (one.recipe, one.combination) == place), None)
-    verdict = verdict if len(cell.combination) > 1 else None
+    verdict = next((one for one in found.verdicts if one.cell == cell.key), None)
     entry = results.cell(cell) or UNKNOWN
     bare = Cell(cell.recipe, (), study.alone)
     charts = judged_charts(study, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)

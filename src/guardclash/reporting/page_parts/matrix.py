@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from guardclash.records.cells import Named
 from guardclash.reporting.page_parts.details import Detail
-from guardclash.reporting.pairs import in_order, sides
+from guardclash.reporting.pairs import asked_of, in_order, sides
 from guardclash.studies.study import Study
 
 ACROSS = 6
@@ -20,7 +20,7 @@ class Slot:
 
     recipe: str
     details: tuple[Detail, ...]
-    """Of the combination; two if it is asked for in either order."""
+    """Of the pair: at once, and in each order that is asked for."""
     why: str
     """Why there is none: "not asked", "one mechanism" (with itself or a variant of it), "mirrored"."""
 
@@ -60,7 +60,7 @@ def matrix(study: Study, details: Mapping[tuple[str, tuple[Named, ...]], Detail]
         study: What was asked.
         details: The sections of the page, by label of the recipe and combination.
     """
-    order, (rows, columns) = in_order(study), sides(study)
+    rows, columns = sides(study)
     recipes = [study.recipe_label(recipe) for recipe in study.recipes]
     if not rows:
         return None
@@ -70,7 +70,7 @@ def matrix(study: Study, details: Mapping[tuple[str, tuple[Named, ...]], Detail]
         tuple(
             MatrixRow(
                 study.label(row),
-                tuple(tuple(_slot(recipe, row, column, details, order) for recipe in recipes) for column in columns),
+                tuple(tuple(_slot(study, recipe, row, column, details) for recipe in recipes) for column in columns),
             )
             for row in rows
         ),
@@ -78,16 +78,16 @@ def matrix(study: Study, details: Mapping[tuple[str, tuple[Named, ...]], Detail]
 
 
 def _slot(
+    study: Study,
     recipe: str,
     row: Named,
     column: Named,
     details: Mapping[tuple[str, tuple[Named, ...]], Detail],
-    order: Sequence[Named],
 ) -> Slot:
-    both = ((recipe, (row, column)), (recipe, (column, row)))
+    order, asked = in_order(study), [(recipe, found) for found in asked_of(study, row, column)]
     if row.name == column.name:
         return Slot(recipe, (), "one mechanism")
     if order.index(row) > order.index(column):
         return Slot(recipe, (), "mirrored")
-    found = tuple(details[key] for key in both if key in details)
+    found = tuple(details[key] for key in asked if key in details)
     return Slot(recipe, found, "" if found else "not asked")

@@ -42,7 +42,7 @@ def judged_charts(study: Study, cell: Cell, verdict: Verdict, rule: Rule, id: st
         rule: Whose outcomes are shown.
         id: Of the combination's section, for the names of files.
     """
-    by_label = {study.label(named): named for named in cell.combination}
+    by_label = {study.label(named.plain): named for named in cell.combination}
     found = []
     for position, judgement in enumerate(verdict.judgements):
         of = by_label.get(judgement.against) if position else None  # accuracy comes first and is nobody's own

@@ -49,7 +49,7 @@ def exhibits(study: Study, results: Results, cell: Cell) -> tuple[Exhibit, ...]:
         exhibit
         for named in cell.combination
         for entry in results.evidence(alone(cell, named, study))
-        if (exhibit := _exhibit(study.label(named), entry))
+        if (exhibit := _exhibit(study.label(named.plain), entry))
     )
 
 

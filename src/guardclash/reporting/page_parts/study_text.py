@@ -34,6 +34,7 @@ def _lines(study: Study) -> Iterator[str]:
         yield from ("", "[[suspects]]", *_suspect(suspect))
     for note in study.notes:
         about = {"mechanisms": sorted(note.mechanisms), "metric": note.metric, "text": note.text}
+        about |= {name: said for name in ("dataset", "reading") if (said := getattr(note, name)) is not None}
         yield from ("", "[[notes]]", *_entries(about))
 
 
