@@ -18,7 +18,12 @@ from guardclash.plan.sources import Answers, Split
 from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanisms, known
 from guardclash.studies.engines import Inline
 from guardclash.studies.trials import compose_study
-from guardclash.suspects import Extraction, FineTuning, Independent, Retraining, Unrelated, disjoint
+from guardclash.suspect import disjoint
+from guardclash.suspects.extraction import Extraction
+from guardclash.suspects.fine_tuning import FineTuning
+from guardclash.suspects.independent import Independent
+from guardclash.suspects.retraining import Retraining
+from guardclash.suspects.unrelated import Unrelated
 from guardclash.tasks.recipe import recipe
 from running import GRADIENT_SIGN, ran, report, study, values
 

@@ -13,7 +13,7 @@ from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl, composed_epsilon
 from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.plan.sources import Answers, Split
-from guardclash.suspects import Independent
+from guardclash.suspects.independent import Independent
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run, chance, train

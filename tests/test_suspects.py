@@ -20,14 +20,19 @@ from guardclash.plan.sources import Answers, Drawn, Split
 from guardclash.records.cells import Named
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
-from guardclash.registry import find_mechanism
+from guardclash.registry import SUSPECTS, find_mechanism, known
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, compose_study, needed_trials
-from guardclash.suspects import SUSPECTS, Extraction, FineTuning, Independent, Retraining, Unrelated, disjoint
+from guardclash.suspect import disjoint
+from guardclash.suspects.extraction import Extraction
+from guardclash.suspects.fine_tuning import FineTuning
+from guardclash.suspects.independent import Independent
+from guardclash.suspects.retraining import Retraining
+from guardclash.suspects.unrelated import Unrelated
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import build_network, train
 from guardclash.training.trained import accuracy
@@ -51,10 +56,10 @@ def study(*suspects: dict[str, Any], mechanisms: list[Any] | None = None, **keys
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", SUSPECTS)
+@pytest.mark.parametrize("kind", known(SUSPECTS))
 def test_every_suspect_is_a_training_of_its_own(kind, base):
     victim = compose(base, [Watermark()])
-    plan = SUSPECTS[kind]().plan(victim, base)
+    plan = known(SUSPECTS)[kind]().plan(victim, base)
     assert plan.party and not victim.party
     assert fingerprint(plan) not in (fingerprint(victim), fingerprint(base))
     assert [stream.name for stream in plan.streams] == ["task"], "nobody steals the owner's triggers"
@@ -291,7 +296,7 @@ def test_an_owner_finds_the_watermark_in_the_stolen_model_only(verified):
     shares = [results.values(cell, wm, "wm_accuracy", range(1))[0] for cell in (own, *asked.suspect_cells())]
     assert shares[0] > 0.8 and shares[1] > 0.5, "the owner's and the fine-tuned model"
     assert max(shares[2:]) < 0.4, "the innocent models"
-    assert [results.cell(cell)["stolen"] for cell in asked.suspect_cells()] == [True, False, False]
+    assert [results.cell(cell).stolen for cell in asked.suspect_cells()] == [True, False, False]
 
 
 def test_a_suspects_accuracy_is_that_of_the_owners_task(verified):

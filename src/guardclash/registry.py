@@ -1,4 +1,4 @@
-"""Finds mechanisms, measures and conditions by name: built-in ones, installed packages' entry points, single files.
+"""Finds what studies name (mechanisms, measures, conditions, suspects): built-in, installed, or in single files.
 
 No other module names one, and this one names only the folders: a new one is one new file.
 """
@@ -20,13 +20,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
-from guardclash import conditions, measures, mechanisms
+from guardclash import conditions, measures, mechanisms, suspects
 from guardclash.data import catalog as data_catalog
 from guardclash.data.dataset import Dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
 from guardclash.plan.condition import Condition
+from guardclash.suspect import Suspect
 from guardclash.tasks import catalog as task_catalog
 from guardclash.tasks.recipe import standard
 from guardclash.tasks.task import Task
@@ -48,23 +49,25 @@ class Door(Generic[T]):
     """The package that holds the built-in ones, one file each."""
     word: str
     """What one is called in messages."""
+    named: str = "name"
+    """The class attribute by which studies call one."""
     other: tuple[type, ...] = ()
     """Classes whose subclasses come in by doors of their own."""
 
+    def name(self, cls: type) -> Any:
+        """How studies call a class."""
+        return getattr(cls, self.named, None)
+
     def let(self, cls: type) -> bool:
         """Whether a class is one of these, and no abstract one."""
-        return issubclass(cls, self.base) and not issubclass(cls, self.other) and isinstance(name_of(cls), str)
+        return issubclass(cls, self.base) and not issubclass(cls, self.other) and isinstance(self.name(cls), str)
 
 
 MECHANISMS: Door[Mechanism] = Door(Mechanism, mechanisms, "mechanism")
 MEASURES: Door[Measure] = Door(Measure, measures, "measure", other=(Mechanism,))
 CONDITIONS: Door[Condition] = Door(Condition, conditions, "condition")
-DOORS: tuple[Door[Any], ...] = (MECHANISMS, MEASURES, CONDITIONS)
-
-
-def name_of(cls: type) -> Any:
-    """How studies name a class."""
-    return getattr(cls, "name", None)
+SUSPECTS: Door[Suspect] = Door(Suspect, suspects, "kind of suspect", named="kind")
+DOORS: tuple[Door[Any], ...] = (MECHANISMS, MEASURES, CONDITIONS, SUSPECTS)
 
 
 @cache
@@ -81,11 +84,11 @@ def known(door: Door[T], plugins: tuple[Path, ...] = ()) -> Mapping[str, type[T]
     found: dict[str, type[T]] = {}
     for module in [*_built_in(door), *_installed(), *(_load_file(path) for path in plugins)]:
         for cls in _defined_in(module, door):
-            first = found.setdefault(name_of(cls), cls)
+            first = found.setdefault(door.name(cls), cls)
             if first is not cls:
                 raise UserError(
-                    f"two {door.word}s are called {name_of(cls)!r}: in {first.__module__} and in {cls.__module__}",
-                    mend="Rename one (its class attribute `name`).",
+                    f"two {door.word}s are called {door.name(cls)!r}: in {first.__module__} and in {cls.__module__}",
+                    mend=f"Rename one (its class attribute `{door.named}`).",
                 )
     return found
 

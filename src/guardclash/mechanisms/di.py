@@ -15,7 +15,9 @@ from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
 from guardclash.numerics.walks import BlindWalk, MinGD
 from guardclash.plan.plan import Context, Plan
-from guardclash.suspects import Independent, Unrelated, images_left
+from guardclash.suspect import images_left
+from guardclash.suspects.independent import Independent
+from guardclash.suspects.unrelated import Unrelated
 from guardclash.training.trained import Trained
 
 CLAIM = Ceiling(-3)

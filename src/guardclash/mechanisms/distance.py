@@ -17,7 +17,7 @@ from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.sources import Drawn
-from guardclash.suspects import disjoint
+from guardclash.suspect import disjoint
 from guardclash.training.trained import Trained
 
 CLOSENESS = {"cosine": "cosine similarity", "one_minus_l1": "1 − L₁", "one_minus_l2": "1 − L₂"}

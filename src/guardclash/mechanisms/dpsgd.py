@@ -232,6 +232,7 @@ def _readers(stream: Stream, plan: Plan) -> list[_Reader]:
     return [
         _Reader(run, other, fresh)
         for run, fresh in ((plan, True), *runs)
+        if run.epochs  # what only changes weights reads nobody
         for other in run.streams
         if _same_people(other.source, stream.source)
     ]

@@ -35,6 +35,9 @@ class Context(Protocol):
     def under(self, seed: int) -> Context:
         """The context of another replicate: its chance, and so its secrets, its data and its trained models."""
 
+    def of(self, party: str) -> Context:
+        """The context of the same replicate in which a party draws chance of its own; "": the owner."""
+
     def rng(self, *purpose: object) -> torch.Generator:
         """A generator of its own for each purpose, from the seed and the purpose's name."""
 

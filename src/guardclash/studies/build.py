@@ -15,9 +15,9 @@ from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure, Utility
 from guardclash.mechanism import Mechanism
 from guardclash.records.cells import Named
-from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanism
+from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find, find_mechanism
 from guardclash.studies.study import Study
-from guardclash.suspects import SUSPECTS, Suspect
+from guardclash.suspect import Suspect
 from guardclash.tasks.catalog import find_task
 from guardclash.tasks.recipe import Recipe, recipe
 
@@ -69,17 +69,13 @@ def build_utility(base: Recipe) -> Measure:
     return found(test=base.test()).bind(base.plan()) if issubclass(found, Utility) else found().bind(base.plan())
 
 
-def build_suspect(named: Named) -> Suspect:
+def build_suspect(named: Named, study: Study) -> Suspect:
     """The suspect that a study names, its options checked.
 
     Raises:
         UserError: If the kind, an option or a value is not allowed.
     """
-    if named.name not in SUSPECTS:
-        raise UserError(
-            "unknown kind of suspect", where="suspects", got=named.name, mend=suggestion(named.name, SUSPECTS)
-        )
-    return _checked(SUSPECTS[named.name], dict(named.options), named.name)
+    return _checked(find(SUSPECTS, named.name, study.plugins), dict(named.options), named.name)
 
 
 def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:

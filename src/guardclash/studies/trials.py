@@ -16,6 +16,7 @@ from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint, nested, substituted
+from guardclash.plan.owned import owned, set_apart
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.plan.trainings import reads, trainings
@@ -176,11 +177,14 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
         raise UserError(
             "no mechanism of the victim proves ownership, so nobody is suspected", where="suspects", got=names
         )
-    suspect = build_suspect(asked.kind)
+    suspect = build_suspect(asked.kind, study)
     victim, clash = _sequence(base, cell.combination, combination, partial=False)
     plan = None
     if victim:
+        own += _marks(base, combination) if suspect.overwrites else ()
         plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own)), _serving(combination)), own)
+        if suspect.overwrites and not own:
+            plan, clash = None, "the victim bears no mark that could be overwritten"
     measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
     if victim:
         measures += [(named, Verification(owner, victim, _serving(combination))) for named, owner in owners]
@@ -198,9 +202,20 @@ def _bound(names: Iterable[Named], recipe: Named, base: Recipe, study: Study) ->
     return tuple(build_mechanism(study.read(named, recipe), study).bind(base.plan()) for named in names)
 
 
+def _marks(base: Recipe, combination: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
+    """The mechanisms that prove ownership by what they put into the training data."""
+    plan = base.plan()
+    return tuple(one for one in combination if proves_ownership(one) and one.data(plan) != plan)
+
+
 def _composed(plan: Plan, own: tuple[Mechanism, ...]) -> tuple[Plan | None, str | None]:
+    """A suspect's training under its party's own mechanisms, which draw that party's secrets."""
     try:
-        return compose(plan, own), None
+        composed = compose(plan, own)
+        if [one.source for one in composed.streams] == [one.source for one in plan.streams]:
+            return composed, None
+        apart = set_apart(plan)  # what the victim has answered, and whom nobody marked, stay as they are
+        return owned(compose(apart, own), apart), None
     except Clash as clash:
         return None, str(clash)
 

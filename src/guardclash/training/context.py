@@ -17,6 +17,7 @@ from guardclash.data.loading import load
 from guardclash.data.space import Images
 from guardclash.errors import UserError
 from guardclash.plan.examples import Data
+from guardclash.plan.owned import Owned
 from guardclash.plan.plan import OtherSeed, Plan, Source
 from guardclash.training.trained import Trained
 
@@ -39,8 +40,14 @@ class RunContext:
     """Finds a finished training by plan and seed."""
     keep: Callable[[Any, int, Callable[[], dict[str, Tensor]]], dict[str, Tensor]] = _not_kept
     """Finds what was kept for a value and a seed, or makes and keeps it."""
+    party: str = ""
+    """Who draws chance; "": the owner."""
     strict: bool = False
     """Whether data must be those that the plan was made for, as where results are kept under its key."""
+
+    def of(self, party: str) -> RunContext:
+        """The context of the same replicate in which a party draws chance of its own; "": the owner."""
+        return replace(self, party=party)
 
     def under(self, seed: int) -> RunContext:
         """The context of another replicate, with the same data folder and store."""
@@ -51,7 +58,8 @@ class RunContext:
 
         So seed 3 of {wm} and seed 3 of {wm, dpsgd} share initial weights, data order and triggers: a paired comparison.
         """
-        text = "/".join(str(part) for part in (self.seed, *purpose))
+        whose = ("party", self.party) if self.party else ()
+        text = "/".join(str(part) for part in (self.seed, *whose, *purpose))
         digest = hashlib.sha256(text.encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -82,7 +90,7 @@ class RunContext:
 
     def kept(self, identity: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors kept under this seed for a frozen value that says what they are; made and kept if there are none."""
-        return self.keep(identity, self.seed, make)
+        return self.keep(Owned(identity, self.party) if self.party else identity, self.seed, make)
 
     def trained(self, plan: Plan | OtherSeed) -> Trained:
         """The finished training of a plan under this seed, or under another."""

@@ -26,6 +26,9 @@ class _RandomInputs:
     def seed(self) -> int:
         return self.inner.seed
 
+    def of(self, party: str) -> _RandomInputs:
+        return self
+
     def under(self, seed: int) -> _RandomInputs:
         return replace(self, inner=self.inner.under(seed))
 
@@ -57,6 +60,8 @@ def estimate_seconds(plan: Plan, context: Context, device: str = "cpu", steps: i
 
     Loading, measuring and storing are left out.
     """
+    if not plan.epochs:
+        return 0.0
     torch.set_num_threads(1)
     with torch.random.fork_rng(devices=[]):
         return _estimate(plan, context, device, steps)

@@ -1,0 +1,40 @@
+"""A surrogate that learns what the victim answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, get_args
+
+from guardclash.plan.plan import Plan, Source
+from guardclash.plan.sources import Answer, Answers
+from guardclash.suspect import Suspect, check_choice, disjoint, on, other_images
+
+
+@dataclass(frozen=True)
+class Extraction(Suspect):
+    """Model extraction: a surrogate is trained on the victim's answers.
+
+    With the owner's own images as queries and probabilities as answers it is distillation.
+    """
+
+    kind: ClassVar[str] = "extraction"
+
+    queries: str = "task"
+    """"task": images of the same distribution that the owner does not have; "out-of-distribution": of the other data
+    set; "members": the owner's training images."""
+    answers: Answer = "labels"
+    """"labels": the most likely class; "probabilities": those of all classes."""
+
+    def __post_init__(self) -> None:
+        check_choice("extraction.queries", self.queries, ("task", "out-of-distribution", "members"))
+        check_choice("extraction.answers", self.answers, get_args(Answer))
+
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+        """A fresh network of the recipe's architecture, trained on the answers."""
+        own = unprotected.task.source
+        images: Source = own
+        if self.queries == "task":
+            images = disjoint(own)
+        elif self.queries == "out-of-distribution":
+            images = other_images(unprotected)
+        return on(unprotected, Answers(images, victim, self.answers, serving), "thief")

@@ -1,0 +1,33 @@
+"""An innocent party's model of the same kind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from guardclash.plan.plan import Plan
+from guardclash.suspect import Suspect, check_choice, disjoint, on
+
+
+@dataclass(frozen=True)
+class Independent(Suspect):
+    """An innocent party's model, trained on data of the same distribution without a common image (Appendix B)."""
+
+    kind: ClassVar[str] = "independent"
+
+    images: str = "train"
+    """"train": as many training images that the owner does not have (chunk B); "test": the test split, as the published
+    code of dataset inference has it, although the owner uses test images as well."""
+
+    def __post_init__(self) -> None:
+        check_choice("independent.images", self.images, ("train", "test"))
+
+    @property
+    def stolen(self) -> bool:
+        """It is not."""
+        return False
+
+    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+        """The recipe's training on other images."""
+        own = unprotected.task.source
+        return on(unprotected, unprotected.judged_by.test if self.images == "test" else disjoint(own), "independent")
