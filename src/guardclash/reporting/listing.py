@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Group
@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from guardclash.tasks.task import Task
 
 
-def listing(mechanisms: Iterable[type[Mechanism]], datasets: Iterable[Dataset], tasks: Mapping[str, Task]) -> Group:
-    """Tables of mechanisms with their options and metrics, and of data sets with the tasks that there are for them."""
-    return Group(_mechanisms(mechanisms), _datasets(datasets, tasks))
+def listing(
+    mechanisms: Iterable[type[Mechanism]],
+    others: Mapping[str, Mapping[str, type]],
+    datasets: Iterable[Dataset],
+    tasks: Mapping[str, Task],
+) -> Group:
+    """Tables of what studies can name: mechanisms, other things by kind, data sets with their tasks."""
+    tables = (_others(title, found) for title, found in others.items())
+    return Group(_mechanisms(mechanisms), *tables, _datasets(datasets, tasks))
 
 
 def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
@@ -34,11 +40,25 @@ def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
         box=box.SIMPLE_HEAD,
     )
     for cls in sorted(mechanisms, key=lambda cls: cls.name):
-        options = ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(cls))
         metrics = ", ".join(metric.symbol for metric in cls.metrics) or "-"
-        card = (cls.__doc__ or "").strip().splitlines()[0]
-        table.add_row(*map(escape, (cls.name, cls.concern, metrics, options, card)))
+        table.add_row(*map(escape, (cls.name, cls.concern, metrics, _options(cls), _card(cls))))
     return table
+
+
+def _others(title: str, found: Mapping[str, type]) -> Table:
+    columns = "name", "options and defaults", "what it is"
+    table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    for name, cls in sorted(found.items()):
+        table.add_row(*map(escape, (name, _options(cls) or "-", _card(cls))))
+    return table
+
+
+def _options(cls: Any) -> str:
+    return ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(cls))
+
+
+def _card(cls: type) -> str:
+    return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def _datasets(datasets: Iterable[Dataset], tasks: Mapping[str, Task]) -> Table:
