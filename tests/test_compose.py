@@ -18,10 +18,11 @@ from guardclash.plan.adversarial import Adversarial
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.maps import FlipAndShift
-from guardclash.plan.models import CNN, GroupNormForBatchNorm, WithoutDropout
+from guardclash.plan.models import CNN
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.optimizers import SGD, Adam
 from guardclash.plan.plan import Plan, Stream
+from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson, Shuffled
 from guardclash.plan.sources import Drawn, Split
 from guardclash.registry import find_mechanisms

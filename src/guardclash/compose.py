@@ -7,20 +7,16 @@ known.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any, TypeVar
-
-import torch
-from torch import nn
 
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import parts
-from guardclash.plan.plan import Model, OtherSeed, Plan, Rewrite, Stream
+from guardclash.plan.plan import OtherSeed, Plan, Stream
+from guardclash.plan.structure import check_network, has_batch_norm
 
 T = TypeVar("T")
 MANY, ONE = "many", "one"
@@ -86,14 +82,8 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         _check_examples_apart(stream, set_by)
     for mechanism in active:
         plan = _gone_on(plan, mechanism)
-    if norm := _over_one_value(plan.model, plan.all_rewrites):
-        raise UserError(
-            "a group norm over single values makes the network constant",
-            where=f"layer {norm}",
-            got=f"images of {plan.model.shape}",
-            mend="Use fewer poolings or larger images, or a model with fewer groups.",
-        )
-    if not _has_batch_norm(plan.model, plan.all_rewrites):
+    check_network(plan.model, plan.all_rewrites)
+    if not has_batch_norm(plan.model, plan.all_rewrites):
         return _without_policies(plan)
     _check_batch_sizes(plan)
     return plan
@@ -141,38 +131,6 @@ def _replacing_first(
         return all(_stacks(getattr(base, name), getattr(edited, name, ())) for name in many)
 
     return sorted(active, key=adds) if many and len(active) > 1 else active
-
-
-@lru_cache
-def _has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
-    with torch.device("meta"):  # the structure alone, no weights
-        network = model.build()
-        for rewrite in rewrites:
-            network = rewrite(network)
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
-
-
-@lru_cache
-def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
-    """The group norm of which a group holds one value, if there is any: its output says nothing of its input."""
-    with torch.device("meta"), torch.no_grad():
-        network = model.build()
-        for rewrite in rewrites:
-            network = rewrite(network)
-        norms = {module: name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm)}
-        found: list[str] = []
-
-        def look(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            if isinstance(module, nn.GroupNorm) and given[0][0].numel() <= module.num_groups:
-                found.append(norms[module])
-
-        for module in norms:
-            module.register_forward_pre_hook(look)
-        if norms:
-            # A network that cannot run without numbers cannot be looked at either.
-            with contextlib.suppress(NotImplementedError, RuntimeError):
-                network.eval()(torch.empty(2, *model.shape))
-    return next(iter(found), None)
 
 
 def _check_examples_apart(stream: Stream, set_by: Setters) -> None:

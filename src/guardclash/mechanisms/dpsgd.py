@@ -16,8 +16,8 @@ from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import parts
-from guardclash.plan.models import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
+from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
 from guardclash.plan.sources import Split
 from guardclash.plan.trainings import trainings

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from guardclash.errors import UserError
 
@@ -147,39 +145,3 @@ class _Block(nn.Module):
             return x
         before = self.extra // 2
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.extra - before))
-
-
-@dataclass(frozen=True)
-class GroupNormForBatchNorm:
-    """Replaces every batch norm by group norm: batch statistics mix examples, which DP-SGD cannot bound."""
-
-    def __call__(self, network: nn.Module) -> nn.Module:
-        """The network without batch norm."""
-        return _replace(network, _group_for_batch)
-
-
-@dataclass(frozen=True)
-class WithoutDropout:
-    """Replaces every dropout by the identity, as the paper's DP-SGD code does."""
-
-    def __call__(self, network: nn.Module) -> nn.Module:
-        """The network without dropout."""
-        dropouts = nn.modules.dropout._DropoutNd
-        return _replace(network, lambda module: nn.Identity() if isinstance(module, dropouts) else None)
-
-
-def _group_for_batch(module: nn.Module) -> nn.Module | None:
-    if not isinstance(module, _BatchNorm):
-        return None
-    return group_norm(module.num_features, 4 if isinstance(module, nn.BatchNorm1d) else 1)
-
-
-def _replace(module: nn.Module, successor: Callable[[nn.Module], nn.Module | None]) -> nn.Module:
-    """The module with every part replaced for which `successor` gives something."""
-    new = successor(module)
-    if new is not None:
-        return new.train(module.training)
-    for name, child in module._modules.items():
-        if child is not None:
-            setattr(module, name, _replace(child, successor))
-    return module

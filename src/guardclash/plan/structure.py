@@ -1,0 +1,82 @@
+"""What can be told of a network from its structure, without weights: on the meta device, nothing is computed."""
+
+from __future__ import annotations
+
+import contextlib
+from functools import lru_cache
+
+import torch
+from torch import nn
+
+from guardclash.errors import UserError
+from guardclash.plan.plan import Model, Rewrite
+from guardclash.plan.rewrites import WithoutDropout, dropouts_left
+
+
+def check_network(model: Model, rewrites: tuple[Rewrite, ...]) -> None:
+    """Checks a rewritten network.
+
+    Raises:
+        UserError: If a group norm makes it constant, or dropout is left that was to be switched off.
+    """
+    if norm := _over_one_value(model, rewrites):
+        raise UserError(
+            "a group norm over single values makes the network constant",
+            where=f"layer {norm}",
+            got=f"images of {model.shape}",
+            mend="Use fewer poolings or larger images, or a model with fewer groups.",
+        )
+    if left := _dropout_left(model, rewrites):
+        raise UserError(
+            "dropout that is called as a function cannot be switched off",
+            where=type(model).__name__,
+            got=", ".join(left),
+            mend="Use layers (torch.nn.Dropout), or give the model no dropout.",
+        )
+
+
+@lru_cache
+def has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
+    """Whether a rewritten network has batch norm of any kind."""
+    with torch.device("meta"):  # the structure alone, no weights
+        network = model.build()
+        for rewrite in rewrites:
+            network = rewrite(network)
+    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+
+
+@lru_cache
+def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
+    """The group norm of which a group holds one value, if there is any: its output says nothing of its input."""
+    with torch.device("meta"), torch.no_grad():
+        network = model.build()
+        for rewrite in rewrites:
+            network = rewrite(network)
+        norms = {module: name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm)}
+        found: list[str] = []
+
+        def look(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+            if isinstance(module, nn.GroupNorm) and given[0][0].numel() <= module.num_groups:
+                found.append(norms[module])
+
+        for module in norms:
+            module.register_forward_pre_hook(look)
+        if norms:
+            # A network that cannot run without numbers cannot be looked at either.
+            with contextlib.suppress(NotImplementedError, RuntimeError):
+                network.eval()(torch.empty(2, *model.shape))
+    return next(iter(found), None)
+
+
+@lru_cache
+def _dropout_left(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, ...]:
+    """Calls of dropout that are left where it was to be switched off."""
+    if WithoutDropout() not in rewrites:
+        return ()
+    with torch.device("meta"):
+        network = model.build()
+        for rewrite in rewrites:
+            network = rewrite(network)
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # as above
+            return tuple(dropouts_left(network, torch.empty(2, *model.shape)))
+    return ()
