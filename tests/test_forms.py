@@ -29,14 +29,14 @@ from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGr
 from guardclash.records.cells import Cell, Named, Suspected
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
-from guardclash.reporting import latex, markdown
+from guardclash.reporting import markdown
 from guardclash.reporting.forms import BINARY, FORMS, SUFFIXES, form_asked
 from guardclash.reporting.latex import render_latex
 from guardclash.reporting.latex_parts import text as latex_text
+from guardclash.reporting.looks import LIKE, LOOKS
 from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
-from guardclash.reporting.tables import CLAIM_STYLES
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -158,8 +158,8 @@ def test_latex_says_the_words_of_claims_in_their_own_commands():
     assert text.count(r"\gcNotCredible{not credible}") > 20
     assert not re.search(r"\\gc(?!NotCredible)\w+\{not credible\}", text), said
     defined = set(re.findall(r"providecommand\{(\\gc\w+)\}", text))
-    assert set(latex.LOOKS.values()) <= defined
-    assert set(CLAIM_STYLES) <= set(latex.LOOKS), "every word that the text report marks has a command"
+    assert {look.command for look in LOOKS.values()} - {""} <= defined
+    assert set(LIKE.values()) <= set(LOOKS), "every word that a report marks has a look"
 
 
 def test_what_is_missing_is_counted_by_cell():

@@ -29,7 +29,7 @@ from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdict
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.figure_parts.style import LOOKS
 from guardclash.reporting.figures import draw
-from guardclash.reporting.tables import STYLES
+from guardclash.reporting.looks import LOOKS as EVERY
 from guardclash.reporting.text import render
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts
@@ -158,7 +158,7 @@ def test_the_gravest_metric_decides(outcomes, random):
 
 def test_every_outcome_has_a_style_and_a_look_of_its_own():
     of_metrics = set(get_args(Outcome)) - {"clash", "does not train together"}
-    assert set(STYLES) == set(get_args(Outcome)) == set(OUTCOMES)
+    assert set(EVERY) == set(get_args(Outcome)) == set(OUTCOMES)
     assert set(LOOKS) == {*of_metrics, ""}
     assert len({look.colour for look in LOOKS.values()}) == len({look.marker for look in LOOKS.values()}) == len(LOOKS)
 

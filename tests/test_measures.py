@@ -22,6 +22,9 @@ from guardclash.plan.identity import describe
 from guardclash.plan.sources import Split
 from guardclash.records.plain import results_from
 from guardclash.registry import MEASURES, find, find_mechanisms, known
+from guardclash.reporting.forms import FORMS
+from guardclash.reporting.page_parts.records import raw_values
+from guardclash.reporting.rows import rows as tidy
 from guardclash.studies.engines import Inline
 from guardclash.studies.side_effects import side_effects
 from guardclash.studies.trials import compose_study
@@ -240,6 +243,26 @@ def test_side_effects_are_judged_against_the_unprotected_model(judged, rule):
     assert found["oracle", "balanced_accuracy"] == ("undecided" if rule == "bounded" else "improved")
     assert found["idle", "balanced_accuracy"] in ("unharmed", "undecided")
     assert len(found) == 6
+
+
+@pytest.mark.parametrize("form", ["text", "md", "tex", "html", "json"])
+def test_every_form_of_a_report_tells_side_effects(judged, form):
+    wanted, content = judged
+    said = FORMS[form](wanted, results_from(content), "strict").decode()
+    assert "side effects" in said.lower() or "side_effects" in said
+    for word in ("harmed", "improved", "contrary", "oracle", "balanced_accuracy" if form == "json" else "BACC"):
+        assert word in said, word
+    bare = FORMS[form](replace(wanted, measures=()), results_from(content), "strict").decode()
+    assert "harmed" not in bare
+
+
+def test_values_of_a_studys_measures_are_in_the_tidy_table(judged):
+    wanted, content = judged
+    found = [row for row in tidy(wanted, results_from(content)) if row["metric"] == "sureness"]
+    assert {row["mechanism"] for row in found} == {"sureness"}
+    assert len({row["combination"] for row in found}) == 6
+    seeds, shown = raw_values(wanted, results_from(content))
+    assert len([row for row in shown if row.metric == "sure"]) == 6 and seeds == (0, 1, 2)
 
 
 def test_the_same_models_are_unharmed(judged):

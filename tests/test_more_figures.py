@@ -22,6 +22,7 @@ from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, Named
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
+from guardclash.reporting import looks
 from guardclash.reporting.entries import Column
 from guardclash.reporting.figure_parts import style
 from guardclash.reporting.figure_parts.matrix import LOOKS, _pairs
@@ -30,7 +31,6 @@ from guardclash.reporting.figure_parts.spread import spread_of
 from guardclash.reporting.figure_parts.sweep import _strips
 from guardclash.reporting.figures import METADATA, draw
 from guardclash.reporting.page_parts import words
-from guardclash.reporting.tables import STYLES
 from guardclash.studies.study import Study
 
 ROOT = Path(__file__).parent.parent
@@ -162,9 +162,12 @@ def test_the_front_of_a_committed_study():
 def test_every_outcome_has_a_look_of_its_own():
     """A symbol each, and a colour but for two rare ones, which have that of the common one whose word they qualify."""
     shared = {word: words.SAME_LOOK[word] for word in OUTCOMES if word in words.SAME_LOOK}
-    assert set(LOOKS) == set(STYLES) == set(OUTCOMES)
+    assert set(LOOKS) == set(looks.LOOKS) == set(OUTCOMES)
     assert len({look.symbol for look in LOOKS.values()}) == len(LOOKS)
-    for colours in ({word: look.fill for word, look in LOOKS.items()}, STYLES):
+    for colours in (
+        {word: look.fill for word, look in LOOKS.items()},
+        {word: look.terminal for word, look in looks.LOOKS.items()},
+    ):
         assert len(set(colours.values())) == len(OUTCOMES) - len(shared)
         assert all(colours[word] == colours[other] for word, other in shared.items())
     of_metrics = [*(word for word in OUTCOMES if word not in ("clash", "does not train together")), ""]

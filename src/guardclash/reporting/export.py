@@ -10,15 +10,14 @@ from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.records.file import PICTURES, pictures_of, results_text, shared_pictures
 from guardclash.records.results import Results
-from guardclash.reporting.claims import claims
-from guardclash.reporting.controls import controls
+from guardclash.reporting.findings import find
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import verdicts
 
 
 def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
     """The verdicts with all that they rest on, as JSON data."""
-    study = study.under(rule)
+    found = find(study, results, rule)
+    study = found.study
     return {
         "study": study.name,
         "rule": rule,
@@ -26,9 +25,10 @@ def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
         "correction": study.correction,
         "confidence": study.confidence,
         "environments": results.environments,
-        "verdicts": [verdict.to_dict(rule) for verdict in verdicts(study, results)],
-        "controls": [control.to_dict() for control in controls(study, results)],
-        "claims": [claim.to_dict() for claim in claims(study, results)],
+        "verdicts": [verdict.to_dict(rule) for verdict in found.verdicts],
+        "side_effects": [one.to_dict(study) for one in found.side_effects],
+        "controls": [control.to_dict() for control in found.controls],
+        "claims": [claim.to_dict() for claim in found.claims],
     }
 
 

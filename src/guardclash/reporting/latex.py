@@ -13,16 +13,18 @@ from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import Results
-from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
+from guardclash.reporting.findings import find
 from guardclash.reporting.latex_parts.layout import heading, paged, row
-from guardclash.reporting.latex_parts.tables import FRACTION, MARKS, combination_tables, criterion_of, measured
+from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables, criterion_of, measured
 from guardclash.reporting.latex_parts.text import comment, escaped, prose
+from guardclash.reporting.looks import look_of
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
 from guardclash.reporting.tables import Plain, plain
+from guardclash.reporting.text import effect_table
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample, verdicts, wanted
+from guardclash.studies.verdicts import sample, wanted
 
 HEAD = """Tables of the study {name}, of records written {written}.
 Made by: guardclash report STUDY --format tex --rule {rule} -o FILE.tex
@@ -47,32 +49,25 @@ PREAMBLE = r"""\documentclass[a4paper]{article}
 \begin{document}
 """
 END = "\\end{document}\n"
-LOOKS = {word: command for word, (command, _) in MARKS.items()} | {
-    "detected": r"\gcKept",
-    "cleared": r"\gcKept",
-    "missed": r"\gcConflict",
-    "false claim": r"\gcConflict",
-    "mixed": r"\gcUndecided",
-    "fires": r"\gcConflict",
-}
-"""The command of a word in tables of claims: of verdicts, and of claims and their controls."""
+CLAIMED = "Claims: under how many of the seeds the value reaches the bound."
 LONG = 36
 """Letters of a label beyond which it is broken."""
 
 
 def render_latex(study: Study, results: Results, rule: Rule) -> str:
     """A document with all tables; what is missing is said at its beginning, in the tables and in comments."""
-    study = study.under(rule)
-    found, lacking = verdicts(study, results), missing(study, results)
+    found = find(study, results, rule)
+    study, lacking = found.study, found.missing
     head = HEAD.format(name=study.name, written=results.written or "-", rule=rule)
     unready = rf"\noindent\textbf{{Not finished}}: {unfinished(study, results)}." + "\n"
     parts = [
         comment("\n".join([head, *(f"Missing: {line}" for line in lacking)])) + PREAMBLE,
         *([unready] if lacking else []),
         *combination_tables(study, results, rule),
+        *(_text_table(plain(effect_table(found)), "Against the unprotected model.") if found.side_effects else ()),
         *alone_tables(study, results),
-        *(table for shown in claim_tables(claims(study, results)) for table in _claims(plain(shown))),
-        comment("\n".join(["Notes:", *notes(study, results, found)])) + END,
+        *(table for shown in claim_tables(found.claims) for table in _text_table(plain(shown), CLAIMED)),
+        comment("\n".join(["Notes:", *notes(study, results, found.verdicts)])) + END,
     ]
     return "\n".join(parts)
 
@@ -113,19 +108,18 @@ def _alone(study: Study, results: Results, recipe: Named, needed: Mapping[str, i
             yield row([*label, *fields])
 
 
-def _claims(shown: Plain) -> Iterator[str]:
-    """A table of claims of the text report; labels that are long are broken."""
+def _text_table(shown: Plain, said: str) -> Iterator[str]:
+    """A table of the text report; labels that are long are broken."""
     longest = max((len(cells[0].plain) for cells in shown.rows), default=0)
     alignment = ("p{5cm}" if longest > LONG else "l") + "l" * (len(shown.columns) - 1)
     groups: list[list[str]] = [[]]
     for cells, ends in zip(shown.rows, shown.ends, strict=True):
         groups[-1].append(row(map(_styled, cells)))
         groups += [[]] if ends else []
-    caption = f"{escaped(shown.title)}. Claims: under how many of the seeds the value reaches the bound."
-    return paged(caption, alignment, [row(map(prose, shown.columns))], filter(None, groups))
+    return paged(f"{escaped(shown.title)}. {said}", alignment, [row(map(prose, shown.columns))], filter(None, groups))
 
 
 def _styled(cell: Text) -> str:
     """A cell in the command of its word, where the text report marks it; the word decides and not its colour there."""
-    command = LOOKS.get(cell.plain, "") if cell.spans else ""
-    return f"{command}{{{prose(cell.plain)}}}" if command else prose(cell.plain)
+    look = look_of(cell.plain) if cell.spans else None
+    return f"{look.command}{{{prose(cell.plain)}}}" if look and look.command else prose(cell.plain)

@@ -9,13 +9,13 @@ from rich.text import Text
 
 from guardclash.judging.rules import Rule
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.missing import unfinished
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import verdicts
 
 SPECIAL = re.compile(r"[\\`*|~$#]|(?<![^\W_])_|_(?![^\W_])|](?=[(\[:])|\A\[|\A[-+=](?=\s)|(?<=\A\d)[.)]")
 """What Markdown would read as its own: letters anywhere, underscores but those inside a word, brackets of links, and
@@ -26,17 +26,17 @@ HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 
 def render_markdown(study: Study, results: Results, rule: Rule) -> str:
     """The whole report; an outcome that is bad news is bold."""
-    study = study.under(rule)
-    found, lacking = verdicts(study, results), unfinished(study, results)
+    found = find(study, results, rule)
+    study, lacking = found.study, unfinished(study, results)
     parts = [
         f"# {escaped(study.name)}",
         f"R{escaped(ruling(study))[1:]}.",
         *([f"> **Note:** {lacking}; what can still change is undecided."] if lacking else []),
-        *_section(verdict_table(found, study.rules)),
-        *(part for table in judgement_tables(found, study.rules) for part in _section(table)),
-        *(part for table in other_tables(study, results) for part in _section(table)),
+        *_section(verdict_table(found.verdicts, study.rules)),
+        *(part for table in judgement_tables(found.verdicts, study.rules) for part in _section(table)),
+        *(part for table in other_tables(found) for part in _section(table)),
         "## Notes",
-        "\n".join(f"- {escaped(note)}" for note in notes(study, results, found)),
+        "\n".join(f"- {escaped(note)}" for note in notes(study, results, found.verdicts)),
     ]
     return "\n\n".join(parts) + "\n"
 

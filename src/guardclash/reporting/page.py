@@ -21,8 +21,7 @@ from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell
 from guardclash.records.results import Results
-from guardclash.reporting.claims import claims
-from guardclash.reporting.controls import controls
+from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.notes import notes
 from guardclash.reporting.page_parts.charts import plain
 from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
@@ -54,11 +53,24 @@ from guardclash.reporting.page_parts.words import (
     symbol,
     unique,
 )
-from guardclash.reporting.tables import percent, summary
+from guardclash.reporting.tables import limit, percent, summary
+from guardclash.reporting.text import changed
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample, verdicts
+from guardclash.studies.verdicts import sample
 
-SECTIONS = ("matrix", "details", "sweeps", "alone", "claims", "notes", "scale", "machines", "repeat", "values")
+SECTIONS = (
+    "matrix",
+    "details",
+    "sweeps",
+    "effects",
+    "alone",
+    "claims",
+    "notes",
+    "scale",
+    "machines",
+    "repeat",
+    "values",
+)
 """Addresses of the parts of a page; no combination gets one of them."""
 
 
@@ -71,6 +83,22 @@ class AloneRow:
     metric: str
     alone: str
     unprotected: str
+
+
+@dataclass(frozen=True)
+class EffectRow:
+    """What a mechanism does to a metric of a measure that the study lists."""
+
+    recipe: str
+    mechanism: str
+    metric: str
+    unprotected: str
+    alone: str
+    difference: str
+    limit: str
+    effect: str
+    other: str
+    """By the other rule."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +120,7 @@ class Page:
     """Combinations of three mechanisms or more."""
     singles: tuple[Detail, ...]
     sweeps: tuple[Sweep, ...]
+    effects: tuple[EffectRow, ...]
     alone: tuple[AloneRow, ...]
     claims: ClaimOverview
     notes: tuple[str, ...]
@@ -143,15 +172,8 @@ def _hash(text: str) -> str:
 def _page(study: Study, results: Results, asked_rule: Rule) -> Page:
     """The page of a study under the rule that decides; `asked_rule` is its own."""
     rule = study.rule
-    found = Found(
-        study,
-        results,
-        rule,
-        verdicts(study, results),
-        controls(study, results),
-        claims(study, results),
-        sweeps(study, results),
-    )
+    findings = find(study, results, rule)
+    found = Found(study, results, rule, findings.verdicts, findings.controls, findings.claims, sweeps(study, results))
     cells = asked(study)
     reserved = (*SECTIONS, *(sweep.id for sweep in found.sweeps))
     ids = unique((slug(" ".join((found.labels(cell)[0], *found.labels(cell)[1]))) for cell in cells), reserved)
@@ -176,6 +198,7 @@ def _page(study: Study, results: Results, asked_rule: Rule) -> Page:
         larger=tuple(one for cell, one in details.items() if len(cell.combination) > 2),
         singles=tuple(one for cell, one in details.items() if len(cell.combination) == 1),
         sweeps=found.sweeps,
+        effects=_effects(findings),
         alone=_alone(study, results),
         claims=overview(table for one in details.values() for table in one.claims),
         notes=tuple(notes(study, results, found.verdicts)),
@@ -212,6 +235,25 @@ def _head(study: Study, results: Results, asked_rule: Rule) -> tuple[tuple[str, 
 def _counts(outcomes: Iterable[str]) -> tuple[tuple[str, int], ...]:
     counted = Counter(outcomes)
     return tuple((word, counted[word]) for word in MEANINGS if counted[word])
+
+
+def _effects(found: Findings) -> tuple[EffectRow, ...]:
+    """What each mechanism does to the study's own measures."""
+    study, (rule, other) = found.study, found.study.rules
+    return tuple(
+        EffectRow(
+            study.recipe_label(one.cell.recipe),
+            study.label(one.cell.combination[0]),
+            one.judgement.metric.symbol,
+            summary(one.judgement.metric, one.judgement.alone),
+            summary(one.judgement.metric, one.judgement.together),
+            changed(one.judgement),
+            limit(one.judgement.metric),
+            one.effect(rule),
+            one.effect(other),
+        )
+        for one in found.side_effects
+    )
 
 
 def _alone(study: Study, results: Results) -> tuple[AloneRow, ...]:

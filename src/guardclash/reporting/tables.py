@@ -15,28 +15,8 @@ from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, braces
+from guardclash.reporting.looks import look_of
 from guardclash.studies.study import Study
-
-STYLES = {
-    "compatible": "green",
-    "conflict": "bold red",
-    "does not train together": "bold red",
-    "not credible": "red",
-    "ineffective": "cyan",
-    "not measured together": "yellow",
-    "undecided": "yellow",
-    "clash": "magenta",
-}
-"""Of verdicts and judgements."""
-CLAIM_STYLES = {
-    "detected": "green",
-    "cleared": "green",
-    "missed": "bold red",
-    "false claim": "bold red",
-    "mixed": "yellow",
-    "fires": "red",
-}
-"""Of ownership claims and their controls; what verdicts know as well looks the same."""
 
 
 def place(study: Study, cell: Cell) -> str:
@@ -124,8 +104,8 @@ def limit(metric: Metric) -> str:
 
 def styled(outcome: str) -> str:
     """An outcome in its colour."""
-    style = (STYLES | CLAIM_STYLES).get(outcome)
-    return f"[{style}]{outcome}[/]" if style else outcome
+    look = look_of(outcome)
+    return f"[{look.terminal}]{outcome}[/]" if look else outcome
 
 
 def titled(title: str, *columns: str) -> Table:

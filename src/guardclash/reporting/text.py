@@ -16,21 +16,21 @@ from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import Results
-from guardclash.reporting.claims import claims
 from guardclash.reporting.claims_text import claim_tables
-from guardclash.reporting.controls import Control, controls
+from guardclash.reporting.controls import Control
+from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample, verdicts
+from guardclash.studies.verdicts import sample
 
 WIDTH = 140
 
 
 def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> str:
     """The whole report as plain text, `width` columns wide."""
-    return plain(report_parts(study.under(rule), results), width)
+    return plain(told(find(study, results, rule)), width)
 
 
 def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
@@ -43,24 +43,55 @@ def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
 
 
 def report_parts(study: Study, results: Results) -> Iterator[Any]:
-    """Verdicts, judgements, mechanisms alone, claims on suspects and notes, for a terminal."""
-    found = verdicts(study, results)
+    """The whole report of a study under its own rule, for a terminal."""
+    return told(find(study, results, study.rule))
+
+
+def told(found: Findings) -> Iterator[Any]:
+    """Verdicts, judgements, side effects, mechanisms alone, claims on suspects and notes, for a terminal."""
+    study = found.study
     yield f"[bold]{escape(study.name)}[/]: {escape(ruling(study))}"
-    yield verdict_table(found, study.rules)
-    for table in judgement_tables(found, study.rules):
+    yield verdict_table(found.verdicts, study.rules)
+    for table in judgement_tables(found.verdicts, study.rules):
         yield table
         yield ""
-    yield from other_tables(study, results)
-    yield from map(escape, notes(study, results, found))
+    yield from other_tables(found)
+    yield from map(escape, notes(study, found.results, found.verdicts))
 
 
-def other_tables(study: Study, results: Results) -> Iterator[Table]:
-    """What verdicts rest on: the mechanisms alone, each metric with and without its mechanism, claims on suspects."""
-    yield _alone_table(study, results)
-    judged = [control for control in controls(study, results) if control.metric.criterion]
+def other_tables(found: Findings) -> Iterator[Table]:
+    """What stands beside verdicts.
+
+    Side effects, the mechanisms alone, each metric with and without its mechanism, claims on suspects.
+    """
+    if found.side_effects:
+        yield effect_table(found)
+    yield _alone_table(found.study, found.results)
+    judged = [control for control in found.controls if control.metric.criterion]
     if judged:
         yield _control_table(judged)
-    yield from claim_tables(claims(study, results))
+    yield from claim_tables(found.claims)
+
+
+def effect_table(found: Findings) -> Table:
+    """What each mechanism does to the measures that the study lists for all its models."""
+    study, (rule, other) = found.study, found.study.rules
+    columns = "recipe", "mechanism", "metric", "unprotected", "with it", "difference", "limit"
+    table = titled("Side effects of each mechanism alone", *columns, f"effect ({rule})", f"rule {other}")
+    for one in found.side_effects:
+        judged, metric = one.judgement, one.judgement.metric
+        table.add_row(
+            escape(study.recipe_label(one.cell.recipe)),
+            escape(study.label(one.cell.combination[0])),
+            escape(metric.symbol),
+            summary(metric, judged.alone),
+            summary(metric, judged.together),
+            escape(changed(judged)),
+            limit(metric),
+            styled(one.effect(rule)),
+            one.effect(other),
+        )
+    return table
 
 
 def judgement_tables(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Iterator[Table]:
@@ -94,17 +125,23 @@ def _judgement_table(verdict: Verdict, rules: tuple[Rule, Rule]) -> Table:
 
 
 def _numbers(judgement: Judgement, rule: Rule) -> list[str]:
-    metric, interval, p = judgement.metric, judgement.interval, judgement.decisive(rule)
-    spread = f" [{number(metric, interval[0])}, {number(metric, interval[1])}]" if interval else ""
+    metric, p = judgement.metric, judgement.decisive(rule)
     return [
         summary(metric, judgement.alone),
         summary(metric, judgement.together),
-        number(metric, judgement.difference) + spread,
+        changed(judgement),
         p_value(p.noninferior),
         p_value(p.inferior),
         limit(judgement.metric),
         failing(judgement),
     ]
+
+
+def changed(judgement: Judgement) -> str:
+    """The difference, with its interval."""
+    metric, interval = judgement.metric, judgement.interval
+    spread = f" [{number(metric, interval[0])}, {number(metric, interval[1])}]" if interval else ""
+    return number(metric, judgement.difference) + spread
 
 
 def _alone_table(study: Study, results: Results) -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from guardclash.judging.effects import Effect, effect
 from guardclash.judging.judge import Look, judge
@@ -26,6 +27,17 @@ class SideEffect:
     """The measure."""
     judgement: Judgement
     """Its metric on the mechanism's models (together) against the unprotected ones (alone)."""
+
+    def to_dict(self, study: Study) -> dict[str, Any]:
+        """Strictly valid JSON."""
+        return {
+            "recipe": study.recipe_label(self.cell.recipe),
+            "mechanism": study.label(self.cell.combination[0]),
+            "measure": self.of.to_dict(),
+            "effect": self.effect(study.rule),
+            "effects": {rule: self.effect(rule) for rule in study.rules},
+            "judgement": self.judgement.to_dict(study.rule),
+        }
 
     def effect(self, rule: Rule) -> Effect:
         """What a rule says."""

@@ -12,6 +12,7 @@ from guardclash.judging.rules import OUTCOMES, Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import Results
+from guardclash.reporting import looks
 from guardclash.reporting.entries import Verdicts, verdicts_of
 from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.missing import unfinished
@@ -42,16 +43,7 @@ class CellLook:
     symbol: str
 
 
-LOOKS = {
-    "compatible": CellLook("#0072B2", "white", "✓"),
-    "conflict": CellLook("#D55E00", "white", "✗"),
-    "does not train together": CellLook("#D55E00", "white", "∞"),
-    "not credible": CellLook("#E69F00", "black", "‼"),
-    "ineffective": CellLook("#4d4d4d", "white", "∅"),
-    "not measured together": CellLook("#e3c6dc", "black", "–"),
-    "undecided": CellLook("#e3c6dc", "black", "?"),
-    "clash": CellLook("#000000", "white", "⊘"),
-}
+LOOKS = {word: CellLook(look.fill, look.ink, look.symbol) for word, look in looks.LOOKS.items()}
 """By outcome. The colour-blind tell fills apart, also by their lightness."""
 NEVER = CellLook("#f4f4f4", QUIET, "·")
 """Of pairs that the study does not ask for."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from guardclash.reporting import looks
+
 PAGE = 7.2
 """Width in inches of a figure with few columns: that of a page's text."""
 
@@ -20,14 +22,10 @@ class ValueLook:
 
 
 LOOKS = {
-    "compatible": ValueLook("#0072B2", "o", 4.2),
-    "conflict": ValueLook("#D55E00", "X", 5),
-    "undecided": ValueLook("#A6539A", "^", 4.8),
-    "not measured together": ValueLook("#882255", "P", 4.4),
-    "not credible": ValueLook("#E69F00", "s", 4),
-    "ineffective": ValueLook("#000000", "v", 4.8),
-    "": ValueLook("#4d4d4d", "d", 4.2),
-}
+    word: ValueLook(look.colour, look.marker, look.size)
+    for word, look in looks.LOOKS.items()
+    if word not in ("clash", "does not train together")
+} | {"": ValueLook("#4d4d4d", "d", 4.2)}
 """By outcome; "" is what is not judged: the unprotected model and mechanisms alone."""
 RARE = ("not measured together", "not credible", "ineffective")
 """The legend names them only where they occur."""

@@ -13,6 +13,7 @@ from guardclash.records.results import Results
 from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, entry_of, verdicts_of
 from guardclash.reporting.latex_parts.layout import heading, paged, row, spanning
 from guardclash.reporting.latex_parts.text import escaped, number, prose
+from guardclash.reporting.looks import LOOKS
 from guardclash.reporting.notes import scales
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import limit
@@ -21,14 +22,14 @@ from guardclash.studies.study import Study
 from guardclash.studies.verdicts import alone, judged_cells, wanted
 
 MARKS = {
-    "compatible": (r"\gcKept", r"\gcKept{Green underlined}: no conflict"),
-    "conflict": (r"\gcConflict", r"\gcConflict{red}: conflict"),
-    "undecided": (r"\gcUndecided", r"\textsuperscript{?}: undecided"),
-    "not credible": (r"\gcNotCredible", r"\textsuperscript{$\ddagger$}: not credible, a control makes the same claim"),
-    "not measured together": (r"\gcUndecided", r"\textsuperscript{?}: not measured together"),
-    "ineffective": (r"\gcIneffective", r"\textsuperscript{$\dagger$}: ineffective already alone"),
+    "compatible": r"\gcKept{Green underlined}: no conflict",
+    "conflict": r"\gcConflict{red}: conflict",
+    "undecided": r"\textsuperscript{?}: undecided",
+    "not credible": r"\textsuperscript{$\ddagger$}: not credible, a control makes the same claim",
+    "not measured together": r"\textsuperscript{?}: not measured together",
+    "ineffective": r"\textsuperscript{$\dagger$}: ineffective already alone",
 }
-"""By outcome: the command around a value, and what the caption says of it."""
+"""By outcome: what the caption says of its mark."""
 FRACTION = "A fraction: so many of the seeds are there; until all are, nothing is decided."
 NOTHING = "--: not measured."
 LETTERS, VALUE = 108, 11.5
@@ -146,7 +147,7 @@ def _field(column: Column, entry: Entry) -> str:
         r"$\infty$" if entry.unbounded else measured(column.metric, next(iter(entry.samples), Sample()), entry.asked)
     )
     judged = entry.outcome and entry.there >= entry.asked
-    return f"{MARKS[entry.outcome][0]}{{{value}}}" if judged else value
+    return f"{LOOKS[entry.outcome].command}{{{value}}}" if judged else value
 
 
 def measured(metric: Metric, sample: Sample, asked: int) -> str:
@@ -162,7 +163,7 @@ def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> s
     study, columns = group.study, dict.fromkeys(column for block in blocks for column in block.columns)
     entries = [group.entry(cell, block, column) for cell in group.cells for block in blocks for column in block.columns]
     outcomes = {entry.outcome for entry in entries if entry.there == entry.asked}
-    meanings = "; ".join(meaning for outcome, (_, meaning) in MARKS.items() if outcome in outcomes)
+    meanings = "; ".join(meaning for outcome, meaning in MARKS.items() if outcome in outcomes)
     limits = ", ".join(_limit(study, column.metric) for column in columns)
     parts = [
         rf"\textbf{{{escaped(braces(names))}}}.",

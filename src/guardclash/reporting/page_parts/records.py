@@ -82,7 +82,8 @@ def _rows(study: Study, results: Results, cell: Cell, seeds: tuple[int, ...]) ->
     if entry is None:
         return
     where, own = place(study, cell), study.seeds(cell)
-    owners: tuple[Named | None, ...] = (None, *(study.mechanisms() if not cell.suspect else cell.combination))
+    measuring = (*study.mechanisms(), *study.measures) if not cell.suspect else cell.combination
+    owners: tuple[Named | None, ...] = (None, *measuring)
     for of in owners:
         for metric in results.metrics(cell, of):
             found = dict(results.by_seed(cell, of, metric.name, own))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from markupsafe import Markup, escape
 
 from guardclash.judging.rules import Outcome, combined
+from guardclash.reporting.looks import LIKE
 
 MEANINGS: dict[str, str] = {
     "compatible": "every judged metric stays within its limit",
@@ -36,16 +37,11 @@ CLAIMS: dict[str, str] = {
 }
 """Of ownership claims; the keys but the last are `claims.Outcome`."""
 SAME_LOOK: dict[str, Outcome] = {
-    "detected": "compatible",
-    "cleared": "compatible",
-    "missed": "conflict",
-    "false claim": "conflict",
-    "fires": "not credible",
-    "mixed": "undecided",
+    **{word: cast(Outcome, like) for word, like in LIKE.items()},
     "does not train together": "conflict",
     "not measured together": "undecided",
 }
-"""Outcomes that look like one of the main ones."""
+"""Words that look like one of the main outcomes."""
 QUIET = ("not asked", "not measured", "reported", "silent", "no verdict")
 """What neither praises nor warns; so does every word that nobody knows."""
 RULES_IN_WORDS = {
