@@ -175,7 +175,7 @@ def test_batches_know_of_each_example_what_its_source_knows(told, base):
     attack = AdversarialTraining(radius=1e-9, **WIDE).inner(base)
     task = replace(base.task, maps=(attack, Weighted()), objectives=(witness,))
     train(replace(base, streams=(task,), epochs=1), told)
-    whole = told.images("digits", "train")
+    whole = told.examples("digits", "train")
     assert sorted(torch.cat([batch.about["index"] for batch in witness.seen]).tolist()) == list(range(256))
     for batch in witness.seen:
         torch.testing.assert_close(batch.x, whole.x[batch.about["index"]])

@@ -604,3 +604,20 @@ def test_what_is_true_of_several_models_is_noted_once():
     first, covered = notes(wanted, nothing, verdicts(wanted, nothing))
     assert first == "digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."
     assert covered.startswith("α = 0.05 covers each verdict")
+
+
+def test_the_scale_is_of_the_network_that_was_trained():
+    """A recipe's word may mean another network, and a recipe of somebody else's builds what it wants."""
+    wanted = study()
+    content = to_plain(results(wanted))
+    for cell in content["cells"]:
+        cell["composed"] = {
+            "type": "Plan",
+            "model": {"type": "mine:Wide", "widths": [7, 9], "shape": [1, 8, 8], "norm": "group"},
+        }
+    said = render(wanted, results_from(content), "strict")
+    assert "mine:Wide (widths 7-9, norm group);" in " ".join(said.split())
+    assert "cnn4-small with" not in said
+    assert "cnn4-small with batch norm" in render(wanted, results(wanted), "strict"), (
+        "records without plans have words only"
+    )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
-from guardclash.records.results import Results
+from guardclash.records.results import CellRecord, Results
 from guardclash.reporting.claims_text import claim_notes
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.tables import duration, models_of
@@ -15,6 +16,8 @@ from guardclash.studies.study import Study
 Noted = tuple[str, str, str]
 """A recipe, models on it, and what is to be known of them."""
 NOT_RUN = "not run yet."
+GIVEN = {"type", "shape", "classes", "mean", "std"}
+"""Of a network, what its type and its data say anyway."""
 
 
 def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
@@ -101,5 +104,18 @@ def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
     made = entry.recipe
     protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
     examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
-    trained = f"batch {made['batch_size']}, {made['model']} with {made['norm']} norm"
+    trained = f"batch {made['batch_size']}, {_network_of(entry)}"
     return f"{examples}, {trained}; {made['test_examples'] or 'all'} test examples"
+
+
+def _network_of(entry: CellRecord) -> str:
+    """The network that was trained, from its plan; a recipe's word for it may mean another one elsewhere."""
+    made = (entry.composed or {}).get("model")
+    if not isinstance(made, Mapping):
+        return f"{entry.recipe['model']} with {entry.recipe['norm']} norm"
+    told = {name: value for name, value in made.items() if name not in GIVEN and not isinstance(value, Mapping)}
+    return f"{made.get('type', 'network')} ({', '.join(f'{name} {_said(value)}' for name, value in told.items())})"
+
+
+def _said(value: Any) -> str:
+    return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
