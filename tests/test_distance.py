@@ -252,7 +252,7 @@ def test_curves_go_from_models_to_the_figure(tmp_path):
         assert ("curves" in content) == (content["measure"]["type"] == "Verification")
     for cell in wanted.cells():
         assert not results.curves(cell, named, NAMES[0], range(2))
-        assert not any("curves" in one for trial in results.cell(cell)["trials"] for one in trial["measurements"])
+        assert not any(one.curves for trial in results.cell(cell).trials for one in trial.measurements.values())
     found = texts(draw("distances", wanted, results, "strict", "svg"))
     assert {"retraining (stolen)", "independent (innocent)"} <= set(found)
 

@@ -343,3 +343,11 @@ def test_rows_train_with_and_without_privacy_and_are_judged_by_their_utility(row
     assert private["epsilon"] == pytest.approx(3.0, rel=0.02)
     clashes = {tuple(named["name"] for named in cell["combination"]): cell["clash"] for cell in content["cells"]}
     assert "needs images" in clashes["wm",] and "needs images" in clashes["dpsgd", "wm"]
+
+
+@pytest.mark.parametrize("form", ["text", "md", "tex", "html", "csv"])
+def test_reports_show_the_utility_of_the_task_and_no_accuracy(rows, site, form):  # noqa: F811
+    wanted = study(["dpsgd", "dpsgd-control"], seeds=3, recipe={"dataset": rows, "scale": "smoke"})
+    said = FORMS[form](wanted, results_from(ran(wanted, site, Inline())), "strict").decode()
+    assert ("F<sub>" in said or "φ<sub>F1</sub>" in said) if form == "html" else ("F1" in said or "macro_f1" in said)
+    assert "ACC" not in said and "accuracy" not in said.replace("accuracy in", "")

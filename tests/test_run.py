@@ -16,7 +16,8 @@ import torch
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
-from guardclash.records.plain import results_from
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
 from guardclash.studies import jobs
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
@@ -64,7 +65,8 @@ def test_equal_work_is_trained_once(finished):
 
 def test_every_cell_has_every_value(finished):
     _, site, content, _, _ = finished
-    assert content == json.loads((site.store.folder / "studies" / "study.json").read_text())
+    kept = to_plain(read_results(site.store.folder / "studies" / "study.json"))
+    assert content == json.loads(json.dumps(kept))
     assert len(content["cells"]) == 6
     for cell in content["cells"]:
         assert [trial["seed"] for trial in cell["trials"]] == [0, 1]

@@ -24,6 +24,7 @@ from guardclash.studies.study_file import study_from
 from guardclash.trackers import tracker as tracker_module
 from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
 from guardclash.watching.tracking import Tracking
+from running import ran
 
 
 def study(*combinations: list[Any], seeds: int = 1, **keys: Any) -> Study:
@@ -125,10 +126,10 @@ class Ran:
 
 
 def run(wanted: Study, site: Site, *names: str) -> Ran:
-    ran = Ran()
-    with Tracking(names, wanted, site, wanted.rule, ran.said.append) as tracking:
-        ran.results = ran(wanted, site, Inline(), tracking, clock=lambda: 0.0)
-    return ran
+    made = Ran()
+    with Tracking(names, wanted, site, wanted.rule, made.said.append) as tracking:
+        made.results = ran(wanted, site, Inline(), tracking, clock=lambda: 0.0)
+    return made
 
 
 def kinds(calls: list[tuple[Any, ...]]) -> list[str]:

@@ -19,7 +19,7 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict, judge_accuracy
 from guardclash.records.cells import Cell, Named
-from guardclash.records.plain import results_from
+from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.text import render
@@ -211,7 +211,7 @@ def test_a_loss_that_three_seeds_do_not_show_is_not_called_no_difference():
     found = results(asked, falling(0.6, 0.35))
     for n in (3, 5, 8):
         early = replace(asked, start=3)
-        verdict, looked = verdict_so_far(early, results_from(_until(found.content, n)), _pair(asked))
+        verdict, looked = verdict_so_far(early, results_from(_until(to_plain(found), n)), _pair(asked))
         if looked < 10:
             assert one(verdict, "wm").outcome("paper") in ("undecided", "conflict")
 
@@ -263,8 +263,8 @@ def test_all_parts_of_three_mechanisms_get_the_seeds_that_their_verdict_needs():
         return level + noise(names, metric, seed, scale=0.04 if metric == "wm" and "wm" in names else 0.001)
 
     found = results(asked, value)
-    verdict, looked = verdict_so_far(asked, results_from(_until(found.content, 3)), _pair3(asked))
-    needed = wanted(asked, results_from(_until(found.content, 3)))
+    verdict, looked = verdict_so_far(asked, results_from(_until(to_plain(found), 3)), _pair3(asked))
+    needed = wanted(asked, results_from(_until(to_plain(found), 3)))
     assert looked == 5 and verdict.missing
     parts = [cell for cell in asked.cells() if len(cell.combination) < 2]
     assert {needed[cell.key] for cell in parts} == {5}, "each mechanism alone and the unprotected model"
@@ -364,7 +364,7 @@ def test_what_diverges_alone_as_well_is_not_laid_to_the_combination():
 def test_trainings_that_are_still_to_come_may_yet_train():
     asked = study("wm", "other", alone=3, together=6)
     found = results(asked, falling(0.0, 0.01), lambda names, seed: len(names) > 1)
-    assert only(asked, results_from(_until(found.content, 3))).outcome("strict") == "undecided"
+    assert only(asked, results_from(_until(to_plain(found), 3))).outcome("strict") == "undecided"
 
 
 def test_a_metric_that_is_left_out_in_company_is_not_dropped():
@@ -384,7 +384,7 @@ def test_what_is_left_out_in_company_waits_for_what_it_is_alone():
     found = results(
         asked, lambda *place: None if place[2] == "wm" and len(place[0]) > 1 else falling(0.0, 0.01)(*place)
     )
-    cells = [{**cell, "trials": []} if cell["plan"] == "wm" else cell for cell in found.content["cells"]]
+    cells = [{**cell, "trials": []} if cell["plan"] == "wm" else cell for cell in to_plain(found)["cells"]]
     verdict = only(asked, results_from({"cells": cells}))
     assert verdict.outcome("strict") == "undecided" and "wm, wm alone: 0 of 5" in verdict.missing
 
@@ -558,5 +558,5 @@ def test_a_mechanism_alone_is_judged_by_the_seeds_that_the_study_asks_for():
     """A record may hold more of them: another study of the same store asked for ten."""
     asked, more = study("wm", "other", alone=5, together=10), study("wm", "other", alone=10, together=10)
     found = results(more, lambda *place: 0.1 if place[2] == "wm" and place[3] > 4 else falling(0.0, 0.01)(*place))
-    assert {entry["key"] for entry in found.content["cells"]} == {cell.key for cell in asked.cells()}
+    assert {entry["key"] for entry in to_plain(found)["cells"]} == {cell.key for cell in asked.cells()}
     assert [one(only(asked, found), name).alone.seeds for name in ("accuracy", "wm")] == [(0, 1, 2, 3, 4)] * 2

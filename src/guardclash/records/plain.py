@@ -57,12 +57,12 @@ def _cell(data: Mapping[str, Any], metrics: dict[str, Metric]) -> CellRecord:
         declared[of] = (*declared.get(of, ()), *(_metric(one, metrics) for one in measure["metrics"]))
     return CellRecord(
         key=_text(data["key"]),
-        recipe=_mapping(data["recipe"]),
+        recipe=_mapping(data.get("recipe", {})),
         combination=tuple(map(named_from, data.get("combination", ()))),
-        clash=_text_or_none(data["clash"]),
+        clash=_text_or_none(data.get("clash")),
         plan=_text_or_none(data.get("plan")),
         composed=None if data.get("composed") is None else _mapping(data["composed"]),
-        facts={_text(name): _texts(facts) for name, facts in _mapping(data["facts"]).items()},
+        facts={_text(name): _texts(facts) for name, facts in _mapping(data.get("facts", {})).items()},
         measures=declared,
         trials=tuple(map(_trial, data["trials"])),
         suspect=None if data.get("suspect") is None else _mapping(data["suspect"]),
@@ -180,7 +180,8 @@ def to_plain(results: Results) -> dict[str, Any]:
 
 def _plain_cell(cell: CellRecord) -> dict[str, Any]:
     names = _names(cell)
-    suspect = {} if cell.suspect is None else {"suspect": cell.suspect, "stolen": cell.stolen}
+    maybe = {"suspect": cell.suspect, "stolen": cell.stolen}
+    suspect = {name: value for name, value in maybe.items() if value is not None}
     return {
         **suspect,
         "key": cell.key,

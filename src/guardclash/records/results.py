@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from guardclash.judging.criteria import Metric
+from guardclash.judging.criteria import ACCURACY, Metric
 from guardclash.numerics.scatter import Scatter
 from guardclash.records.cells import Cell, Named
 
@@ -186,6 +186,16 @@ class Results:
         trials = (self.cell(cell) or UNKNOWN).among(seeds)
         ended = tuple(trial.seed for trial in trials if trial.seconds is not None or trial.diverged)
         return ended, tuple(trial.seed for trial in trials if trial.diverged)
+
+    def utility(self, cell: Cell) -> Metric:
+        """The metric by which every model of a cell's task is judged; accuracy, where nothing is known of the cell."""
+        return next(iter(self.metrics(cell, None)), ACCURACY)
+
+    @property
+    def utilities(self) -> tuple[Metric, ...]:
+        """The utilities of all tasks, each once."""
+        found = (cell.measures.get(UTILITY, ())[:1] for cell in self.cells.values())
+        return tuple(dict.fromkeys(metric for metrics in found for metric in metrics)) or (ACCURACY,)
 
     def metrics(self, cell: Cell, of: Named | None) -> tuple[Metric, ...]:
         """The metrics that a mechanism or measure declares, with their own criteria; None: the utility's."""

@@ -74,6 +74,8 @@ class Claim:
     """Seeds that the study asks for."""
     clash: str | None = None
     """Why the suspect cannot be built."""
+    utility: Metric = ACCURACY
+    """Whose replicates `accuracy` are: the task's utility."""
 
     @property
     def discredited(self) -> tuple[int, ...]:
@@ -180,7 +182,8 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
         mechanism=study.label(named.plain),
         finding=_finding(study, results, cell, named, metric, metric),
         controls=tuple(control for control in controls if control.seeds),
-        accuracy=sample(study, results, cell, None, next(iter(results.metrics(cell, None)), ACCURACY)),
+        accuracy=sample(study, results, cell, None, results.utility(cell)),
+        utility=results.utility(cell),
         asked=cell.replicates,
         clash=entry.clash,
     )

@@ -8,7 +8,6 @@ from itertools import groupby
 from rich.markup import escape
 from rich.table import Table
 
-from guardclash.judging.criteria import ACCURACY
 from guardclash.records.cells import Cell, braces
 from guardclash.records.results import Results
 from guardclash.reporting.claims import ITSELF, Claim, Proof, claiming, suspects_of, victims
@@ -23,7 +22,9 @@ def claim_tables(found: Iterable[Claim]) -> Iterator[Table]:
 
 
 def _table(title: str, found: Iterable[Claim]) -> Table:
-    columns = "suspect", "stolen", "metric", "value", "claim at", "claims", ACCURACY.symbol, "outcome"
+    found = tuple(found)
+    utility = found[0].utility.symbol
+    columns = "suspect", "stolen", "metric", "value", "claim at", "claims", utility, "outcome"
     table = titled(escape(title), *columns)
     for _, rows in groupby(found, lambda claim: (claim.mechanism, claim.finding.metric.name)):
         shown: set[tuple[str, int, str]] = set()
@@ -40,7 +41,7 @@ def _add_claim(table: Table, claim: Claim) -> None:
     stolen = "-" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
     limit = bound(metric.claimed_at) if metric.claimed_at else "-"
     value, counted = summary(metric, claim.finding.sample), _counted(claim.finding)
-    accuracy = summary(ACCURACY, claim.accuracy)
+    accuracy = summary(claim.utility, claim.accuracy)
     row = claim.suspect, stolen, metric.symbol, value, limit, counted, accuracy
     table.add_row(*map(escape, row), styled(claim.outcome))
 

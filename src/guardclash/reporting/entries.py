@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from guardclash.judging.criteria import ACCURACY, Absolute, Metric
+from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule, combined
 from guardclash.judging.stats import Sample
@@ -83,8 +83,7 @@ def cells_of(study: Study, recipe: Named) -> list[Cell]:
 def columns_of(study: Study, results: Results) -> list[Column]:
     """Accuracy, then the metrics that have a criterion, in the order of the mechanisms."""
     criteria, cells = dict(study.criteria), study.cells()
-    accuracy = next((metric for cell in cells for metric in results.metrics(cell, None)), ACCURACY)
-    columns = {("", accuracy.name): Column(None, accuracy)}
+    columns = {("", metric.name): Column(None, metric) for metric in results.utilities}
     for cell in cells:
         for named in cell.combination:
             for metric in results.metrics(cell, named):
@@ -132,7 +131,7 @@ def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[
     Where a mechanism is not deployed its metric may have been measured as a control, which is shown once it is there.
     """
     if column.of is None:
-        return [None]
+        return [None] if column.metric.name == results.utility(cell).name else []
     name, seeds = column.metric.name, study.seeds(cell)
     variants = [named for named in study.mechanisms() if named.name == column.of]
     own = [named for named in variants if named in [one.plain for one in cell.combination]]
@@ -153,7 +152,7 @@ def judgement_of(study: Study, found: Verdicts, cell: Cell, column: Column) -> J
     if verdict is None:
         return None
     if column.of is None:
-        return next(iter(verdict.judgements), None)
+        return next((one for one in verdict.judgements[:1] if one.metric.name == column.metric.name), None)
     own = {study.label(named.plain) for named in cell.combination if named.name == column.of}
     judged = (one for one in verdict.judgements[1:] if one.against in own)
     return next((one for one in judged if one.metric.name == column.metric.name), None)

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 from rich.text import Text
 
-from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.judging.criteria import Metric
 from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import Results
@@ -21,7 +21,7 @@ from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
-from guardclash.reporting.tables import Plain, plain
+from guardclash.reporting.tables import Plain, plain, utility_head
 from guardclash.reporting.text import effect_table
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample, wanted
@@ -82,7 +82,7 @@ def alone_tables(study: Study, results: Results) -> Iterator[str]:
         *map(escaped, scales(study, results, study.recipes)),
     ]
     needed = wanted(study, results)
-    head = [row(["Mechanism", prose(ACCURACY.symbol), "Metric", "Alone", "Unprotected"])]
+    head = [row(["Mechanism", prose(utility_head(results)), "Metric", "Alone", "Unprotected"])]
     groups = [
         [heading(5, escaped(study.recipe_label(recipe))), *_alone(study, results, recipe, needed)]
         for recipe in study.recipes
@@ -96,7 +96,7 @@ def _alone(study: Study, results: Results, recipe: Named, needed: Mapping[str, i
     def value(cell: Cell, of: Named | None, metric: Metric) -> str:
         return measured(metric, sample(study, results, cell, of, metric), needed[cell.key])
 
-    yield row(["none", value(unprotected, None, ACCURACY), "", "", ""])
+    yield row(["none", value(unprotected, None, results.utility(unprotected)), "", "", ""])
     for named in study.mechanisms():
         cell = Cell(recipe, (named,), study.alone)
         judged = [metric for metric in results.metrics(cell, named) if criterion_of(study, metric)]
@@ -104,7 +104,7 @@ def _alone(study: Study, results: Results, recipe: Named, needed: Mapping[str, i
             [prose(metric.symbol), value(cell, named, metric), value(unprotected, named, metric)] for metric in judged
         ]
         for position, fields in enumerate(own or [["", "", ""]]):
-            label = ["", ""] if position else [escaped(study.label(named)), value(cell, None, ACCURACY)]
+            label = ["", ""] if position else [escaped(study.label(named)), value(cell, None, results.utility(cell))]
             yield row([*label, *fields])
 
 

@@ -17,7 +17,6 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell
 from guardclash.records.results import Results
@@ -264,7 +263,7 @@ def _alone(study: Study, results: Results) -> tuple[AloneRow, ...]:
         for owners in ((), *((named,) for named in study.mechanisms())):
             cell, mechanism = Cell(recipe, owners, study.alone), study.label(owners[0]) if owners else "none"
             for of in (None, *owners):
-                for metric in results.metrics(cell, of) or ((ACCURACY,) if of is None else ()):
+                for metric in results.metrics(cell, of) or ((results.utility(cell),) if of is None else ()):
                     values = (summary(metric, sample(study, results, where, of, metric)) for where in (cell, bare))
                     rows.append(AloneRow(label, mechanism, metric.symbol, *values))
     return tuple(rows)

@@ -15,6 +15,7 @@ from guardclash.judging.criteria import Absolute, Floor, MaxGrowth, Metric
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, braces
+from guardclash.records.results import Results
 from guardclash.reporting.looks import look_of
 from guardclash.studies.study import Study
 
@@ -100,6 +101,12 @@ def limit(metric: Metric) -> str:
     if isinstance(criterion, MaxGrowth):
         return f"× {criterion.factor:g}"
     return f"{'drop' if metric.higher_is_better else 'rise'} {criterion.threshold:g}"
+
+
+def utility_head(results: Results) -> str:
+    """The head of a column of what every model is judged by."""
+    found = results.utilities
+    return found[0].symbol if len(found) == 1 else "utility"
 
 
 def styled(outcome: str) -> str:

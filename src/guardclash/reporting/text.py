@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from guardclash.judging.criteria import ACCURACY
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
@@ -21,7 +20,7 @@ from guardclash.reporting.controls import Control
 from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled
+from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import sample
 
@@ -149,7 +148,7 @@ def _alone_table(study: Study, results: Results) -> Table:
         "Alone (and what the unprotected model scores by chance)",
         "recipe",
         "mechanism",
-        ACCURACY.symbol,
+        utility_head(results),
         "own metrics",
         "unprotected",
     )
@@ -167,7 +166,7 @@ def _alone(study: Study, results: Results, recipe: Named) -> Iterator[tuple[str,
     unprotected = Cell(recipe, (), study.alone)
 
     def accuracy(cell: Cell) -> str:
-        return summary(ACCURACY, sample(study, results, cell, None, ACCURACY))
+        return summary(results.utility(cell), sample(study, results, cell, None, results.utility(cell)))
 
     yield "none", accuracy(unprotected), "-", "-"
     for named in study.mechanisms():

@@ -28,7 +28,7 @@ SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
-class Later:
+class Turn:
     """A call that happens when its result is asked for."""
 
     call: Callable[[], Any]
@@ -41,9 +41,9 @@ class Later:
 class Inline:
     """Runs each job in this process, when its result is asked for."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Later:
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Turn:
         """The call `fn(*args)`, not made yet."""
-        return Later(partial(fn, *args))
+        return Turn(partial(fn, *args))
 
     def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
         """Nothing to do."""

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.criteria import ACCURACY, Metric
+from guardclash.judging.criteria import Metric
 from guardclash.judging.judge import Bare, Look, judge
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.spread import at_least
@@ -99,7 +99,7 @@ def sample(study: Study, results: Results, cell: Cell, of: Named | None, metric:
 
 
 def _accuracy(study: Study, results: Results, cell: Cell, look: Look) -> Judgement:
-    metric = next(iter(results.metrics(cell, None)), ACCURACY)
+    metric = results.utility(cell)
     baselines = {
         study.label(named.plain): sample(study, results, alone(cell, named, study), None, metric)
         for named in cell.combination

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from guardclash.judging.criteria import ACCURACY, Criterion, Metric
+from guardclash.judging.criteria import Criterion, Metric
 from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, braces
@@ -70,7 +70,7 @@ class Group:
         label = self.study.recipe_label(cell.recipe)
         if self.study.start is None:
             return label
-        seeds = self.results.values(cell, None, ACCURACY.name, self.study.seeds(cell))
+        seeds = self.results.values(cell, None, self.results.utility(cell).name, self.study.seeds(cell))
         return f"{label} (n={len(seeds)})"
 
 

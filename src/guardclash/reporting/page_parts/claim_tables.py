@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from guardclash.judging.criteria import ACCURACY
 from guardclash.records.cells import braces
 from guardclash.reporting.claims import ITSELF, Claim, Proof
 from guardclash.reporting.tables import bound, number, summary
@@ -81,7 +80,7 @@ def _row(claim: Claim) -> ClaimRow:
         _stolen(claim),
         summary(claim.finding.metric, claim.finding.sample),
         _counted(claim.finding),
-        summary(ACCURACY, claim.accuracy),
+        summary(claim.utility, claim.accuracy),
         claim.outcome,
     )
 
