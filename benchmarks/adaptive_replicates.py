@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from guardclash.records.file import read_results
-from guardclash.records.results import Results
+from guardclash.records.results import UNKNOWN, Results
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 from guardclash.studies.verdicts import judged_cells, verdicts, wanted
@@ -30,9 +30,9 @@ def trainings(study: Study, results: Results) -> int:
     """How many models the study asks for, as the results stand."""
     needed, found = wanted(study, results), set()
     for cell in study.cells():
-        entry = results.cell(cell) or {"trials": []}
+        entry = results.cell(cell) or UNKNOWN
         seeds = study.seeds(replace(cell, replicates=needed[cell.key]))
-        found |= {trial["trial"] for trial in entry["trials"] if trial["seed"] in seeds}
+        found |= {trial.key for trial in entry.among(seeds)}
     return len(found)
 
 

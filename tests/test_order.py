@@ -14,7 +14,7 @@ from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
-from guardclash.records.cells import Named, Turn, without
+from guardclash.records.cells import Named, Sequel, without
 from guardclash.records.plain import results_from
 from guardclash.registry import find_mechanism
 from guardclash.studies.engines import Inline
@@ -77,15 +77,15 @@ def test_what_acts_on_no_training_adds_none():
 def test_a_later_mechanism_is_measured_as_anywhere():
     wanted = ordered(mechanisms=[WM], then=[{"mechanisms": [CONTROL]}])
     cell = next(cell for cell in wanted.cells() if len(cell.combination) == 2)
-    assert cell.combination[1].later == Turn(1)
+    assert cell.combination[1].later == Sequel(1)
     assert [named.name for named in wanted.measured_in(cell)] == ["wm", CONTROL]
     assert all(named.later is None for named in (*wanted.measured_in(cell), *wanted.mechanisms()))
 
 
 def test_the_control_of_a_sequence_is_the_rest_in_its_order():
-    one, two, three = Named("a"), Named("b", (), Turn(1, 5)), Named("c", (), Turn(2))
-    assert without((one, two, three), two) == (one, replace(three, later=Turn(1)))
-    assert without((one, two, three), one) == (two.plain, replace(three, later=Turn(1)))
+    one, two, three = Named("a"), Named("b", (), Sequel(1, 5)), Named("c", (), Sequel(2))
+    assert without((one, two, three), two) == (one, replace(three, later=Sequel(1)))
+    assert without((one, two, three), one) == (two.plain, replace(three, later=Sequel(1)))
     assert without((one, two), two.plain) == (one,)
     assert without((one, two), Named("z")) == (one, two)
 

@@ -14,7 +14,7 @@ from guardclash.records.cells import Named
 from guardclash.records.file import read_results
 from guardclash.records.plain import to_plain
 from guardclash.studies import jobs
-from guardclash.studies.engines import Inline, Turn
+from guardclash.studies.engines import Inline, Later
 from guardclash.studies.trials import Trial
 from running import Watcher, keys_in, ran, report, study, values
 
@@ -239,14 +239,14 @@ class Dying(Inline):
 
     left = 2
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Turn:
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Later:
         def work() -> Any:
             if not self.left:
                 raise BrokenProcessPool("a process in the pool was terminated abruptly")
             self.left -= 1
             return fn(*args)
 
-        return Turn(work)
+        return Later(work)
 
 
 def test_a_killed_worker_is_told_and_the_same_command_goes_on(site, trained):

@@ -15,6 +15,8 @@ import pytest
 
 from guardclash import cli
 from guardclash.errors import UserError
+from guardclash.records.file import read_results
+from guardclash.records.plain import results_from, to_plain
 from guardclash.studies import jobs
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
@@ -205,11 +207,11 @@ def test_verdicts_are_told_when_they_change(calls, site):
     with Tracking(["remembering"], study(WM), site, "strict", print) as tracking:
         tracking.started((), {})
         content = site.store.folder / "studies" / "study.json"
-        results = json.loads(content.read_text())
-        for cell in results["cells"]:
+        plain = to_plain(read_results(content))
+        for cell in plain["cells"]:
             cell["clash"] = "no way" if len(cell["combination"]) == 2 else None
-        tracking.collected(results)
-        tracking.collected(results)
+        tracking.collected(results_from(plain))
+        tracking.collected(results_from(plain))
         tracking.collected({"cells": "damaged"})
     assert [call[4] for call in calls if call[0] == "verdict"] == ["clash"]
 

@@ -17,7 +17,7 @@ ARROW = "→ "
 
 
 @dataclass(frozen=True)
-class Turn:
+class Sequel:
     """When a mechanism comes later than others of its combination: it is trained on the weights that they left."""
 
     place: int
@@ -34,7 +34,7 @@ class Named:
 
     name: str
     options: Options = ()
-    later: Turn | None = None
+    later: Sequel | None = None
     """Of a mechanism in a sequence that is not of its first training; None: from the beginning."""
 
     @property
@@ -92,7 +92,7 @@ def named_from(data: Mapping[str, Any]) -> Named:
     """
     later = data.get(LATER)
     options = {name: _from_json(value) for name, value in data.items() if name not in ("name", LATER)}
-    return Named(data["name"], tuple(sorted(options.items())), Turn(**later) if later else None)
+    return Named(data["name"], tuple(sorted(options.items())), Sequel(**later) if later else None)
 
 
 def _from_json(value: Any) -> Any:

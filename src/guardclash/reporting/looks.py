@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Look:
+class WordLook:
     """Of a word that judges."""
 
     terminal: str
@@ -31,14 +31,14 @@ class Look:
 
 
 LOOKS = {
-    "compatible": Look("green", "#0072B2", "o", 4.2, "white", "✓", r"\gcKept", "#0072B2"),
-    "conflict": Look("bold red", "#D55E00", "X", 5, "white", "✗", r"\gcConflict", "#D55E00"),
-    "does not train together": Look("bold red", "#D55E00", "X", 5, "white", "∞", r"\gcConflict", "#D55E00"),
-    "not credible": Look("red", "#E69F00", "s", 4, "black", "‼", r"\gcNotCredible", "#E69F00"),
-    "ineffective": Look("cyan", "#000000", "v", 4.8, "white", "∅", r"\gcIneffective", "#4d4d4d"),
-    "not measured together": Look("yellow", "#882255", "P", 4.4, "black", "–", r"\gcUndecided", "#e3c6dc"),
-    "undecided": Look("yellow", "#A6539A", "^", 4.8, "black", "?", r"\gcUndecided", "#e3c6dc"),
-    "clash": Look("magenta", "#000000", "d", 4.2, "white", "⊘", "", "#000000"),
+    "compatible": WordLook("green", "#0072B2", "o", 4.2, "white", "✓", r"\gcKept", "#0072B2"),
+    "conflict": WordLook("bold red", "#D55E00", "X", 5, "white", "✗", r"\gcConflict", "#D55E00"),
+    "does not train together": WordLook("bold red", "#D55E00", "X", 5, "white", "∞", r"\gcConflict", "#D55E00"),
+    "not credible": WordLook("red", "#E69F00", "s", 4, "black", "‼", r"\gcNotCredible", "#E69F00"),
+    "ineffective": WordLook("cyan", "#000000", "v", 4.8, "white", "∅", r"\gcIneffective", "#4d4d4d"),
+    "not measured together": WordLook("yellow", "#882255", "P", 4.4, "black", "–", r"\gcUndecided", "#e3c6dc"),
+    "undecided": WordLook("yellow", "#A6539A", "^", 4.8, "black", "?", r"\gcUndecided", "#e3c6dc"),
+    "clash": WordLook("magenta", "#000000", "d", 4.2, "white", "⊘", "", "#000000"),
 }
 """Of verdicts and judgements, by outcome."""
 LIKE = {
@@ -55,6 +55,6 @@ LIKE = {
 """Words of ownership claims, their controls and side effects, and the outcome that each looks like."""
 
 
-def look_of(word: str) -> Look | None:
+def look_of(word: str) -> WordLook | None:
     """How a word looks; None of what neither praises nor warns."""
     return LOOKS.get(LIKE.get(word, word))

@@ -28,7 +28,7 @@ SINGLE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @dataclass(frozen=True)
-class Turn:
+class Later:
     """A call that happens when its result is asked for."""
 
     call: Callable[[], Any]
@@ -41,9 +41,9 @@ class Turn:
 class Inline:
     """Runs each job in this process, when its result is asked for."""
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Turn:
+    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Later:
         """The call `fn(*args)`, not made yet."""
-        return Turn(partial(fn, *args))
+        return Later(partial(fn, *args))
 
     def shutdown(self, wait: bool = True, cancel_futures: bool = False) -> None:
         """Nothing to do."""

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
-from guardclash.records.cells import Named, Note, Options, Suspected, Turn
+from guardclash.records.cells import Named, Note, Options, Sequel, Suspected
 from guardclash.studies.extended_toml import read_table
 from guardclash.studies.study import Study
 from guardclash.studies.study_schema import (
@@ -201,7 +201,7 @@ def _sequences(entry: CombinationEntry, where: str) -> Iterator[tuple[Named, ...
     """All combinations that an entry stands for: at once, one after another, or both in every order."""
     parts = [list(_expand(entry.mechanisms, where))]
     for place, then in enumerate(entry.then, 1):
-        later = Turn(place, then.epochs, then.learning_rate)
+        later = Sequel(place, then.epochs, then.learning_rate)
         parts.append([tuple(replace(one, later=later) for one in group) for group in _expand(then.mechanisms, where)])
     for groups in itertools.product(*parts):
         combination = tuple(itertools.chain(*groups))
@@ -216,7 +216,7 @@ def _orders(combination: tuple[Named, ...], entry: CombinationEntry, where: str)
         allowed = "two mechanisms, and no `then`"
         raise UserError("both orders are of a pair", where=f"{where}: combinations.orders", got=got, allowed=allowed)
     further = entry.orders if isinstance(entry.orders, Further) else Further(epochs=None, learning_rate=1.0)
-    later = Turn(1, further.epochs, further.learning_rate)
+    later = Sequel(1, further.epochs, further.learning_rate)
     for first, second in (combination, combination[::-1]):
         yield first, replace(second, later=later)
 

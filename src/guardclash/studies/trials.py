@@ -20,7 +20,7 @@ from guardclash.plan.owned import owned, set_apart
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.plan.trainings import reads, trainings
-from guardclash.records.cells import Cell, Named, Turn
+from guardclash.records.cells import Cell, Named, Sequel
 from guardclash.registry import find_mechanism, find_mechanisms
 from guardclash.studies.build import build_measure, build_mechanism, build_recipe, build_suspect, build_utility
 from guardclash.studies.study import Study
@@ -261,7 +261,7 @@ def _sequence(
     return plan or base.plan(), None
 
 
-def _further(base: Recipe, before: Plan, later: Turn) -> Plan:
+def _further(base: Recipe, before: Plan, later: Sequel) -> Plan:
     """The recipe's training once more, on the weights that another one left."""
     plan = base.plan(protected=True)
     optimizer: Any = plan.optimizer
