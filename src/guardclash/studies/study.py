@@ -142,7 +142,20 @@ class Study:
 
     def mechanisms(self) -> tuple[Named, ...]:
         """Every mechanism of the study, with its options, once."""
+        return self._mechanisms
+
+    @cached_property
+    def _mechanisms(self) -> tuple[Named, ...]:
+        """Kept, as the cells are."""
         return tuple(dict.fromkeys(mechanism.plain for combination in self.combinations for mechanism in combination))
+
+    def cell(self, recipe: Named, combination: tuple[Named, ...]) -> Cell | None:
+        """The cell of a combination on a recipe; None if the study has none."""
+        return self._by_key.get(Cell(recipe, combination, 0).key)
+
+    @cached_property
+    def _by_key(self) -> dict[str, Cell]:
+        return {cell.key: cell for cell in self.cells()}
 
     def measured_in(self, cell: Cell) -> tuple[Named, ...]:
         """Whose metrics are measured in a cell: of its mechanisms, and of each that it is the control for."""

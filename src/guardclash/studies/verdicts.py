@@ -151,8 +151,7 @@ def _bare(study: Study, results: Results, cell: Cell, named: Named, metric: Metr
 
 def control(study: Study, cell: Cell, named: Named) -> Cell | None:
     """The same combination without one of its mechanisms, with no more replicates; None if the study lacks it."""
-    wanted = cell.recipe, without(cell.combination, named)
-    found = next((one for one in study.cells() if (one.recipe, one.combination) == wanted), None)
+    found = study.cell(cell.recipe, without(cell.combination, named))
     return found and replace(found, replicates=min(found.replicates, cell.replicates))
 
 
