@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import importlib.util
 import json
@@ -151,6 +152,15 @@ def test_descriptions_are_json_and_determine_the_key(value):
 def test_keys_are_equal_exactly_where_descriptions_are(one, other):
     same = json.dumps(describe(one), sort_keys=True) == json.dumps(describe(other), sort_keys=True)
     assert (fingerprint(one) == fingerprint(other)) == same
+
+
+@given(values)
+@settings(max_examples=60, deadline=None)
+def test_a_key_is_that_of_the_description_as_json(value):
+    """The text is put together from those of the parts, which are kept; it is the one that old keys were made of."""
+    for _ in range(2):
+        text = json.dumps([describe(value), describe(Part(0, inner=value))], sort_keys=True, ensure_ascii=True)
+        assert fingerprint(value, Part(0, inner=value)) == hashlib.sha256(text.encode()).hexdigest()[:20]
 
 
 def test_several_values_have_a_key_together():

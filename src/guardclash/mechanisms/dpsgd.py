@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
-from scipy.optimize import brentq
-
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
@@ -75,6 +73,8 @@ def calibrated_noise(epsilon: float, rate: float, steps: int, delta: float, acco
         low, high = low - 1, low
         if low < -14:
             return math.exp(high)  # hardly any noise is needed
+    from scipy.optimize import brentq  # as above
+
     noise = _rounded_up(math.exp(brentq(excess, low, high, rtol=1e-5)))
     return noise if excess(math.log(noise)) <= 0 else _rounded_up(noise * (1 + 1e-5))
 

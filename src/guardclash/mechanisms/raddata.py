@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
-from scipy import stats
 from torch import Tensor
 from torch.nn import functional
 
@@ -280,6 +279,8 @@ def log10_paired_p(differences: Tensor) -> float:
     mean = values.mean().item()
     if error == 0:
         return -math.inf if mean > 0 else 0.0
+    from scipy import stats  # half a second, which commands that only look need not take
+
     return float(stats.t.logsf(mean / error, len(values) - 1)) / LN10
 
 

@@ -13,12 +13,46 @@ import json
 import math
 import operator
 import sys
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from functools import partial
+from typing import Any, Generic, TypeVar, cast
 
 from guardclash.errors import UserError
 
 T = TypeVar("T")
+
+
+class Remembered(Generic[T]):
+    """A function of frozen values that finds out about each of them once and forgets it with the value.
+
+    What is known belongs to the very object: equal ones (1 == True) may differ. It is kept beside the values, not in
+    them, so that copies and pickles, which other definitions of their classes may meet, take nothing of it along.
+    Values that cannot be referred to weakly, such as tuples, are looked at each time.
+
+    Args:
+        find: The function; it must depend on nothing but the value, and the class of it.
+    """
+
+    def __init__(self, find: Callable[[Any], T]):
+        self._find = find
+        self._known: dict[int, tuple[weakref.ref[Any], T]] = {}
+
+    def __call__(self, value: Any) -> T:
+        """What the function says of a value."""
+        number = id(value)
+        known = self._known.get(number)
+        if known is not None and known[0]() is value:
+            return known[1]
+        found = self._find(value)
+        if type(value).__weakrefoffset__:
+            self._known[number] = weakref.ref(value, partial(self._forget, number)), found
+        return found
+
+    def _forget(self, number: int, gone: weakref.ref[Any]) -> None:
+        known = self._known.get(number)
+        if known is not None and known[0] is gone:  # not of a later value at the same place in memory
+            del self._known[number]
 
 
 def type_name(cls: type) -> str:
@@ -60,8 +94,8 @@ def describe(value: Any, *, full: bool = False) -> Any:
         return _number(value)
     if isinstance(value, tuple):
         return [describe(item, full=full) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _describe_dataclass(value, full)
+    if _is_instance(value):
+        return {name: describe(item, full=full) for name, item in _members(value, full).items()}
     raise TypeError(
         f"{value!r} of type {type(value).__name__} cannot be part of a plan. Use numbers, strings, tuples and frozen"
         " dataclasses (a dataclass with __call__ instead of a lambda)."
@@ -74,7 +108,12 @@ def _number(value: float) -> float | int | str:
     return int(value) if value.is_integer() else value  # 3 and 3.0 are one hyperparameter
 
 
-def _describe_dataclass(value: Any, full: bool) -> dict[str, Any]:
+def _is_instance(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _members(value: Any, full: bool) -> dict[str, Any]:
+    """What the description of a dataclass lists, itself not described yet."""
     cls = type(value)
     own = vars(cls).get("__dataclass_params__")  # an undecorated subclass inherits its parent's, and its fields
     if own is None or not own.frozen:
@@ -85,31 +124,51 @@ def _describe_dataclass(value: Any, full: bool) -> dict[str, Any]:
     for field in dataclasses.fields(value):
         item = getattr(value, field.name)
         if field.metadata.get("described", True) and (full or not _is_default(field, item)):
-            described[field.name] = describe(item, full=full)
+            described[field.name] = item
     return described
 
 
 def _is_default(field: dataclasses.Field[Any], item: Any) -> bool:
+    if item is field.default and isinstance(item, bool | int | float | str | None):
+        return True
     if field.default is not dataclasses.MISSING:
         return _text(item) == _text(field.default)
     return field.default_factory is not dataclasses.MISSING and _text(item) == _text(field.default_factory())
 
 
+_json = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
+
+
 def _text(value: Any) -> str:
-    return json.dumps(describe(value), sort_keys=True, ensure_ascii=True)
+    """The description as JSON text, its names in order: `_json(describe(value))`."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_text, value))}]"
+    return _text_of_dataclass(value) if _is_instance(value) else _json(describe(value))
+
+
+def _text_of_members(value: Any) -> str:
+    members = sorted(_members(value, full=False).items())
+    return f"{{{', '.join(f'{_json(name)}: {_text(item)}' for name, item in members)}}}"
+
+
+_text_of_dataclass = Remembered(_text_of_members)
+"""A plan is the key of all its seeds and measurements, and a default is compared with the field of every value."""
 
 
 def fingerprint(*values: Any) -> str:
     """The key of one or several values: 20 hexadecimal digits of the SHA-256 of their descriptions."""
-    text = json.dumps([describe(value) for value in values], sort_keys=True, ensure_ascii=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:20]
+    return hashlib.sha256(_text(values).encode()).hexdigest()[:20]
+
+
+plan_key: Remembered[str] = Remembered(fingerprint)
+"""The key of one plan, which is that of all its seeds."""
 
 
 def parts(value: Any) -> tuple[Any, ...]:
     """What a value is made of: the items of a tuple, the fields of a dataclass, nothing of anything else."""
     if isinstance(value, tuple):
         return value
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_instance(value):
         return tuple(getattr(value, field.name) for field in dataclasses.fields(value))
     return ()
 
@@ -152,9 +211,9 @@ def refuse_changed_default(recorded: Any, current: Any, where: str) -> None:
     Raises:
         UserError: If a default changed since the record was made: the key is the same, the training is not.
     """
-    changes = list(_differences(recorded, current, ""))
-    if changes:
-        path, old, new = changes[0]
+    first = None if recorded == current else next(_differences(recorded, current, ""), None)
+    if first is not None:
+        path, old, new = first
         raise UserError(
             f"a default changed since this result was made: {path} was {old!r} and is {new!r} now",
             where=where,

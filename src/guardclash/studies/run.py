@@ -11,13 +11,14 @@ from typing import Any, Protocol
 
 from guardclash.errors import UserError
 from guardclash.plan.identity import fingerprint
+from guardclash.plan.trainings import depth
 from guardclash.records.results import Results
 from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import Asked, ComposedCell, Probe, Trial, compose_study, depth, needed_trials
+from guardclash.studies.trials import Asked, ComposedCell, Probe, Trial, compose_study, needed_trials
 from guardclash.studies.verdicts import wanted
 from guardclash.training.stopwatch import estimate_seconds
 

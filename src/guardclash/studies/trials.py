@@ -19,7 +19,7 @@ from guardclash.plan.identity import fingerprint, nested, substituted
 from guardclash.plan.owned import owned, set_apart
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
-from guardclash.plan.trainings import reads, trainings
+from guardclash.plan.trainings import trainings
 from guardclash.records.cells import Cell, Named, Sequel
 from guardclash.registry import find_mechanism, find_mechanisms
 from guardclash.studies.build import build_measure, build_mechanism, build_recipe, build_suspect, build_utility
@@ -291,8 +291,3 @@ def needed_trials(trial: Trial, measures: Iterable[Asked] = ()) -> tuple[Trial, 
     needs = tuple(need for measure in measures for need in measure.needs(trial.plan))
     found = (Trial(plan, seed) for value in (trial.plan, needs) for plan, seed in trainings(value, trial.seed))
     return tuple({needed.key: needed for needed in found}.values())
-
-
-def depth(value: Any) -> int:
-    """How many trainings must come one after another before this plan, or what holds plans, can be used."""
-    return max((depth(part) + isinstance(part, Plan) for part in reads(value)), default=0)
