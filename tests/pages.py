@@ -19,6 +19,7 @@ from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGr
 from guardclash.records.cells import Cell
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Study
@@ -213,7 +214,7 @@ def read(text: str) -> Element:
 
 @pytest.fixture(scope="module")
 def whole() -> Element:
-    return read(render_html(*everything(), "strict"))
+    return read(render_html(find(*everything(), "strict")))
 
 
 def section(page: Element, id: str) -> Element:

@@ -16,6 +16,7 @@ from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.text import render
 from guardclash.studies import jobs
 from guardclash.studies.jobs import Done, Job, Site
@@ -148,4 +149,4 @@ def keys_in(store: Store) -> set[str]:
 
 
 def report(wanted: Study, content: dict[str, Any]) -> str:
-    return render(wanted, results_from(content), wanted.rule)
+    return render(find(wanted, results_from(content), wanted.rule))

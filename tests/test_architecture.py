@@ -192,6 +192,32 @@ def test_no_code_outside_the_folder_names_a_mechanism():
             assert not named & names, module
 
 
+JUDGES = {
+    "studies.verdicts": {"verdicts", "verdict_so_far", "wanted", "sample", "judged_sample"},
+    "studies.side_effects": {"side_effects"},
+    "reporting.controls": {"controls"},
+    "reporting.claims": {"claims"},
+    "reporting.missing": {"missing", "unfinished"},
+    "reporting.swept": {"sweeps"},
+    "reporting.pairs": {"pairs_of"},
+    "reporting.entries": {"columns_of", "entry_of"},
+}
+"""What finds something in results."""
+PARTS = {"reporting.findings", "reporting.controls", "reporting.claims", "reporting.swept", "reporting.entries"}
+"""Of findings; all else in reporting looks at these."""
+
+
+def test_forms_tell_findings_and_judge_nothing_anew():
+    """Else two forms may say two things of one cell."""
+    for module, tree in TREES.items():
+        if not below(module, ("reporting",)) or module in PARTS:
+            continue
+        for node in nodes(tree):
+            if isinstance(node, ast.ImportFrom):
+                taken = JUDGES.get(own(node.module or "") or "", set()) & {alias.name for alias in node.names}
+                assert not taken, f"{module} takes {taken} from {node.module}; Findings has it"
+
+
 # Torch
 
 

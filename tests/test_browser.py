@@ -19,6 +19,7 @@ from guardclash.records.cells import Named
 from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
@@ -94,7 +95,7 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def made(name: str) -> Path:
         path = folder / f"{name}.html"
         if not path.exists():
-            path.write_text(render_html(*records(name), "strict"), encoding="utf-8")
+            path.write_text(render_html(find(*records(name), "strict")), encoding="utf-8")
         return path
 
     return made
@@ -233,7 +234,7 @@ def renamed(study: Study, found: Results, old: str, new: str) -> tuple[Study, Re
 
 def test_a_study_and_a_mechanism_named_like_scripts_stay_text(visit, tmp_path):
     path = tmp_path / "evil.html"
-    path.write_text(render_html(*renamed(*records("wm-dpsgd-mnist"), "wm", EVIL), "strict"), encoding="utf-8")
+    path.write_text(render_html(find(*renamed(*records("wm-dpsgd-mnist"), "wm", EVIL), "strict")), encoding="utf-8")
     here = visit(path)
     assert here.page.locator("h1").inner_text() == EVIL
     assert here.page.locator(".matrix tbody th").inner_text() == EVIL

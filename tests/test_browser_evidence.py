@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import test_browser
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from pages import everything
 from test_page_curves import with_losses
@@ -35,14 +36,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     own = {"a": [picture(png(200, 120), "Triggers of a.", width=600)], "p": [picture(png(), "Prints of p.", width=24)]}
     given = with_pictures(*with_losses(*everything()), lambda name: own.get(name, []))
     path = tmp_path_factory.mktemp("pages") / "evidence.html"
-    path.write_text(render_html(*given, "strict"), encoding="utf-8")
+    path.write_text(render_html(find(*given, "strict")), encoding="utf-8")
     return path
 
 
 @pytest.fixture(scope="module")
 def distances(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pages") / "distances.html"
-    path.write_text(render_html(*test_browser.records("model-distances"), "strict"), encoding="utf-8")
+    path.write_text(render_html(find(*test_browser.records("model-distances"), "strict")), encoding="utf-8")
     return path
 
 

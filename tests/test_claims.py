@@ -22,6 +22,7 @@ from guardclash.records.results import Results
 from guardclash.reporting.claims import ITSELF, Claim, Outcome, Proof, claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.export import dump, to_json
+from guardclash.reporting.findings import find
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.tables import number, styled
 from guardclash.reporting.text import render
@@ -215,13 +216,13 @@ def test_replicates_of_suspects_may_be_fewer():
     assert (found["itself"].asked, found["extraction"].asked) == (5, 2)
     assert found["extraction"].finding.seeds == (0, 1)
     assert found["extraction"].outcome == "detected"
-    assert render(wanted, results(wanted), "strict").count("control: framed") == 1
+    assert render(find(wanted, results(wanted), "strict")).count("control: framed") == 1
 
 
 def test_the_bound_of_the_study_counts():
     strict = study(criteria={"print": {"ceiling": -10}})
     assert outcomes(strict)["extraction"] == "mixed", "-9, -10 and -11"
-    assert "≤ -10" in render(strict, results(strict), "strict")
+    assert "≤ -10" in render(find(strict, results(strict), "strict"))
     control = with_values(extraction={"spare": -5.0})
     assert outcomes(strict, control)["extraction"] == "mixed", "controls are held against the same bound"
     assert outcomes(study(), control)["extraction"] == "not credible"
@@ -264,7 +265,7 @@ def test_without_suspects_only_a_metric_with_controls_has_a_row():
     wanted = study(["p", "t", "c"], ["t"], suspects=[])
     (claim,) = claims(wanted, results(wanted))
     assert (claim.mechanism, claim.suspect, claim.outcome) == ("p", ITSELF, "detected")
-    text = render(wanted, results(wanted), "strict")
+    text = render(find(wanted, results(wanted), "strict"))
     assert text.count("Ownership claims") == 1
     assert "control: spare" in text
 
@@ -272,19 +273,19 @@ def test_without_suspects_only_a_metric_with_controls_has_a_row():
 def test_without_suspects_and_controls_nothing_is_said():
     wanted = study(["t", "c"], ["m"], suspects=[])
     assert claims(wanted, results(wanted)) == ()
-    assert "claim" not in render(wanted, results(wanted), "strict").lower()
-    assert to_json(wanted, results(wanted), "strict")["claims"] == []
+    assert "claim" not in render(find(wanted, results(wanted), "strict")).lower()
+    assert to_json(find(wanted, results(wanted), "strict"))["claims"] == []
 
 
 def test_results_from_before_there_were_suspects():
     wanted, before = study(), study(suspects=[])
     old = results(before)
     assert [claim.suspect for claim in claims(wanted, old)] == [ITSELF]
-    text = render(wanted, old, "strict")
+    text = render(find(wanted, old, "strict"))
     assert "digits/smoke extraction of {p, c}, independent of {p, c}: not run yet." in text
     empty = results_from({"schema": SCHEMA, "study": "study", "cells": []})
     assert claims(wanted, empty) == ()
-    assert "Ownership claims" not in render(wanted, empty, "strict")
+    assert "Ownership claims" not in render(find(wanted, empty, "strict"))
 
 
 def test_metrics_from_before_there_were_controls():
@@ -304,7 +305,7 @@ def test_a_suspect_that_cannot_be_built_is_told():
     wanted = study()
     found = results(wanted, clashes={"extraction": "both set 'gradient'"})
     assert {claim.suspect: claim.outcome for claim in claims(wanted, found)}["extraction"] == "clash"
-    text = render(wanted, found, "strict", width=300)
+    text = render(find(wanted, found, "strict"), width=300)
     assert "digits/smoke extraction of {p, c} cannot be built: both set 'gradient'." in text
 
 
@@ -316,7 +317,7 @@ def test_a_combination_that_clashes_claims_nothing():
         if "p" in cell["key"] and "c" in cell["key"].split("[", 2)[-1]:
             cell.update(clash="p and c", trials=[], plan=None)
     found = results_from(content)
-    text = render(wanted, found, "strict")
+    text = render(find(wanted, found, "strict"))
     assert claims(wanted, found) == ()
     assert "Ownership claims" not in text
     assert "cannot be built" not in text
@@ -325,8 +326,8 @@ def test_a_combination_that_clashes_claims_nothing():
 def test_what_is_measured_on_suspects_but_claims_nothing_is_told():
     wanted = study(["m"])
     note = "digits/smoke {m}: no metric of m has a value from which on it claims a model"
-    assert note in render(wanted, results(wanted), "strict")
-    assert note not in render(study(), results(study()), "strict")
+    assert note in render(find(wanted, results(wanted), "strict"))
+    assert note not in render(find(study(), results(study()), "strict"))
 
 
 def test_warnings_facts_and_failures_of_suspects_are_noted():
@@ -338,7 +339,7 @@ def test_warnings_facts_and_failures_of_suspects_are_noted():
     cell["trials"][1]["measurements"][1]["warnings"] = ["walks that [say] nothing"]
     cell["trials"][2] = {"seed": 2, "trial": "x", "error": "Traceback\nRuntimeError: no luck\n", "measurements": []}
     found = results_from(content)
-    text = render(wanted, found, "strict", width=300)
+    text = render(find(wanted, found, "strict"), width=300)
     assert "digits/smoke independent of {p, c}: c: cost 3." in text
     assert "digits/smoke independent of {p, c}: seed 1: walks that [say] nothing." in text
     assert "digits/smoke independent of {p, c}: seed 2 failed: RuntimeError: no luck" in text
@@ -357,7 +358,9 @@ def rows(text: str, title: str) -> list[str]:
 def test_the_table_shows_the_model_the_controls_once_and_the_suspects():
     wanted = study(["p", "t"], suspects=[{"kind": "extraction", "sweep": {"answers": ["labels", "probabilities"]}}])
     value = with_values(extraction={"print": [-9.0, -9.0, -1.0]})
-    shown = rows(render(wanted, results(wanted, value), "strict", width=300), "Ownership claims: digits/smoke {p, t}")
+    shown = rows(
+        render(find(wanted, results(wanted, value), "strict"), width=300), "Ownership claims: digits/smoke {p, t}"
+    )
     assert [row.split("  ")[0].strip() for row in shown] == [
         *("itself", "control: framed", "control: spare"),
         *("extraction(answers=labels)", "extraction(answers=probabilities)"),
@@ -373,7 +376,9 @@ def test_the_table_shows_the_model_the_controls_once_and_the_suspects():
 def test_controls_that_differ_are_shown_beside_their_suspect():
     wanted = study()
     value = with_values(independent={"framed": -4.0})
-    shown = rows(render(wanted, results(wanted, value), "strict", width=300), "Ownership claims: digits/smoke {p, c}")
+    shown = rows(
+        render(find(wanted, results(wanted, value), "strict"), width=300), "Ownership claims: digits/smoke {p, c}"
+    )
     assert [row.split("  ")[0].strip() for row in shown][-2:] == ["independent", "control: framed"]
     assert shown[-1].split()[-1] == "fires"
 
@@ -393,9 +398,10 @@ def test_text_and_json_say_the_same(shapes):
     wanted = study(["p", "t"], suspects=[{"kind": kind} for kind in STOLEN], seeds=4)
     found = results(wanted, value)
     content = json.loads(
-        dump(to_json(wanted, found, "strict")), parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON")
+        dump(to_json(find(wanted, found, "strict"))),
+        parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"),
     )
-    text = render(wanted, found, "strict", width=300)
+    text = render(find(wanted, found, "strict"), width=300)
     shown = [row for row in rows(text, "Ownership claims: digits/smoke {p, t}") if "control: " not in row]
     assert len(shown) == len(content["claims"]) == 10
     for row, entry in zip(shown, content["claims"], strict=True):

@@ -17,6 +17,7 @@ from guardclash.errors import UserError
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
 from guardclash.reporting.compare import compare, compare_tables, counts
+from guardclash.reporting.findings import find
 from guardclash.reporting.reference import Published, read_reference, reference_of
 from guardclash.reporting.text import plain
 from guardclash.studies.study import Study
@@ -113,7 +114,7 @@ VAIN = {**KEPT, "": KEPT["wm"]}
 )
 def test_conclusions_are_compared(values, conflict, agreement):
     asked = study()
-    (row,) = compare(asked, results(asked, values), [published(conflict=conflict)], "strict")
+    (row,) = compare(find(asked, results(asked, values), "strict"), [published(conflict=conflict)])
     (ours,) = row.ours
     assert ours.agreement(row.published) == agreement
     assert counts([row]) == ({} if conflict is None else {"digits/smoke": {agreement: 1}})
@@ -131,10 +132,10 @@ def test_conclusions_are_compared(values, conflict, agreement):
 )
 def test_verdicts_are_compared_as_a_whole(values, said, outcome, agreement):
     asked = study(notes=[{"mechanisms": ["dpsgd", "wm"], "metric": "wm_accuracy", "text": "It is the noise."}])
-    (row,) = compare(asked, results(asked, values), [published("verdict", mean=None)], "strict")
+    (row,) = compare(find(asked, results(asked, values), "strict"), [published("verdict", mean=None)])
     (ours,) = row.ours
     assert (ours.said, ours.outcome, ours.agreement(row.published)) == (said, outcome, agreement)
-    text = "\n".join(map(str, compare_tables(asked, results(asked, values), [row.published], "strict")))
+    text = "\n".join(map(str, compare_tables(find(asked, results(asked, values), "strict"), [row.published])))
     assert ("It is the noise." in text) == (agreement in ("disagrees", "open"))
 
 
@@ -143,7 +144,7 @@ def test_many_readings_stand_below_each_other():
         asked = study(readings={f"r{number}": {"wm": {"triggers": 25 + number}} for number in range(count)})
         (table,) = [
             part
-            for part in compare_tables(asked, results(asked, KEPT), [published()], "strict")
+            for part in compare_tables(find(asked, results(asked, KEPT), "strict"), [published()])
             if isinstance(part, Table)
         ]
         heads = [str(column.header) for column in table.columns]
@@ -153,7 +154,7 @@ def test_many_readings_stand_below_each_other():
 
 def test_half_finished_cells_are_not_judged():
     asked = study(replicates={"alone": 3, "together": 4})
-    (row,) = compare(asked, results(asked, LOST), [published()], "strict")
+    (row,) = compare(find(asked, results(asked, LOST), "strict"), [published()])
     (ours,) = row.ours
     assert (ours.said, ours.agreement(row.published)) == ("0.36±0.01 (n=3)", "missing")
 
@@ -171,17 +172,17 @@ def test_only_the_published_variant_fits():
     asked = study(["wm", "dpsgd"], ["wm", {"name": "dpsgd", "on": ["task"], "epsilon": 3}])
     joint, relaxed = published(), published(combination={"wm": {}, "dpsgd": {"on": ["task"]}})
     for number, labels in ((joint, ("wm", "dpsgd")), (relaxed, ("wm", "dpsgd(epsilon=3, on=task)"))):
-        (row,) = compare(asked, results(asked, {}), [number], "strict")
+        (row,) = compare(find(asked, results(asked, {}), "strict"), [number])
         assert row.combination == labels
-    assert compare(asked, results(asked, {}), [published(dataset="mnist")], "strict") == ()
-    assert compare(asked, results(asked, {}), [published(combination={"wm": {}, "advtr": {}})], "strict") == ()
+    assert compare(find(asked, results(asked, {}), "strict"), [published(dataset="mnist")]) == ()
+    assert compare(find(asked, results(asked, {}), "strict"), [published(combination={"wm": {}, "advtr": {}})]) == ()
 
 
 def test_alone_and_suspects_are_found():
     asked = study(["wm"], suspects=[{"kind": "independent", "sweep": {"images": ["train", "test"]}}])
     alone = published(combination={"wm": {}}, conflict=None)
     framed = published(combination={"wm": {}}, conflict=None, suspect={"kind": "independent", "images": "test"})
-    rows = compare(asked, results(asked, {}), [alone, framed], "strict")
+    rows = compare(find(asked, results(asked, {}), "strict"), [alone, framed])
     assert [row.suspect for row in rows] == ["", "independent(images=test)"]
 
 
@@ -189,14 +190,14 @@ def test_the_tables_say_what_is_missing_and_what_is_known():
     asked = study(notes=[{"mechanisms": ["dpsgd", "wm"], "metric": "wm_accuracy", "text": "It is the noise."}])
     console = Console(width=200, record=True, file=io.StringIO())
     for part in compare_tables(
-        asked, results(asked, LOST), [published(conflict=False), published("accuracy", False)], "strict"
+        find(asked, results(asked, LOST), "strict"), [published(conflict=False), published("accuracy", False)]
     ):
         console.print(part)
     text = console.export_text()
     assert "0.36±0.06 (n=10)" in text and "0.36±0.01 (n=3)" in text
     assert "of 2 conclusions 1 agrees, 1 disagrees" in text
     assert "published (table 4): no conflict; here: digits/smoke: conflict. It is the noise." in " ".join(text.split())
-    for part in compare_tables(asked, results(asked, {}), [published()], "strict"):
+    for part in compare_tables(find(asked, results(asked, {}), "strict"), [published()]):
         console.print(part)
     assert "missing" in console.export_text()
 
@@ -217,7 +218,7 @@ def test_every_paper_study_stands_beside_numbers_in_both_readings(path):
     asked = read_study(path)
     assert asked.reference == PAPER / "paper.json"
     assert {dict(recipe.options)["reading"] for recipe in asked.recipes} == {"published", "sound"}
-    rows = compare(asked, results_from({"study": asked.name, "cells": []}), reference_of(asked), "paper")
+    rows = compare(find(asked, results_from({"study": asked.name, "cells": []}), "paper"), reference_of(asked))
     assert {row.published.table for row in rows} >= set(asked.reference_tables)
     assert all(len(row.ours) >= 2 for row in rows), "in both readings"
 
@@ -243,8 +244,8 @@ def test_damaged_numbers_are_told(tmp_path, content, said):
 def test_long_names_leave_room_for_conclusions():
     wanted, found = committed("paper/table7-reduced")
     published = reference_of(wanted)
-    said = [ours.outcome for row in compare(wanted, found, published, "strict") for ours in row.ours]
+    said = [ours.outcome for row in compare(find(wanted, found, "strict"), published) for ours in row.ours]
     data_sets = len({named.name for named in wanted.recipes})
-    tables = plain(list(compare_tables(wanted, found, published, "strict"))[:data_sets], 160)
+    tables = plain(list(compare_tables(find(wanted, found, "strict"), published))[:data_sets], 160)
     assert tables.count("compatible") == said.count("compatible")
     assert " {raddata(placement=stream), " in tables

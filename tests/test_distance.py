@@ -29,6 +29,7 @@ from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
+from guardclash.reporting.findings import find
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
 from guardclash.studies.store import Store
@@ -253,7 +254,7 @@ def test_curves_go_from_models_to_the_figure(tmp_path):
     for cell in wanted.cells():
         assert not results.curves(cell, named, NAMES[0], range(2))
         assert not any(one.curves for trial in results.cell(cell).trials for one in trial.measurements.values())
-    found = texts(draw("distances", wanted, results, "strict", "svg"))
+    found = texts(draw("distances", find(wanted, results, "strict"), "svg"))
     assert {"retraining (stolen)", "independent (innocent)"} <= set(found)
 
 
@@ -311,7 +312,7 @@ def texts(svg: bytes) -> list[str]:
 
 def test_the_figure_says_what_it_shows():
     wanted = read_study(STUDY)
-    found = texts(draw("distances", wanted, made_up(wanted), wanted.rule, "svg"))
+    found = texts(draw("distances", find(wanted, made_up(wanted), wanted.rule), "svg"))
     assert {"fmnist/reduced", "mnist/reduced", *ROWS.values(), *COLUMNS.values()} <= set(found)
     assert found.count("1 − cosine similarity") == 2, "a grid for each recipe"
     assert found.count("number of images") == 8
@@ -323,7 +324,7 @@ def test_the_figure_says_what_it_shows():
 
 def test_the_figure_says_what_is_missing():
     wanted = study()
-    found = texts(draw("distances", wanted, made_up(wanted, ("independent",)), "strict", "svg"))
+    found = texts(draw("distances", find(wanted, made_up(wanted, ("independent",)), "strict"), "svg"))
     assert "retraining (stolen)" in found
     assert "independent (innocent)" not in found
     assert "Not there: independent on digits/smoke (0 of 2 seeds)." in found
@@ -331,7 +332,7 @@ def test_the_figure_says_what_is_missing():
 
 def test_a_grid_for_each_combination_and_odd_names_stay_text():
     wanted = replace(study(), combinations=((Named("$x^2$"),), (Named("<b>"), Named("wm"))), together=2)
-    found = texts(draw("distances", wanted, made_up(wanted), "strict", "svg"))
+    found = texts(draw("distances", find(wanted, made_up(wanted), "strict"), "svg"))
     assert {"digits/smoke {$x^2$}", "digits/smoke {<b>, wm}"} <= set(found)
 
 
@@ -347,7 +348,7 @@ def test_bands_reach_from_the_least_to_the_greatest_seed():
 def test_many_suspects_differ_in_colour_and_marker():
     kinds = tuple(Suspected(Named("extraction", (("queries", str(n)),))) for n in range(20))
     wanted = replace(study(), suspects=kinds)
-    found = texts(draw("distances", wanted, made_up(wanted), "strict", "svg"))
+    found = texts(draw("distances", find(wanted, made_up(wanted), "strict"), "svg"))
     assert {f"extraction(queries={n}) (stolen)" for n in range(20)} <= set(found)
 
 
@@ -355,16 +356,16 @@ def test_a_study_without_curves_is_refused():
     wanted = study()
     for results in (made_up(wanted, ("retraining", "independent")), results_from({"study": "none", "cells": []})):
         with pytest.raises(UserError, match="no curves of distances"):
-            draw("distances", wanted, results, "strict", "svg")
+            draw("distances", find(wanted, results, "strict"), "svg")
     with pytest.raises(UserError, match="no curves of distances"):
-        draw("distances", replace(wanted, suspects=()), made_up(wanted), "strict", "svg")
+        draw("distances", find(replace(wanted, suspects=()), made_up(wanted), "strict"), "svg")
 
 
 def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     (tmp_path / "far.toml").write_text(SMALL)
     wanted = read_study(tmp_path / "far.toml")
     (tmp_path / "results.json").write_text(json.dumps(to_plain(made_up(wanted))))
-    expected = draw("distances", wanted, made_up(wanted), wanted.rule, "svg")
+    expected = draw("distances", find(wanted, made_up(wanted), wanted.rule), "svg")
     code = (
         "import contextlib, sys\n"
         "from guardclash.cli import main\n"

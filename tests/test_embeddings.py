@@ -42,6 +42,7 @@ from guardclash.records.results import Results
 from guardclash.registry import find_mechanisms
 from guardclash.reporting.figure_parts.embeddings import CLEAN, MARKS, ONLY
 from guardclash.reporting.figures import METADATA, draw
+from guardclash.reporting.findings import find
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job, Site, run_job
 from guardclash.studies.run import run_study
@@ -260,7 +261,7 @@ def test_a_measurement_without_points_stays_valid(ran, tmp_path):
     assert {path.name: path.read_bytes() for path in (tmp_path / "measurements").iterdir()} == before
     old = read_results(tmp_path / "studies" / "small.json")
     with pytest.raises(UserError, match="no embeddings of marks are recorded") as refused:
-        draw("embeddings", study, old, "strict", "svg")
+        draw("embeddings", find(study, old, "strict"), "svg")
     assert "`measurements` out of the store and run the study again" in str(refused.value)
     assert "small" in str(refused.value)
 
@@ -346,7 +347,7 @@ def study_of(*combinations: tuple[str, ...], **keys: Any) -> Study:
 
 
 def shown(study: Study, results: Results) -> list[str]:
-    return texts(draw("embeddings", study, results, "strict", "svg"))
+    return texts(draw("embeddings", find(study, results, "strict"), "svg"))
 
 
 def test_a_panel_for_each_model_with_the_mechanism_and_the_unprotected_one(ran):
@@ -399,10 +400,10 @@ def test_without_points_it_is_refused():
     everywhere = ((), ("a",), ("b",), ("a", "b"))
     for results in (made_up(study, everywhere), results_from({"study": "none", "cells": []})):
         with pytest.raises(UserError, match="no embeddings of marks are recorded"):
-            draw("embeddings", study, results, "strict", "svg")
+            draw("embeddings", find(study, results, "strict"), "svg")
     committed = read_results(ROOT / "results" / "advtr-precision" / "results.json")
     with pytest.raises(UserError, match="advtr-precision"):
-        draw("embeddings", read_study(ROOT / "studies" / "advtr-precision.toml"), committed, "strict", "svg")
+        draw("embeddings", find(read_study(ROOT / "studies" / "advtr-precision.toml"), committed, "strict"), "svg")
 
 
 def test_groups_differ_in_colour_and_in_shape():
@@ -423,7 +424,7 @@ def test_odd_names_stay_text():
     odd = "<b>$x^2$</b>&\x00"
     study = replace(study_of(("a", odd)), name=odd)
     scatter = {**some(odd), "axes": [odd, odd], "clean": {odd: some()["clean"]["clean one"]}}
-    svg = draw("embeddings", study, made_up(study, scatter=scatter), "strict", "svg")
+    svg = draw("embeddings", find(study, made_up(study, scatter=scatter), "strict"), "svg")
     assert not [node.tag for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}b")]
     visible = odd.replace("\x00", "\N{REPLACEMENT CHARACTER}")
     found = texts(svg)
@@ -437,7 +438,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     study = read_study(tmp_path / "far.toml")
     results = made_up(study)
     (tmp_path / "results.json").write_text(json.dumps(to_plain(results)))
-    expected = {form: draw("embeddings", study, results, study.rule, form) for form in METADATA}
+    expected = {form: draw("embeddings", find(study, results, study.rule), form) for form in METADATA}
     code = (
         "import contextlib, sys\n"
         "from guardclash.cli import main\n"

@@ -23,9 +23,10 @@ from guardclash.records.cells import Cell, Named
 from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
-from guardclash.reporting.entries import Entry, cells_of, columns_of, entry_of, verdicts_of
-from guardclash.reporting.figure_parts.metrics import _ends, _interval
+from guardclash.reporting.entries import Entry, cells_of, mean_interval
+from guardclash.reporting.figure_parts.metrics import _ends
 from guardclash.reporting.figures import FIGURES, METADATA, draw, form_of
+from guardclash.reporting.findings import find
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -111,18 +112,16 @@ def texts(svg: bytes) -> list[str]:
 
 
 def shown(study: Study, results: Results) -> list[str]:
-    return texts(draw("metrics", study, results, study.rule, "svg"))
+    return texts(draw("metrics", find(study, results, study.rule), "svg"))
 
 
 def entries(study: Study, results: Results) -> dict[tuple[str, str], Entry]:
     """By the labels of a cell and the symbol of a metric."""
-    found, columns = verdicts_of(study, results), columns_of(study, results)
+    found = find(study, results)
     return {
-        ("+".join(map(study.label, cell.combination)), column.metric.symbol): entry_of(
-            study, results, found, study.rule, cell, column
-        )
+        ("+".join(map(study.label, cell.combination)), column.metric.symbol): found.entry(cell, column)
         for cell in cells_of(study, study.recipes[0])
-        for column in columns
+        for column in found.columns
     }
 
 
@@ -164,9 +163,9 @@ def test_the_same_records_give_the_same_bytes_without_torch(on_record, tmp_path)
     import matplotlib
 
     study, results = on_record
-    wanted = {form: draw("metrics", study, results, study.rule, form) for form in METADATA}
+    wanted = {form: draw("metrics", find(study, results, study.rule), form) for form in METADATA}
     with matplotlib.rc_context({"font.size": 30, "text.parse_math": True}):
-        assert {form: draw("metrics", study, results, study.rule, form) for form in METADATA} == wanted
+        assert {form: draw("metrics", find(study, results, study.rule), form) for form in METADATA} == wanted
         assert matplotlib.rcParams["font.size"] == 30
     code = (
         "import contextlib, sys\n"
@@ -217,7 +216,7 @@ def test_intervals_are_of_the_confidence_of_the_tests(on_record):
     step_by_step = replace(study, start=4, together=6)
     for asked, confidence in ((study, 0.9), (replace(study, alpha=0.01), 0.98), (step_by_step, 0.95)):
         expected = stats.t.interval(confidence, values.n - 1, values.mean, values.std / values.n**0.5)
-        assert _interval(values, asked.level) == pytest.approx(expected)
+        assert mean_interval(values, asked.level) == pytest.approx(expected)
         assert asked.confidence == pytest.approx(confidence)
         assert any(f"means with {100 * confidence:g} % intervals" in text for text in shown(asked, on_record[1]))
 
@@ -313,7 +312,7 @@ def test_odd_names_stay_text():
     study = small(*((Named(name), Named("b")) for name in [*odd, "x" * 90]))
     study = replace(study, name="".join(odd), recipes=(Named(odd[0], (("scale", odd[1]),)),))
     results = measured(study, own=own)
-    svg = draw("metrics", study, results, "strict", "svg")
+    svg = draw("metrics", find(study, results, "strict"), "svg")
     assert not [node.tag for node in ElementTree.fromstring(svg).iter() if "script" in node.tag]
     found = set(texts(svg))
     assert {*odd, *(f"φ{name}" for name in odd), *(f"{{{name}, b}}" for name in odd)} - found <= {f"φ{odd[0]}"}
@@ -323,7 +322,7 @@ def test_odd_names_stay_text():
         "x" * 38,
     } <= found
     for form in ("pdf", "png"):
-        assert draw("metrics", study, results, "strict", form)
+        assert draw("metrics", find(study, results, "strict"), form)
 
 
 def test_letters_without_a_shape_are_made_visible():
@@ -372,4 +371,4 @@ def test_forms_and_names_from_python():
     with pytest.raises(UserError, match="no such form"):
         form_of(Path("a"))
     with pytest.raises(UserError, match=r"no such figure.*Known: distances, embeddings, matrix, metrics, pareto"):
-        draw("nonsense", small(), results_from({"cells": []}), "strict", "svg")
+        draw("nonsense", find(small(), results_from({"cells": []}), "strict"), "svg")

@@ -30,12 +30,12 @@ from guardclash.records.cells import Cell, Named, Suspected
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting import markdown
+from guardclash.reporting.findings import find
 from guardclash.reporting.forms import BINARY, FORMS, SUFFIXES, form_asked
 from guardclash.reporting.latex import render_latex
 from guardclash.reporting.latex_parts import text as latex_text
 from guardclash.reporting.looks import LIKE, LOOKS
 from guardclash.reporting.markdown import render_markdown
-from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
@@ -128,7 +128,7 @@ def skip_without_page(form: str) -> None:
 def test_every_committed_study_renders_in_every_form(name, form):
     skip_without_page(form)
     study, results = committed(name)
-    content = FORMS[form](study, results, "strict")
+    content = FORMS[form](find(study, results, "strict"))
     assert content
     assert form in BINARY or study.name in content.decode()
 
@@ -137,7 +137,7 @@ def test_every_committed_study_renders_in_every_form(name, form):
 def test_equal_records_give_equal_bytes_and_rules_differ_where_they_decide(form):
     skip_without_page(form)
     study, results = committed("batchnorm-wm-advtr")
-    strict, again, paper = (FORMS[form](study, results, rule) for rule in ("strict", "strict", "paper"))
+    strict, again, paper = (FORMS[form](find(study, results, rule)) for rule in ("strict", "strict", "paper"))
     assert strict == again
     assert (strict == paper) == (form in ("csv", "parquet"))
 
@@ -147,13 +147,13 @@ def test_equal_records_give_equal_bytes_and_rules_differ_where_they_decide(form)
 def test_half_finished_studies_render_in_every_form(form, value):
     skip_without_page(form)
     study = small((named("a"), named("b")), (named("t"), named("s")), suspects=(Suspected(named("extraction")),))
-    assert FORMS[form](study, measured(study, value), "strict")
-    assert FORMS[form](study, results_from({"study": "small", "cells": []}), "strict")
+    assert FORMS[form](find(study, measured(study, value), "strict"))
+    assert FORMS[form](find(study, results_from({"study": "small", "cells": []}), "strict"))
 
 
 def test_latex_says_the_words_of_claims_in_their_own_commands():
     """Before, "not credible" stood in the command of a conflict, for both are red in a terminal."""
-    text = render_latex(*committed("di-suspects"), "strict")
+    text = render_latex(find(*committed("di-suspects"), "strict"))
     said = dict(re.findall(r"(\\gc\w+)\{(not credible|missed|false claim|detected|cleared|fires)\}", text))
     assert text.count(r"\gcNotCredible{not credible}") > 20
     assert not re.search(r"\\gc(?!NotCredible)\w+\{not credible\}", text), said
@@ -165,35 +165,35 @@ def test_latex_says_the_words_of_claims_in_their_own_commands():
 def test_what_is_missing_is_counted_by_cell():
     study = small((named("a"), named("b")), (named("a"), named("t")))
     whole, half = measured(study), measured(study, halfway)
-    assert missing(study, whole) == ()
-    assert unfinished(study, whole) is None
-    assert missing(study, half) == (
+    assert find(study, whole).missing == ()
+    assert find(study, whole).unfinished is None
+    assert find(study, half).missing == (
         "digits/smoke {t}: 0 of 3 seeds",
         "digits/smoke {a, b}: 1 of 3 seeds",
         "digits/smoke {a, t}: 1 of 3 seeds",
     )
-    assert unfinished(study, half) == "3 of 6 cells still lack seeds"
+    assert find(study, half).unfinished == "3 of 6 cells still lack seeds"
     clashing = measured(study, halfway, lambda cell: "no" if len(cell.combination) > 1 else None)
-    assert missing(study, clashing) == ("digits/smoke {t}: 0 of 3 seeds",)
+    assert find(study, clashing).missing == ("digits/smoke {t}: 0 of 3 seeds",)
     partly = measured(study, lambda cell, metric, seed: None if (metric, seed) == ("cost", 2) else 0.5)
-    assert [line.split()[1] for line in missing(study, partly)] == ["{}:", "{a}:", "{b}:", "{a,"]
-    assert len(missing(study, results_from({"cells": []}))) == 6
+    assert [line.split()[1] for line in find(study, partly).missing] == ["{}:", "{a}:", "{b}:", "{a,"]
+    assert len(find(study, results_from({"cells": []})).missing) == 6
 
 
 def test_seeds_that_a_decided_verdict_does_not_need_are_not_missing():
     """Of seeds that are added step by step."""
     study = small((named("a"), named("b")), (named("a"), named("t")), start=3, seeds=10)
     results = measured(study, lambda cell, metric, seed: smooth(cell, metric, seed) if seed < 3 else None)
-    assert unfinished(study, results) is None
-    text = render_latex(study, results, "strict")
+    assert find(study, results).unfinished is None
+    text = render_latex(find(study, results, "strict"))
     first, *_ = environments(text)
     assert "over 3 to 10 seeds, added while a verdict is undecided" in first
     assert r"digits/smoke (n=3) & " in first
     assert r"\gcConflict{$0.20" in first
     assert r"\gcSeeds{" not in text.partition(r"\begin{document}")[2]
     doubtful = measured(study, lambda cell, metric, seed: 0.9 * (seed % 2) if seed < 3 else None)
-    assert "digits/smoke {a, b}: 3 of 5 seeds" in missing(study, doubtful)
-    assert r"\gcSeeds{3/5}" in render_latex(study, doubtful, "strict")
+    assert "digits/smoke {a, b}: 3 of 5 seeds" in find(study, doubtful).missing
+    assert r"\gcSeeds{3/5}" in render_latex(find(study, doubtful, "strict"))
 
 
 # The tidy table
@@ -219,7 +219,7 @@ def test_csv_holds_exactly_the_values_of_the_records(name):
     found = [
         (json.dumps(json.loads(row["options"])), row["mechanism"].split("(")[0], row["metric"], int(row["seed"]),
          row["trial"], float(row["value"]))
-        for row in read_back(to_csv(study, results))
+        for row in read_back(to_csv(find(study, results)))
     ]  # fmt: skip
     expected = list(raw_values(results))
     assert sorted(found) == sorted(expected)
@@ -230,10 +230,10 @@ def test_csv_holds_exactly_the_values_of_the_records(name):
 def test_csv_parquet_and_frame_are_the_same_table(name):
     parquet, pandas = pytest.importorskip("pyarrow.parquet"), pytest.importorskip("pandas")
     study, results = committed(name)
-    expected = list(rows(study, results))
+    expected = list(rows(find(study, results)))
     assert [tuple(row) for row in expected] == [tuple(COLUMNS)] * len(expected)
 
-    table = parquet.read_table(io.BytesIO(to_parquet(study, results)))
+    table = parquet.read_table(io.BytesIO(to_parquet(find(study, results))))
     assert table.to_pylist() == expected
     assert (str(table.schema.field("value").type), str(table.schema.field("seed").type)) == ("double", "int64")
 
@@ -246,14 +246,14 @@ def test_csv_parquet_and_frame_are_the_same_table(name):
 
     texts = [{column: "" if value is None else value for column, value in row.items()} for row in expected]
     kinds = {float: float, int: int, str: str}
-    back = read_back(to_csv(study, results))
+    back = read_back(to_csv(find(study, results)))
     assert [{c: kinds[type(t[c])](row[c]) for c in COLUMNS} for row, t in zip(back, texts, strict=True)] == texts
 
 
 def test_a_row_says_where_a_value_comes_from():
     suspects = (Suspected(named("extraction"), (named("b"),)), Suspected(named("independent")))
     study = small((named("t"), named("b", size=1)), (named("t"), named("b", size=2)), suspects=suspects)
-    found = list(rows(study, measured(study)))
+    found = list(rows(find(study, measured(study))))
     first = found[0]
     assert (first["combination"], first["options"], first["mechanism"], first["symbol"]) == ("{}", "[]", None, "φ_ACC")
     assert (first["dataset"], first["scale"], first["examples"], first["epochs"]) == ("digits", "smoke", None, 2)
@@ -264,7 +264,7 @@ def test_a_row_says_where_a_value_comes_from():
     assert (stolen["mechanism"], stolen["symbol"], stolen["warnings"]) == ("t", "log₁₀ p_TRACE", "it is warm; very")
     assert {row["stolen"] for row in found} == {None, True, False}
     assert {row["mechanism"] for row in found} == {None, "t", "b(size=1)", "b(size=2)"}
-    back = read_back(to_csv(study, measured(study)))
+    back = read_back(to_csv(find(study, measured(study))))
     assert {row["stolen"] for row in back} == {"", "true", "false"}
 
 
@@ -280,7 +280,7 @@ def test_csv_survives_any_name_and_any_number(name, number, warnings):
     content = to_plain(results)
     content["cells"][0]["trials"][0]["measurements"][0]["warnings"] = warnings
     results = results_from(content)
-    text = to_csv(study, results)
+    text = to_csv(find(study, results))
     back = read_back(text)
     assert {row["study"] for row in back} == {name}
     assert {float(row["value"]) for row in back} == {number}
@@ -290,7 +290,7 @@ def test_csv_survives_any_name_and_any_number(name, number, warnings):
 
 def test_only_what_the_study_asks_for_is_in_the_table():
     wide, narrow = small(seeds=4), small(seeds=2)
-    assert {row["seed"] for row in rows(narrow, measured(wide))} == {0, 1}
+    assert {row["seed"] for row in rows(find(narrow, measured(wide)))} == {0, 1}
 
 
 def test_a_frame_by_the_name_of_the_package_and_from_a_store(tmp_path):
@@ -308,7 +308,7 @@ def test_a_frame_by_the_name_of_the_package_and_from_a_store(tmp_path):
     assert (list(empty.columns), len(empty)) == (list(COLUMNS), 0)
 
 
-@pytest.mark.parametrize(("package", "make"), [("pandas", frame), ("pyarrow", to_parquet)])
+@pytest.mark.parametrize(("package", "make"), [("pandas", frame), ("pyarrow", lambda *told: to_parquet(find(*told)))])
 def test_without_its_package_a_form_says_what_to_install(monkeypatch, package, make):
     real = builtins.__import__
 
@@ -341,7 +341,7 @@ def tables_of(text: str) -> list[list[list[str]]]:
 @pytest.mark.parametrize("name", COMMITTED)
 def test_markdown_tables_have_as_many_columns_in_every_row(name):
     study, results = committed(name)
-    text = render_markdown(study, results, "strict")
+    text = render_markdown(find(study, results, "strict"))
     tables = tables_of(text)
     assert len(tables) >= 2
     for table in tables:
@@ -349,12 +349,12 @@ def test_markdown_tables_have_as_many_columns_in_every_row(name):
         assert set(table[1]) == {"---"}
         assert len(table) > 2 or table[0][1] == "combination"  # a study of single mechanisms has no verdicts
     assert text.count("\n## ") == len(tables) + 1
-    assert ("**Note:**" in text) == bool(unfinished(study, results))
+    assert ("**Note:**" in text) == bool(find(study, results).unfinished)
 
 
 def test_markdown_says_what_the_text_report_says():
     study = small((named("a"), named("b")), (named("t"), named("s")))
-    text = render_markdown(study, measured(study), "strict")
+    text = render_markdown(find(study, measured(study), "strict"))
     verdicts, first, *_ = tables_of(text)
     assert verdicts[2:] == [
         ["digits/smoke", "{a, b}", "**conflict**", "φ_MARK", "conflict"],
@@ -368,7 +368,7 @@ def test_markdown_says_what_the_text_report_says():
 
 def test_markdown_of_a_half_finished_study_says_so():
     study = small()
-    text = render_markdown(study, measured(study, halfway), "strict")
+    text = render_markdown(find(study, measured(study, halfway), "strict"))
     assert "> **Note:** 1 of 4 cells still lack seeds" in text
     assert "- digits/smoke {a, b}: still to be measured: accuracy, together: 1 of 3" in text
 
@@ -377,7 +377,7 @@ def test_markdown_of_a_half_finished_study_says_so():
 def test_odd_names_stay_text_in_markdown(name):
     metrics = {**METRICS, name: (Metric("own", name, MaxDrop(0.1)),)}
     study = small((named(name), named("b")), name=name)
-    text = render_markdown(study, measured(study, metrics=metrics), "strict")
+    text = render_markdown(find(study, measured(study, metrics=metrics), "strict"))
     for table in tables_of(text):
         assert {len(row) for row in table} == {len(table[0])}
     assert "<script" not in text
@@ -465,7 +465,7 @@ def fields(line: str) -> int:
 @pytest.mark.parametrize("name", COMMITTED)
 def test_latex_rows_fill_their_tables(name):
     study, results = committed(name)
-    text = render_latex(study, results, "strict")
+    text = render_latex(find(study, results, "strict"))
     for table in environments(text):
         alignment = re.search(r"\\begin\{tabular\}\{@\{\}(.*)@\{\}\}", table)
         assert alignment
@@ -479,7 +479,7 @@ def test_latex_rows_fill_their_tables(name):
 
 
 def test_latex_has_the_layout_of_the_paper():
-    text = render_latex(*committed("raddata-pairs"), "strict")
+    text = render_latex(find(*committed("raddata-pairs"), "strict"))
     first, second, alone = environments(text)
     for part in (
         r"\textbf{\{raddata, dpsgd\}}",
@@ -503,7 +503,7 @@ def test_latex_has_the_layout_of_the_paper():
 def test_latex_tells_all_outcomes_apart():
     study = small((named("a"), named("b")), (named("t"), named("s")), (named("a"), named("s")))
     results = measured(study, clash=lambda cell: "no" if cell.combination == study.combinations[2] else None)
-    text = render_latex(study, results, "strict")
+    text = render_latex(find(study, results, "strict"))
     broken, doubtful, clash, *_ = environments(text)
     assert r"\gcConflict{$0.20" in broken
     assert r"\gcNotCredible{$-9.0" in doubtful
@@ -516,7 +516,7 @@ def test_latex_tells_all_outcomes_apart():
 
 def test_latex_of_a_half_finished_study_says_what_is_missing():
     study = small((named("a"), named("b")), (named("t"), named("b")))
-    text = render_latex(study, measured(study, halfway), "strict")
+    text = render_latex(find(study, measured(study, halfway), "strict"))
     assert "% Missing: digits/smoke {a, b}: 1 of 3 seeds\n" in text
     assert r"\textbf{Not finished}: 3 of 6 cells still lack seeds." in text
     first, second, *_ = environments(text)
@@ -530,17 +530,17 @@ def test_latex_of_a_half_finished_study_says_what_is_missing():
 def test_wide_combinations_and_long_studies_are_split():
     wide = tuple(named(name) for name in "abts")
     study = small(wide)
-    tables = environments(render_latex(study, measured(study), "strict"))
+    tables = environments(render_latex(find(study, measured(study), "strict")))
     assert [table.count("{c}{alone}") for table in tables] == [4, 0, 0, 0]
     assert [table.count("{c}{together}") for table in tables] == [0, 1, 0, 0]
     long = small(*((named("a", size=size), named("b")) for size in range(60)))
-    assert len(environments(render_latex(long, measured(long), "strict"))) == 5
+    assert len(environments(render_latex(find(long, measured(long), "strict")))) == 5
 
 
 def test_claims_are_in_latex():
     suspects = (Suspected(named("extraction")), Suspected(named("independent")))
     study = small((named("t"),), suspects=suspects)
-    text = render_latex(study, measured(study), "strict")
+    text = render_latex(find(study, measured(study), "strict"))
     table = environments(text)[-1]
     assert "Ownership claims: digits/smoke \\{t\\}" in table
     assert r"\gcNotCredible{not credible}" in table
@@ -552,7 +552,7 @@ def test_claims_are_in_latex():
 def test_odd_names_stay_text_in_latex(name):
     metrics = {**METRICS, name: (Metric("own", name, MaxDrop(0.1)),)}
     study = small((named(name), named("b")), name=name)
-    text = render_latex(study, measured(study, metrics=metrics), "strict")
+    text = render_latex(find(study, measured(study, metrics=metrics), "strict"))
     environments(text)
     shown = [line for line in text.splitlines() if not line.startswith("%")]
     assert not any(r"\input" in line or "<script" in line for line in shown)
@@ -577,7 +577,7 @@ def latex_log(text: str, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", COMMITTED)
 def test_latex_of_committed_studies_compiles_as_it_is_and_fits_its_pages(name, tmp_path):
-    assert "Overfull" not in latex_log(render_latex(*committed(name), "strict"), tmp_path)
+    assert "Overfull" not in latex_log(render_latex(find(*committed(name), "strict")), tmp_path)
 
 
 @pytest.mark.slow
@@ -587,7 +587,7 @@ def test_latex_of_many_mechanisms_suspects_and_variants_fits_its_pages(value, tm
     sweep = [(named("t", size=size), named("b")) for size in range(40)]
     suspects = (Suspected(named("extraction"), (named("b"),)), Suspected(named("independent")))
     study = small(wide, *sweep, suspects=suspects)
-    assert "Overfull" not in latex_log(render_latex(study, measured(study, value), "strict"), tmp_path)
+    assert "Overfull" not in latex_log(render_latex(find(study, measured(study, value), "strict")), tmp_path)
 
 
 @pytest.mark.slow
@@ -595,7 +595,7 @@ def test_latex_of_many_mechanisms_suspects_and_variants_fits_its_pages(value, tm
 def test_latex_compiles_whatever_the_names(name, tmp_path):
     study = small((named(name), named("t")), (named("t"), named("b", **{name: 1})), name=name)
     results = measured(study, halfway, metrics={**METRICS, name: (Metric("own", name, MaxDrop(0.1)),)})
-    latex_log(render_latex(study, results, "strict"), tmp_path)
+    latex_log(render_latex(find(study, results, "strict")), tmp_path)
 
 
 # The command
@@ -632,12 +632,12 @@ def test_the_suffix_decides_unless_a_form_is_named(report, tmp_path):
     for suffix in ("json", "tex", "csv", "md", "parquet", "PARQUET"):
         said = report("-o", f"new/out.{suffix}")
         assert (said.code, said.out, said.err) == (0, "", f"wrote new/out.{suffix}\n")
-        expected = FORMS[suffix.lower()](study, results, study.rule)
+        expected = FORMS[suffix.lower()](find(study, results, study.rule))
         assert (tmp_path / "new" / f"out.{suffix}").read_bytes() == expected
     assert report("--format", "csv", "-o", "table.txt").code == 0
-    assert (tmp_path / "table.txt").read_bytes() == FORMS["csv"](study, results, study.rule)
+    assert (tmp_path / "table.txt").read_bytes() == FORMS["csv"](find(study, results, study.rule))
     assert report("-o", "plain.txt").code == 0
-    assert (tmp_path / "plain.txt").read_bytes() == FORMS["text"](study, results, study.rule)
+    assert (tmp_path / "plain.txt").read_bytes() == FORMS["text"](find(study, results, study.rule))
     assert report("--format", "md", "-o", "out.md").code == 0
 
 
@@ -647,7 +647,7 @@ def test_the_terminal_gets_the_bytes_of_the_file(report):
         for rule in ("strict", "paper"):
             said = report("--format", form, "--rule", rule)
             assert (said.code, said.err) == (0, "")
-            assert said.out.encode() == FORMS[form](study, results, rule)
+            assert said.out.encode() == FORMS[form](find(study, results, rule))
 
 
 @pytest.mark.parametrize(
@@ -690,4 +690,4 @@ def test_a_half_finished_study_is_noted_beside_its_table(report, tmp_path):
     given = [tmp_path / "small.toml", "--results", tmp_path / "results.json"]
     said = report("--format", "csv", first=given)
     assert (said.code, said.err) == (0, "note: 1 of 4 cells still lack seeds\n")
-    assert said.out.encode() == to_csv(study, measured(study, halfway)).encode()
+    assert said.out.encode() == to_csv(find(study, measured(study, halfway))).encode()

@@ -25,10 +25,11 @@ from guardclash.judging.verdict import Verdict, corrected, judge_accuracy
 from guardclash.records.cells import Cell, Named
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
-from guardclash.reporting.entries import cells_of, columns_of, entry_of, verdicts_of
+from guardclash.reporting.entries import cells_of
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.figure_parts.style import LOOKS
 from guardclash.reporting.figures import draw
+from guardclash.reporting.findings import find
 from guardclash.reporting.looks import LOOKS as EVERY
 from guardclash.reporting.text import render
 from guardclash.studies.study import Study
@@ -486,7 +487,7 @@ def test_a_misspelt_control_does_not_pass_for_one_that_never_fires():
 
 
 def said(wanted: Study, found: Results, rule: Any = "strict") -> str:
-    return " ".join(render(wanted, found, rule).split())
+    return " ".join(render(find(wanted, found, rule)).split())
 
 
 @pytest.mark.parametrize("rule", ["paper", "strict"])
@@ -499,7 +500,7 @@ def test_the_report_names_the_controls_by_their_symbols(rule):
     two = said(wanted, results(wanted, firing(lambda cell, metric, seed: metric in CONTROLS)), rule)
     assert "{owner, other}: φ_DI is met, but so are its controls of another, non-members: not credible." in two
     assert two.count("not credible") >= 4, "both tables, both rules"
-    (verdict,) = json.loads(dump(to_json(wanted, found, rule)))["verdicts"]
+    (verdict,) = json.loads(dump(to_json(find(wanted, found, rule))))["verdicts"]
     assert verdict["outcome"] == "not credible"
     assert {one["metric"]: one["fired"] for one in verdict["judgements"] if one["fired"]} == {"di_p": ["spare"]}
 
@@ -544,15 +545,12 @@ def test_the_figure_shows_both():
         return 0.001 + 0.0001 * seed if metric == "rad" else claimed(cell, metric, seed) if metric != "framed" else -5.0
 
     wanted = study(TRIPLE)
-    found = results(wanted, value)
+    found = find(wanted, results(wanted, value), "strict")
     cell = next(cell for cell in cells_of(wanted, wanted.recipes[0]) if len(cell.combination) > 1)
-    shown = {
-        column.metric.symbol: entry_of(wanted, found, verdicts_of(wanted, found), "strict", cell, column).outcome
-        for column in columns_of(wanted, found)
-    }
+    shown = {column.metric.symbol: found.entry(cell, column).outcome for column in found.columns}
     assert shown == {"φ_ACC": "compatible", "φ_DI": "not credible", "φ_RAD": "ineffective"}
-    assert {"not credible (1)", "ineffective (1)"} <= set(_texts(draw("metrics", wanted, found, "strict", "svg")))
-    plain = _texts(draw("metrics", wanted, results(wanted), "strict", "svg"))
+    assert {"not credible (1)", "ineffective (1)"} <= set(_texts(draw("metrics", found, "svg")))
+    plain = _texts(draw("metrics", find(wanted, results(wanted), "strict"), "svg"))
     assert not [text for text in plain if "credible" in text or "ineffective" in text]
 
 

@@ -22,6 +22,7 @@ from guardclash.plan.identity import describe
 from guardclash.plan.sources import Split
 from guardclash.records.plain import results_from
 from guardclash.registry import MEASURES, find, find_mechanisms, known
+from guardclash.reporting import findings
 from guardclash.reporting.forms import FORMS
 from guardclash.reporting.page_parts.records import raw_values
 from guardclash.reporting.rows import rows as tidy
@@ -248,17 +249,17 @@ def test_side_effects_are_judged_against_the_unprotected_model(judged, rule):
 @pytest.mark.parametrize("form", ["text", "md", "tex", "html", "json"])
 def test_every_form_of_a_report_tells_side_effects(judged, form):
     wanted, content = judged
-    said = FORMS[form](wanted, results_from(content), "strict").decode()
+    said = FORMS[form](findings.find(wanted, results_from(content), "strict")).decode()
     assert "side effects" in said.lower() or "side_effects" in said
     for word in ("harmed", "improved", "contrary", "oracle", "balanced_accuracy" if form == "json" else "BACC"):
         assert word in said, word
-    bare = FORMS[form](replace(wanted, measures=()), results_from(content), "strict").decode()
+    bare = FORMS[form](findings.find(replace(wanted, measures=()), results_from(content), "strict")).decode()
     assert "harmed" not in bare
 
 
 def test_values_of_a_studys_measures_are_in_the_tidy_table(judged):
     wanted, content = judged
-    found = [row for row in tidy(wanted, results_from(content)) if row["metric"] == "sureness"]
+    found = [row for row in tidy(findings.find(wanted, results_from(content))) if row["metric"] == "sureness"]
     assert {row["mechanism"] for row in found} == {"sureness"}
     assert len({row["combination"] for row in found}) == 6
     seeds, shown = raw_values(wanted, results_from(content))
@@ -348,6 +349,6 @@ def test_rows_train_with_and_without_privacy_and_are_judged_by_their_utility(row
 @pytest.mark.parametrize("form", ["text", "md", "tex", "html", "csv"])
 def test_reports_show_the_utility_of_the_task_and_no_accuracy(rows, site, form):  # noqa: F811
     wanted = study(["dpsgd", "dpsgd-control"], seeds=3, recipe={"dataset": rows, "scale": "smoke"})
-    said = FORMS[form](wanted, results_from(ran(wanted, site, Inline())), "strict").decode()
+    said = FORMS[form](findings.find(wanted, results_from(ran(wanted, site, Inline())), "strict")).decode()
     assert ("F<sub>" in said or "φ<sub>F1</sub>" in said) if form == "html" else ("F1" in said or "macro_f1" in said)
     assert "ACC" not in said and "accuracy" not in said.replace("accuracy in", "")

@@ -23,13 +23,14 @@ from guardclash.records.cells import Cell, Named
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting import looks
-from guardclash.reporting.entries import Column
+from guardclash.reporting.entries import Column, mean_interval
 from guardclash.reporting.figure_parts import style
 from guardclash.reporting.figure_parts.matrix import LOOKS, _pairs
 from guardclash.reporting.figure_parts.pareto import ParetoPanel, ParetoPoint, front
-from guardclash.reporting.figure_parts.spread import spread_of
+from guardclash.reporting.figure_parts.spread import held, within
 from guardclash.reporting.figure_parts.sweep import _strips
 from guardclash.reporting.figures import METADATA, draw
+from guardclash.reporting.findings import find
 from guardclash.reporting.page_parts import words
 from guardclash.studies.study import Study
 
@@ -99,7 +100,7 @@ def texts(svg: bytes) -> list[str]:
 
 
 def shown(name: str, study: Study, results: Results) -> list[str]:
-    return texts(draw(name, study, results, "strict", "svg"))
+    return texts(draw(name, find(study, results, "strict"), "svg"))
 
 
 # On record
@@ -110,7 +111,7 @@ def shown(name: str, study: Study, results: Results) -> list[str]:
 def test_every_committed_study_is_drawn_or_refused(figure: str, name: str):
     study, results = committed(name)
     try:
-        svg = draw(figure, study, results, study.rule, "svg")
+        svg = draw(figure, find(study, results, study.rule), "svg")
     except UserError as refused:
         assert study.name in str(refused)
         assert name not in DRAWN[figure]
@@ -122,14 +123,14 @@ def test_every_committed_study_is_drawn_or_refused(figure: str, name: str):
 def test_what_cannot_be_drawn_says_why(figure: str):
     name, why = REFUSED[figure]
     with pytest.raises(UserError, match=why):
-        draw(figure, *committed(name), "strict", "svg")
+        draw(figure, find(*committed(name), "strict"), "svg")
 
 
 @pytest.mark.parametrize(("figure", "name"), [(figure, max(names)) for figure, names in DRAWN.items()])
 def test_the_same_records_give_the_same_bytes(figure: str, name: str):
     study, results = committed(name)
     for form in METADATA:
-        assert draw(figure, study, results, "strict", form) == draw(figure, study, results, "strict", form)
+        assert draw(figure, find(study, results, "strict"), form) == draw(figure, find(study, results, "strict"), form)
 
 
 def test_the_matrix_of_a_committed_study():
@@ -146,7 +147,7 @@ def test_the_sweep_of_a_committed_study():
     found = shown("sweep", *committed("raddata-signal"))
     assert {"fmnist/reduced {raddata}", "mnist/reduced {raddata}", "raddata alone", "radius of raddata"} <= set(found)
     assert {"10", "25", "40", "64", "96"} <= set(found)
-    assert any("from the smallest to the largest seed" in text for text in found), "two seeds"
+    assert any("90 % intervals of the means" in text for text in found), "also of two seeds, as on the page"
 
 
 def test_the_front_of_a_committed_study():
@@ -195,9 +196,9 @@ def test_larger_combinations_stand_below_the_pairs():
 
 def test_recipes_stand_side_by_side_while_there_is_room():
     few = replace(study_of((A, PLAIN)), recipes=tuple(Named(name, (("scale", "smoke"),)) for name in ("x", "y")))
-    assert [block.heads for block in _pairs(few, measured(few))] == [("b on x/smoke", "b on y/smoke")]
+    assert [block.heads for block in _pairs(find(few, measured(few)))] == [("b on x/smoke", "b on y/smoke")]
     many = replace(study_of((A, PLAIN), (A, C), (A, Named("d"))), recipes=few.recipes)
-    assert [(block.title, len(block.heads)) for block in _pairs(many, measured(many))] == [
+    assert [(block.title, len(block.heads)) for block in _pairs(find(many, measured(many)))] == [
         ("x/smoke", 3),
         ("y/smoke", 3),
     ]
@@ -205,7 +206,7 @@ def test_recipes_stand_side_by_side_while_there_is_room():
 
 def test_a_sweep_of_two_options_has_a_line_for_each_value_of_the_second():
     study = study_of(*((A, b(noise, clip)) for noise in NOISES for clip in CLIPS))
-    (strip,) = _strips(study, measured(study))
+    (strip,) = _strips(find(study, measured(study)))
     accuracy, mark, cost = strip.panels
     assert (strip.title, strip.option) == ("digits/smoke {a, b}", "noise of b")
     assert [line.label for line in mark.lines] == ["{a, b(clip=1)}", "{a, b(clip=2)}"]
@@ -223,7 +224,7 @@ def test_a_sweep_shows_what_is_judged():
     """Of a net metric what its mechanism adds, beside what it adds alone and the limit of that."""
     net = {**OWN, "a": (Metric("mark", "φ_MARK", MaxDrop(0.30), net=True),)}
     study = study_of(*((A, b(noise)) for noise in NOISES))
-    (strip,) = _strips(study, measured(study, own=net))
+    (strip,) = _strips(find(study, measured(study, own=net)))
     (line,) = strip.panels[1].lines
     assert strip.panels[1].column.metric.symbol == "φ_MARK net"
     assert [point.values.mean for point in line.points] == pytest.approx([0.7 - 0.075 * noise for noise in NOISES])
@@ -246,13 +247,13 @@ def test_what_has_no_bound_is_not_drawn(figure: str):
     if figure == "matrix":
         assert "✗ conflict" in shown(figure, study, results)
     if figure == "sweep":
-        (strip,) = _strips(study, results)
+        (strip,) = _strips(find(study, results))
         assert [len(panel.lines[0].points) for panel in strip.panels] == [3, 3, 2]
 
 
 def test_a_mechanism_swept_alone_is_held_against_the_unprotected_model():
     study = study_of(*((b(noise),) for noise in NOISES), criteria=(("accuracy", Floor(0.5)),))
-    (strip,) = _strips(study, measured(study))
+    (strip,) = _strips(find(study, measured(study)))
     assert [point.reference.mean for point in strip.panels[0].lines[0].points] == [pytest.approx(0.91)] * 3
     assert {point.limit for point in strip.panels[0].lines[0].points} == {0.5}
 
@@ -263,7 +264,7 @@ def test_a_swept_recipe_is_an_axis_of_its_own():
 
     recipes = tuple(longer(epochs, reading=reading) for reading in ("one", "two") for epochs in (5, 20, 10))
     study = replace(study_of((A, PLAIN)), recipes=recipes)
-    strips = list(_strips(study, measured(study)))
+    strips = list(_strips(find(study, measured(study))))
     assert [strip.title for strip in strips] == [f"digits/smoke (reading={name}) {{a, b}}" for name in ("one", "two")]
     (line,) = strips[0].panels[1].lines
     assert (strips[0].option, line.label) == ("epochs", "{a, b}")
@@ -273,7 +274,7 @@ def test_a_swept_recipe_is_an_axis_of_its_own():
 
 def test_the_front_is_what_nothing_surpasses():
     def point(accuracy: float, metric: float, deployed: bool = True) -> ParetoPoint:
-        return ParetoPoint(1, Sample((accuracy,)), Sample((metric,)), "", deployed)
+        return ParetoPoint(1, Sample((accuracy,)), Sample((metric,)), None, None, "", deployed)
 
     points = (point(0.9, 1), point(0.8, 3), point(0.7, 2), point(0.8, 2), point(0.99, 9, deployed=False))
     panel = ParetoPanel("x", Column("a", OWN["a"][0]), Column(None, ACCURACY), points)
@@ -282,15 +283,16 @@ def test_the_front_is_what_nothing_surpasses():
     assert front(replace(panel, points=())) == []
 
 
-def test_the_spread_is_that_of_the_seeds_where_intervals_would_be_wild():
-    five, two = Sample((1.0, 2.0, 3.0, 4.0, 5.0)), Sample((1.0, 2.0))
+def test_an_axis_does_not_reach_for_the_interval_of_two_seeds():
+    three, two = Sample((1.0, 2.0, 3.0)), Sample((1.0, 2.0))
     for level, confidence in ((0.05, 0.9), (0.01, 0.98)):
-        expected = stats.t.interval(confidence, 4, five.mean, five.std / 5**0.5)
-        assert spread_of([five], level).ends(five) == pytest.approx(expected)
-        assert spread_of([five], level).words == f"{100 * confidence:g} % intervals of the means"
-    assert spread_of([five, two], 0.05).ends(five) == (1, 5)
-    assert spread_of([two], 0.05).ends(Sample((7.0,))) == (7, 7)
-    assert "fewer than 3" in spread_of([two], 0.05).words
+        expected = stats.t.interval(confidence, 2, three.mean, three.std / 3**0.5)
+        assert held(three, mean_interval(three, level)) == pytest.approx(expected)
+    assert held(two, mean_interval(two, 0.05)) == (1, 2)
+    assert held(Sample((7.0,)), None) == (7,)
+    assert within((-9, 9), (1, 4), 0.1) == pytest.approx((1 - 1.3, 4 + 1.3))
+    assert within((0.5, 4.5), (1, 4), 0.1) == (0.5, 4.5), "nothing goes beyond"
+    assert within((-9, 9), (3,), 0) == (2, 4)
 
 
 @pytest.mark.parametrize("figure", DRAWN)
@@ -310,7 +312,7 @@ def test_a_half_finished_study_says_so(figure: str):
 def test_odd_names_stay_text(figure: str):
     odd = "<b>$x^2$</b>&"
     study = replace(study_of(*((A, b(noise), Named(odd)) for noise in NOISES), (A, Named(odd))), name=f"{odd}\x00")
-    svg = draw(figure, study, measured(study), "strict", "svg")
+    svg = draw(figure, find(study, measured(study), "strict"), "svg")
     assert not [node.tag for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}b")]
     found = " ".join(texts(svg))
     assert f"{odd}\N{REPLACEMENT CHARACTER}" in found

@@ -19,6 +19,7 @@ from guardclash.judging.rules import OUTCOMES, RULES
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import CellRecord
 from guardclash.reporting.export import to_json
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import words
 from guardclash.reporting.page_parts.pictures import ROOM
@@ -48,13 +49,13 @@ from pages import (
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_page_is_well_formed_and_refers_to_nothing_outside(rule):
-    sound(read(render_html(*everything(), rule)))
+    sound(read(render_html(find(*everything(), rule))))
 
 
 @pytest.mark.parametrize("name", COMMITTED)
 def test_pages_of_the_committed_studies(name):
     wanted, found = committed(name)
-    text = render_html(wanted, found, wanted.rule)
+    text = render_html(find(wanted, found, wanted.rule))
     page = read(text)
     sound(page)
     assert page.all("h1")[0].said == wanted.name
@@ -67,7 +68,7 @@ def test_pages_of_the_committed_studies(name):
 def test_the_largest_study_is_fast_and_small():
     wanted, found = committed(LARGEST)
     begun = time.process_time()
-    text = render_html(wanted, found, "strict")
+    text = render_html(find(wanted, found, "strict"))
     assert time.process_time() - begun < 3
     assert len(text.encode()) < 3_000_000
     assert len(text.encode()) - ROOM < 30_000 * len(wanted.cells()), "a page grows with its combinations only"
@@ -79,9 +80,10 @@ def test_the_largest_study_is_fast_and_small():
 def test_the_same_records_give_the_same_bytes():
     """In processes that order sets differently."""
     code = "import hashlib, sys; from pathlib import Path; from guardclash.reporting.page import render_html;"
+    code += "from guardclash.reporting.findings import find;"
     code += "from guardclash.records.file import read_results; from guardclash.studies.study_file import read_study;"
     code += "study, found = read_study(sys.argv[1]), read_results(Path(sys.argv[2]));"
-    code += "print(hashlib.sha256(render_html(study, found, 'strict').encode()).hexdigest());"
+    code += "print(hashlib.sha256(render_html(find(study, found, 'strict')).encode()).hexdigest());"
     code += "print([name for name in ('torch', 'matplotlib', 'pandas') if name in sys.modules])"
     paths = str(ROOT / "studies/raddata-wm.toml"), str(ROOT / "results/raddata-wm/results.json")
     said = [
@@ -95,7 +97,7 @@ def test_the_same_records_give_the_same_bytes():
         ).stdout.split("\n")
         for seed in ("1", "2")
     ]
-    expected = hashlib.sha256(render_html(*committed("raddata-wm"), "strict").encode()).hexdigest()
+    expected = hashlib.sha256(render_html(find(*committed("raddata-wm"), "strict")).encode()).hexdigest()
     assert said == [[expected, "[]", ""]] * 2
 
 
@@ -107,7 +109,7 @@ def test_the_head_says_how_it_was_judged(whole):
     assert head["Recipes"] == "digits/smoke"
     assert head["Scale"].startswith("smoke scale")
     assert head["Records of"] == "2026-01-02 03:04:05 UTC"
-    paper = read(render_html(*everything(), "paper")).all("dl", class_="head")[0].said
+    paper = read(render_html(find(*everything(), "paper"))).all("dl", class_="head")[0].said
     assert "the study itself asks for strict" in paper
 
 
@@ -143,7 +145,7 @@ def test_the_words_that_occur_are_explained(whole):
     key = {one.all("dt")[0].said: one.all("dd")[0].said for one in whole.all("dl", class_="key")[0].all("div")}
     assert list(key.items()) == [(word, said) for word, said in words.MEANINGS.items() if word not in NEVER_HERE]
     assert (*list(words.MEANINGS)[:-1],) == tuple(sorted(OUTCOMES, key=list(words.MEANINGS).index))
-    small = read(render_html(study(), results(study()), "strict"))
+    small = read(render_html(find(study(), results(study()), "strict")))
     assert [one.said for one in small.all("dl", class_="key")[0].all("dt")] == ["conflict"]
 
 
@@ -157,7 +159,7 @@ def test_what_does_not_train_or_is_left_out_together_has_its_own_word_and_a_know
         broken["trials"][seed] = {"seed": seed, "trial": f"x{seed}", "error": "no numbers", "diverged": True}
         broken["trials"][seed]["measurements"] = []
     found = results_from(content)
-    page = read(render_html(wanted, found, "strict"))
+    page = read(render_html(find(wanted, found, "strict")))
     sound(page)
     table = page.all("table", class_="matrix")[0]
     for link, (word, known) in zip(table.all("a"), SHARED.items(), strict=True):
@@ -185,7 +187,7 @@ def test_larger_combinations_stand_below_the_matrix(whole):
 def test_recipes_stand_side_by_side_until_they_are_too_many(recipes, across):
     scales = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in range(1, recipes + 1)]
     wanted = study(["a", "c"], ["b", "c"], ["a", "b"], recipes=scales)
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     table = page.all("table", class_="matrix")[0]
     assert len(table.all("a")) == 3 * recipes
@@ -200,20 +202,21 @@ def test_recipes_stand_side_by_side_until_they_are_too_many(recipes, across):
 
 def test_variants_of_a_mechanism_are_told_apart_and_never_combined():
     wanted = study([{"name": "a", "sweep": {"size": [1, 2]}}, {"name": "a2", "x": 1}], ["c", {"name": "a", "size": 2}])
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     table = page.all("table", class_="matrix")[0]
     assert [one.said for one in table.all("th", scope="row")] == ["a(size=1)", "a(size=2)"]
     assert [one.said for one in table.all("th", scope="col")] == ["a2", "c"]
     assert row_with(table, "a(size=1)").all("td", class_="quiet")[0].said == "not asked"
     pair = study(["c", "a"], [{"name": "a", "size": 2}, "b"])
     assert (
-        "the same mechanism" in read(render_html(pair, results(pair), "strict")).all("table", class_="matrix")[0].said
+        "the same mechanism"
+        in read(render_html(find(pair, results(pair), "strict"))).all("table", class_="matrix")[0].said
     )
 
 
 def test_both_orders_of_a_pair_share_a_slot():
     wanted = study(["a", "b"], ["b", "a"])
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     links = page.all("table", class_="matrix")[0].all("a")
     assert [link.attributes["href"] for link in links] == ["#digits-smoke-a-b", "#digits-smoke-b-a"]
@@ -221,7 +224,7 @@ def test_both_orders_of_a_pair_share_a_slot():
 
 def test_a_study_without_combinations_has_no_matrix():
     wanted = study(["a"], ["b"])
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     assert not page.all("table", class_="matrix")
     assert "so there are no verdicts" in page.said
@@ -235,7 +238,7 @@ def test_a_study_without_combinations_has_no_matrix():
 @pytest.mark.parametrize("rule", RULES)
 def test_details_and_json_say_the_same(name, rule):
     wanted, found = everything() if name == "everything" else committed(name)
-    page, content = read(render_html(wanted, found, rule)), to_json(wanted, found, rule)
+    page, content = read(render_html(find(wanted, found, rule))), to_json(find(wanted, found, rule))
     for verdict in content["verdicts"]:
         label = "{" + ", ".join(verdict["combination"]) + "}"
         body = section(page, words.slug(" ".join((verdict["recipe"], *verdict["combination"]))))
@@ -278,7 +281,10 @@ def assert_row_agrees(row: Element, entry: dict[str, Any]) -> None:
 
 def test_corrected_p_values_stand_beside_the_raw_ones():
     wanted = study(["a", "b"], ["a", "c"], correction="holm")
-    page, content = read(render_html(wanted, results(wanted), "strict")), to_json(wanted, results(wanted), "strict")
+    page, content = (
+        read(render_html(find(wanted, results(wanted), "strict"))),
+        to_json(find(wanted, results(wanted), "strict")),
+    )
     entry = content["verdicts"][0]["judgements"][1]
     row = next(row for row in section(page, "digits-smoke-a-b").all("tr") if row.said.startswith("φMARK"))
     adjusted, raw = entry["adjusted"]["p_inferior"], entry["p_inferior"]
@@ -290,7 +296,7 @@ def test_a_net_metric_shows_what_its_mechanism_adds(monkeypatch):
     """Judged is the value with the mechanism minus that without it, seed by seed; the values themselves stand below."""
     monkeypatch.setitem(METRICS, "a", (replace(MARK, net=True), EXTRA))
     wanted = study(["a", "b"])
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     body = section(page, "digits-smoke-a-b")
 
     def added(names: tuple[str, ...], seeds: range) -> float:
@@ -315,7 +321,7 @@ def test_all_intervals_of_a_page_are_of_one_confidence_which_it_names():
     for keys, confidence in (({}, "90 %"), ({"alpha": 0.01}, "98 %"), (STEPS, "96.7 %")):
         wanted = study([{"name": "a", "sweep": {"size": [1, 2]}}, "b"], ["a", "c"], **keys)
         found = results(wanted)
-        page, content = read(render_html(wanted, found, "strict")), to_json(wanted, found, "strict")
+        page, content = read(render_html(find(wanted, found, "strict"))), to_json(find(wanted, found, "strict"))
         judgements = [one for verdict in content["verdicts"] for one in verdict["judgements"]]
         assert {f"{100 * one['confidence']:.3g} %" for one in judgements} == {confidence}
         named = re.findall(r"intervals? at ([\d.]+ %)|its ([\d.]+ %) interval|Intervals at ([\d.]+ %)", page.said)
@@ -386,7 +392,7 @@ def test_circumstances_stand_in_the_details(whole):
 
 
 def test_controls_and_claims_agree_with_the_json(whole):
-    content = to_json(*everything(), "strict")
+    content = to_json(find(*everything(), "strict"))
     body = section(whole, "digits-smoke-p-c")
     (table,) = [one for one in body.all("table") if "Ownership claims" in one.said]
     for claim in content["claims"]:

@@ -18,6 +18,7 @@ from guardclash.records.cells import Cell
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import COLUMNS, NEAREST, ROWS, band
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts.charts import TOP, WIDTH, Label, Outline, log_ticks
 from guardclash.reporting.page_parts.curves import PLOT
@@ -31,7 +32,7 @@ NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
 def page_of(*given: Any) -> Element:
-    page = read(render_html(*given, "strict"))
+    page = read(render_html(find(*given, "strict")))
     sound(page)
     return page
 
@@ -136,8 +137,8 @@ def test_equal_trainings_are_drawn_once():
 )
 def test_records_without_losses_show_no_trace_of_them(losses):
     wanted, found = everything()
-    text = render_html(*with_losses(wanted, found, lambda *_: losses), "strict")
-    assert text == render_html(wanted, found, "strict")
+    text = render_html(find(*with_losses(wanted, found, lambda *_: losses), "strict"))
+    assert text == render_html(find(wanted, found, "strict"))
     assert "Loss by epoch" not in text
 
 
@@ -252,7 +253,7 @@ def test_kinds_of_images_share_a_scale_but_for_noise():
 
 def test_a_study_without_curves_shows_no_trace_of_them():
     for records in (everything(), recorded_study(), recorded_study("closeness", seeds=0), committed("theft")):
-        assert "Curves of suspects" not in render_html(*records, "strict")
+        assert "Curves of suspects" not in render_html(find(*records, "strict"))
 
 
 def test_curves_named_like_scripts_stay_text():
@@ -312,6 +313,6 @@ def test_the_largest_study_is_fast_and_small_with_losses_of_every_training():
     wanted, found = committed(LARGEST)
     given = with_losses(wanted, found, lambda names, seed: learnt(names, seed, epochs=200))
     begun = time.process_time()
-    text = render_html(*given, "strict")
+    text = render_html(find(*given, "strict"))
     assert time.process_time() - begun < 3
     assert len(text.encode()) < 4_000_000

@@ -14,6 +14,7 @@ import pytest
 from committed import LARGEST, committed
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import pictures as pictures_module
 from guardclash.reporting.page_parts.pictures import PNG, ROOM
@@ -55,7 +56,7 @@ def with_pictures(study: Study, found: Results, pictures: Callable[[str], list[A
 
 
 def page_of(*given: Any) -> Element:
-    page = read(render_html(*given, "strict"))
+    page = read(render_html(find(*given, "strict")))
     sound(page)
     return page
 
@@ -89,10 +90,10 @@ def test_a_clash_shows_what_each_mechanism_puts_in_alone(shown):
 
 
 def test_records_without_pictures_show_no_trace_of_them():
-    text = render_html(*everything(), "strict")
+    text = render_html(find(*everything(), "strict"))
     assert "<img" not in text
     assert HEADING not in text
-    assert render_html(*with_pictures(*everything(), lambda _: []), "strict") == text
+    assert render_html(find(*with_pictures(*everything(), lambda _: []), "strict")) == text
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_the_largest_study_stays_small_with_pictures_as_large_as_they_may_be():
     wanted, found = committed(LARGEST)
     numbers = iter(range(1000))
     given = with_pictures(wanted, found, lambda _: [picture(png(padding=60_000 + next(numbers)))])
-    text, plain = (render_html(*one, "strict") for one in (given, with_pictures(wanted, found, lambda _: [])))
+    text, plain = (render_html(find(*one, "strict")) for one in (given, with_pictures(wanted, found, lambda _: [])))
     assert "<img" in text
     assert "<img" not in plain
     assert len(text.encode()) < len(plain.encode()) + ROOM + 300_000 < 5_000_000

@@ -15,6 +15,7 @@ from guardclash.records.cells import Cell, Named, Suspected
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
 from guardclash.reporting import claims as claims_module
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts import accounts, words
 from guardclash.studies.study import Study
@@ -74,7 +75,7 @@ def evil_study() -> tuple[Study, Results]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_names_of_scripts_stay_text(rule):
-    text = render_html(*evil_study(), rule)
+    text = render_html(find(*evil_study(), rule))
     page = read(text)
     sound(page)
     assert page.all("h1")[0].said == EVIL
@@ -111,7 +112,7 @@ def test_names_of_scripts_stay_text(rule):
 def test_letters_without_a_shape_are_made_visible():
     bad = "a\x00\x1b\u202e\ud800b"
     wanted = replace(study(), name=bad, combinations=((Named(bad), Named("b")),))
-    text = render_html(wanted, results(wanted), "strict")
+    text = render_html(find(wanted, results(wanted), "strict"))
     text.encode()
     assert not set(text) & set("\x00\x1b\u202e")
     assert read(text).all("h1")[0].said == "a" + "\N{REPLACEMENT CHARACTER}" * 4 + "b"
@@ -119,7 +120,7 @@ def test_letters_without_a_shape_are_made_visible():
 
 def test_addresses_are_unique_whatever_the_labels():
     wanted = study(["a", "b"], ["a", {"name": "b", "x": "!"}], ["a", {"name": "b", "x": "?"}], ["a", "ä"])
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     ids = [one.attributes["id"] for one in page.all("div", class_="body")]
     assert ids == ["digits-smoke-a-b", "digits-smoke-a-b-x", "digits-smoke-a-b-x-2", "digits-smoke-a"]

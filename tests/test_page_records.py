@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from guardclash.judging.stats import Sample
 from guardclash.records.cells import Named
 from guardclash.records.plain import results_from, to_plain
+from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.reporting.page_parts.charts import LEFT, RIGHT, WIDTH, Dot, Label, Line, Outline, plain, ticks
 from guardclash.reporting.page_parts.curves import Curve, curves
@@ -48,7 +49,7 @@ def test_what_has_no_bound_is_shown_and_judged_but_not_drawn():
             for one in (one for trial in entry["trials"] for one in trial["measurements"] if "cost" in one["values"]):
                 one["values"]["cost"] = "inf"
     found = results_from(content)
-    page = read(render_html(wanted, found, "strict"))
+    page = read(render_html(find(wanted, found, "strict")))
     sound(page)
     body = section(page, "digits-smoke-b-c")
     assert "ζ breaks its limit (× 1.5): 3.0 alone, ∞ together." in body.said
@@ -73,7 +74,7 @@ def test_a_half_finished_study_says_what_is_missing():
                 "measurements": [],
             }
     found = results_from(content)
-    page = read(render_html(wanted, found, "strict"))
+    page = read(render_html(find(wanted, found, "strict")))
     sound(page)
     banner = section(page, "unfinished").parent
     assert "This study is not finished" in banner.said
@@ -84,7 +85,7 @@ def test_a_half_finished_study_says_what_is_missing():
     assert "Still to be measured: accuracy, together: 2 of 5" in section(page, "digits-smoke-a-b").said
     assert not [
         one
-        for one in read(render_html(wanted, results(wanted), "strict")).walk()
+        for one in read(render_html(find(wanted, results(wanted), "strict"))).walk()
         if one.attributes.get("id") == "unfinished"
     ]
 
@@ -96,10 +97,10 @@ def test_nothing_is_measured_yet():
         results(wanted, lambda *asked: None),
         results_from({**to_plain(results(wanted)), "cells": to_plain(results(wanted))["cells"][:1]}),
     ):
-        page = read(render_html(wanted, found, "strict"))
+        page = read(render_html(find(wanted, found, "strict")))
         sound(page)
         assert "undecided" in page.all("table", class_="matrix")[0].said
-    assert "Nothing is trained yet." in read(render_html(wanted, results_from({"cells": []}), "strict")).said
+    assert "Nothing is trained yet." in read(render_html(find(wanted, results_from({"cells": []}), "strict"))).said
 
 
 def test_studies_are_written_so_that_they_can_be_read_again():
@@ -158,7 +159,7 @@ def test_seeds_that_are_added_step_by_step():
         replicates={"start": 3, "most": 6}, notes=[{"mechanisms": ["a", "b"], "metric": "mark", "text": EVIL}]
     )
     assert study_from(tomllib.loads(study_text(wanted))) == wanted
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     head = page.all("dl", class_="head")[0].said
     assert "3 at first, more while a verdict is undecided, at most 6" in head
@@ -173,7 +174,7 @@ def test_seeds_that_are_added_step_by_step():
     for entry in content["cells"]:
         entry["trials"] = entry["trials"][:2]
     early = results_from(content)
-    banner = section(read(render_html(wanted, early, "strict")), "unfinished").parent
+    banner = section(read(render_html(find(wanted, early, "strict"))), "unfinished").parent
     assert "8 of 12 replicates" in banner.said
 
 
@@ -181,7 +182,7 @@ def test_plugins_are_named_without_their_folder(tmp_path):
     text = study_text(replace(study(), plugins=(tmp_path / "mine.py",)))
     assert 'plugins = ["mine.py"]' in text
     assert str(tmp_path) not in render_html(
-        replace(study(), plugins=(tmp_path / "mine.py",)), results(study()), "strict"
+        find(replace(study(), plugins=(tmp_path / "mine.py",)), results(study()), "strict")
     )
 
 
@@ -195,7 +196,7 @@ def test_a_swept_number_gives_curves():
     def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float | None:
         return value_of(names, of, metric, seed)
 
-    page = read(render_html(wanted, results(wanted, value), "strict"))
+    page = read(render_html(find(wanted, results(wanted, value), "strict")))
     sound(page)
     body = section(page, "sweep-a-strength")
     (chart,) = [
@@ -211,12 +212,12 @@ def test_a_swept_number_gives_curves():
     assert len(chart.all("line", class_="interval")) == 9
     link = section(page, "digits-smoke-a-strength-1-b").all("a", href="#sweep-a-strength")
     assert link[0].said == "Sweep of a: strength"
-    assert "sweep-" not in render_html(study(), results(study()), "strict")
+    assert "sweep-" not in render_html(find(study(), results(study()), "strict"))
 
 
 def test_a_swept_recipe_gives_curves_of_all_its_models():
     wanted = study(["a", "b"], recipes=[{"dataset": "digits", "scale": "smoke", "sweep": {"epochs": [1, 2, 4]}}])
-    page = read(render_html(wanted, results(wanted), "strict"))
+    page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     charts = section(page, "sweep-epochs").all("svg", class_="chart")
     (chart,) = [one for one in charts if one.attributes["aria-label"].startswith("φ_MARK of a over epochs")]
@@ -225,7 +226,7 @@ def test_a_swept_recipe_gives_curves_of_all_its_models():
 
 def test_options_that_are_no_numbers_are_not_swept():
     wanted = study([{"name": "a", "sweep": {"kind": ["x", "y"], "flag": [True, False]}}, "b"])
-    assert 'id="sweep-' not in render_html(wanted, results(wanted), "strict")
+    assert 'id="sweep-' not in render_html(find(wanted, results(wanted), "strict"))
 
 
 # Geometry

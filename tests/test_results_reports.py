@@ -23,6 +23,7 @@ from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting.export import dump, export, to_json
+from guardclash.reporting.findings import find
 from guardclash.reporting.notes import notes
 from guardclash.reporting.text import WIDTH, number, p_value, render
 from guardclash.studies.store import SCHEMA
@@ -134,7 +135,7 @@ def judgement(content: dict[str, Any], metric: str, verdict: int = 0) -> dict[st
 
 def test_json_has_the_promised_structure():
     wanted = study()
-    content = strictly(dump(to_json(wanted, results(wanted), "strict")))
+    content = strictly(dump(to_json(find(wanted, results(wanted), "strict"))))
     assert content.keys() >= {"study", "rule", "verdicts"}
     assert (content["study"], content["rule"]) == ("study", "strict")
     (verdict,) = content["verdicts"]
@@ -171,7 +172,7 @@ def test_json_has_the_promised_structure():
 
 def test_values_stand_in_the_order_of_their_seeds():
     wanted = study(together=7, first_seed=3)
-    content = to_json(wanted, results(wanted), "strict")
+    content = to_json(find(wanted, results(wanted), "strict"))
     values = [smooth(("a", "b"), "a", "mark", seed) for seed in range(3, 10)]
     assert judgement(content, "mark")["together"]["values"] == values
     assert judgement(content, "mark")["alone"]["values"] == [smooth(("a",), "a", "mark", seed) for seed in range(3, 8)]
@@ -183,12 +184,12 @@ def test_accuracy_is_held_against_the_lower_single():
     def value(names: tuple[str, ...], of: str | None, metric: str, seed: int) -> float:
         return {("a",): 0.9, ("b",): 0.7, ("a", "b"): 0.69}.get(names, 0.99) + 0.001 * seed
 
-    accuracy = judgement(to_json(wanted, results(wanted, value), "strict"), "accuracy")
+    accuracy = judgement(to_json(find(wanted, results(wanted, value), "strict")), "accuracy")
     assert accuracy["against"] == "b"
     assert accuracy["alone"]["mean"] == pytest.approx(0.702)
     assert accuracy["others"] == {"a": pytest.approx(0.902)}
     assert accuracy["outcome"] == "compatible"
-    assert "φ_ACC alone: b, the lowest; a 0.90." in render(wanted, results(wanted, value), "strict")
+    assert "φ_ACC alone: b, the lowest; a 0.90." in render(find(wanted, results(wanted, value), "strict"))
 
 
 def test_the_rule_and_the_criteria_of_the_study_decide():
@@ -199,17 +200,17 @@ def test_the_rule_and_the_criteria_of_the_study_decide():
         return value(names, of, metric, seed) or 0.5
 
     wanted = study()
-    assert judgement(to_json(wanted, results(wanted, value), "strict"), "mark")["outcome"] == "conflict"
+    assert judgement(to_json(find(wanted, results(wanted, value), "strict")), "mark")["outcome"] == "conflict"
     lenient = study(criteria={"mark": {"max_drop": 0.5}})
-    assert judgement(to_json(lenient, results(lenient, value), "strict"), "mark")["outcome"] == "compatible"
-    lost = judgement(to_json(lenient, results(lenient, no_better_than_chance), "strict"), "mark")
+    assert judgement(to_json(find(lenient, results(lenient, value), "strict")), "mark")["outcome"] == "compatible"
+    lost = judgement(to_json(find(lenient, results(lenient, no_better_than_chance), "strict")), "mark")
     assert lost["outcome"] == "conflict", "all that it gained over the unprotected model is gone, within any drop"
     bound = study(criteria={"mark": {"floor": 0.6}, "accuracy": {"floor": 0.99}})
-    content = to_json(bound, results(bound, value), "strict")
+    content = to_json(find(bound, results(bound, value), "strict"))
     assert judgement(content, "mark")["outcome"] == "conflict"
     assert judgement(content, "accuracy")["outcome"] == "undecided", "0.95 alone is below 0.99 as well: nothing is lost"
     assert judgement(content, "mark")["threshold"] == 0.6
-    text = render(bound, results(bound, value), "strict")
+    text = render(find(bound, results(bound, value), "strict"))
     assert "≥ 0.6" in text
     assert "≥ 0.99" in text
 
@@ -219,7 +220,7 @@ def test_holm_is_applied_over_a_verdict_or_the_whole_study():
     found = {}
     for correction in ("none", "verdict", "holm"):
         wanted = study(["a", "b"], ["a", "c"], correction=correction)
-        content = to_json(wanted, results(wanted), "strict")
+        content = to_json(find(wanted, results(wanted), "strict"))
         assert content["correction"] == correction
         found[correction] = [judgement(content, metric) for metric in ("accuracy", "mark")]
     decisive = {name: [one["adjusted"] or one for one in both] for name, both in found.items()}
@@ -243,7 +244,7 @@ def test_holm_is_applied_over_a_verdict_or_the_whole_study():
 def test_a_metric_is_held_against_the_same_models_without_its_mechanism():
     """{a, b} has a mark of 0.2, and so has {b}: that is no trace of a, whatever the number."""
     wanted = study(["a", "b"])
-    content = strictly(dump(to_json(wanted, results(wanted), "strict")))
+    content = strictly(dump(to_json(find(wanted, results(wanted), "strict"))))
     found = {("+".join(entry["combination"]), entry["metric"]): entry for entry in content["controls"]}
     assert set(found) == {("a", "mark"), ("a", "extra"), ("b", "cost")} | {
         ("a+b", "mark"),
@@ -257,7 +258,7 @@ def test_a_metric_is_held_against_the_same_models_without_its_mechanism():
     assert low < 0 < high
     expected = stats.ttest_ind(together["with"], together["without"], equal_var=False).confidence_interval(0.9)
     assert (low, high) == pytest.approx(tuple(expected))
-    text = render(wanted, results(wanted), "strict", width=300)
+    text = render(find(wanted, results(wanted), "strict"), width=300)
     shown = rows(text, "With and without each mechanism (a score that does not change is no evidence)")
     assert len(shown) == 4, "judged metrics only"
     (row,) = [row for row in shown if "φ_MARK of a" in row and "{a, b}" in row]
@@ -267,7 +268,7 @@ def test_a_metric_is_held_against_the_same_models_without_its_mechanism():
 def test_what_is_not_measured_without_the_mechanism_has_no_control():
     wanted = study(["a", "b"])
     missing = results(wanted, lambda names, of, metric, seed: None if of == "a" and "a" not in names else 0.5)
-    assert {entry["mechanism"] for entry in to_json(wanted, missing, "strict")["controls"]} == {"b"}
+    assert {entry["mechanism"] for entry in to_json(find(wanted, missing, "strict"))["controls"]} == {"b"}
 
 
 # Text and JSON agree
@@ -290,8 +291,8 @@ def fields(row: str) -> list[str]:
 
 
 def assert_agree(wanted: Study, found: Results, rule: Any) -> None:
-    content = strictly(dump(to_json(wanted, found, rule)))
-    text = render(wanted, found, rule, width=300)  # so that no cell is folded
+    content = strictly(dump(to_json(find(wanted, found, rule))))
+    text = render(find(wanted, found, rule), width=300)  # so that no cell is folded
     metrics = {metric.name: metric for group in METRICS.values() for metric in group}
     for verdict in content["verdicts"]:
         label = "{" + ", ".join(verdict["combination"]) + "}"
@@ -356,7 +357,7 @@ def test_whatever_the_values_text_and_json_agree(shapes, alone, missing, correct
         if (rule, correction) == ("paper", "holm"):
             for report in (to_json, render):
                 with pytest.raises(UserError, match="the paper's rule does not go with"):
-                    report(wanted, results(wanted, value), rule)
+                    report(find(wanted, results(wanted, value), rule))
         else:
             assert_agree(wanted, results(wanted, value), rule)
 
@@ -371,10 +372,10 @@ def test_a_half_finished_study_is_undecided_and_says_what_is_missing():
         return None if names == ("a", "b") and seed >= 3 else smooth(names, of, metric, seed)
 
     found = results(wanted, value)
-    content = to_json(wanted, found, "strict")
+    content = to_json(find(wanted, found, "strict"))
     assert [verdict["outcome"] for verdict in content["verdicts"]] == ["undecided", "conflict"]
     assert judgement(content, "mark")["together"]["n"] == 3
-    text = render(wanted, found, "strict")
+    text = render(find(wanted, found, "strict"))
     (note,) = [line for line in text.split("\n") if "still to be measured" in line]
     assert note.startswith("digits/smoke {a, b}: still to be measured: accuracy, together: 3 of 5")
 
@@ -387,15 +388,15 @@ def test_nothing_measured_yet():
         results_from({**to_plain(results(wanted)), "cells": to_plain(results(wanted))["cells"][:1]}),
     ):
         for rule in ("paper", "strict"):
-            content = strictly(dump(to_json(wanted, found, rule)))
+            content = strictly(dump(to_json(find(wanted, found, rule))))
             assert [verdict["outcome"] for verdict in content["verdicts"]] == ["undecided"]
-            assert "undecided" in render(wanted, found, rule)
-    assert "digits/smoke {a}, {b}, {a, b}: not run yet." in render(wanted, found, "strict")
+            assert "undecided" in render(find(wanted, found, rule))
+    assert "digits/smoke {a}, {b}, {a, b}: not run yet." in render(find(wanted, found, "strict"))
 
 
 def test_results_of_another_study_are_not_taken_for_its_own():
     wanted, other = study(), study(recipes=[{"dataset": "digits", "scale": "smoke", "epochs": 9}])
-    text = render(other, results(wanted), "strict")
+    text = render(find(other, results(wanted), "strict"))
     assert "digits/smoke {}, {a}, {b}, {a, b}: not run yet." in text
     assert "Compute" not in text
     assert "φ_MARK" not in text
@@ -404,7 +405,7 @@ def test_results_of_another_study_are_not_taken_for_its_own():
 
 def test_more_seeds_than_the_study_asks_for_are_left_out():
     small, large = study(together=3), study(together=9)
-    content = to_json(small, results(large), "strict")
+    content = to_json(find(small, results(large), "strict"))
     assert judgement(content, "mark")["together"]["n"] == 3
 
 
@@ -412,21 +413,21 @@ def test_a_failed_trial_is_noted_with_its_last_line():
     wanted = study()
     error = "Traceback (most recent call last):\n  File x\nRuntimeError: [bold]no luck[/bold]\n"
     found = results(wanted, errors=lambda cell, seed: error if len(cell.combination) == 2 and seed == 4 else None)
-    text = render(wanted, found, "strict")
+    text = render(find(wanted, found, "strict"))
     assert "digits/smoke {a, b}: seed 4 failed: RuntimeError: [bold]no luck[/bold]" in text
     assert "Traceback" not in text
-    assert to_json(wanted, found, "strict")["verdicts"][0]["outcome"] == "undecided"
+    assert to_json(find(wanted, found, "strict"))["verdicts"][0]["outcome"] == "undecided"
 
 
 def test_a_clash_is_a_verdict_without_numbers():
     wanted = study(["a", "b"], ["a", "c"])
     reason = "a and b both set 'gradient' of stream 'task'"
     found = results(wanted, clash=lambda cell: reason if len(cell.combination) == 2 and "b" in cell.key else None)
-    content = strictly(dump(to_json(wanted, found, "paper")))
+    content = strictly(dump(to_json(find(wanted, found, "paper"))))
     assert [verdict["outcome"] for verdict in content["verdicts"]] == ["clash", "conflict"]
     assert content["verdicts"][0]["clash"] == reason
     assert content["verdicts"][0]["judgements"] == []
-    text = render(wanted, found, "paper")
+    text = render(find(wanted, found, "paper"))
     (row,) = [line for line in rows(text, "Verdicts") if "{a, b}" in line]
     assert "clash" in row
     assert reason in row
@@ -452,7 +453,7 @@ def test_a_metric_that_has_no_meaning_in_a_combination_is_not_waited_for(alone, 
         return (0.2 if metric == "mark" and "a" not in names else 0.9) + 0.001 * seed
 
     found = results(wanted, value)
-    content, text = to_json(wanted, found, "strict"), render(wanted, found, "strict", width=300)
+    content, text = to_json(find(wanted, found, "strict")), render(find(wanted, found, "strict"), width=300)
     assert content["verdicts"][0]["outcome"] == outcome
     assert "still to be measured" not in text
     assert ("ζ is measured alone (5 seeds) and never together" in text) == (outcome != "compatible")
@@ -462,8 +463,8 @@ def test_a_metric_that_has_no_meaning_in_a_combination_is_not_waited_for(alone, 
 def test_a_study_of_single_mechanisms_has_no_verdicts_but_a_table():
     wanted = study(["a"])
     found = results(wanted)
-    assert to_json(wanted, found, "strict")["verdicts"] == []
-    text = render(wanted, found, "strict")
+    assert to_json(find(wanted, found, "strict"))["verdicts"] == []
+    text = render(find(wanted, found, "strict"))
     assert "φ_MARK 0.95±0.01 (n=5)" in text
 
 
@@ -479,7 +480,7 @@ def test_values_that_are_no_numbers_are_told_with_their_metric():
 
 def test_the_text_shows_baselines_chance_levels_facts_and_scale():
     wanted = study()
-    text = render(wanted, results(wanted), "strict")
+    text = render(find(wanted, results(wanted), "strict"))
     assert text.startswith("study: rule strict, α = 0.05, correction verdict, intervals at 90 %\n")
     alone = rows(text, ALONE)
     (row,) = [line for line in alone if " a " in line and "φ_MARK" in line]
@@ -496,7 +497,7 @@ def test_the_text_shows_baselines_chance_levels_facts_and_scale():
 def test_judgements_of_several_recipes_can_be_told_apart():
     two = [{"dataset": "digits", "scale": "smoke"}, {"dataset": "digits", "scale": "reduced"}]
     wanted = study(recipes=two)
-    text = render(wanted, results(wanted), "strict", width=300)
+    text = render(find(wanted, results(wanted), "strict"), width=300)
     for recipe in ("digits/smoke", "digits/reduced"):
         assert [row.split()[0] for row in rows(text, f"{recipe} {{a, b}}")] == ["φ_ACC", "φ_MARK", "χ", "ζ"]
 
@@ -507,21 +508,21 @@ def test_undecided_says_how_many_replicates_would_decide():
 
     wanted = study()
     found = results(wanted, value)
-    needed = judgement(to_json(wanted, found, "strict"), "accuracy")["replicates_needed"]
+    needed = judgement(to_json(find(wanted, found, "strict")), "accuracy")["replicates_needed"]
     assert needed > 5
     said = f"φ_ACC is undecided; {needed} replicates in each arm would probably decide. Plan them beforehand"
-    assert said in render(wanted, found, "strict", width=300)
+    assert said in render(find(wanted, found, "strict"), width=300)
 
 
 @pytest.mark.parametrize("text", ["[red]name[/red]", "näme φ", "a [b] c"])
 def test_texts_are_shown_as_they_are(text):
     """Square brackets are markup to the library that prints."""
     wanted = study(["a", {"name": "b", "sweep": {"text": [text, "other"]}}])
-    shown = render(replace(wanted, name=text), results(wanted), "strict")
+    shown = render(find(replace(wanted, name=text), results(wanted), "strict"))
     assert shown.startswith(f"{text}: rule strict")
     assert shown.count(f"{{a, b(text={text})}}") >= 3
     found = results(wanted, clash=lambda cell: text if len(cell.combination) == 2 else None)
-    assert re.search(r"clash +" + re.escape(text), render(wanted, found, "strict"))
+    assert re.search(r"clash +" + re.escape(text), render(find(wanted, found, "strict")))
 
 
 # Exports
@@ -577,7 +578,7 @@ def test_results_answer_by_cell_mechanism_metric_and_seed():
 
 def test_floors_are_shown_with_their_own_interval():
     wanted = study(criteria={"mark": {"floor": 0.1}})
-    mark = judgement(to_json(wanted, results(wanted), "strict"), "mark")
+    mark = judgement(to_json(find(wanted, results(wanted), "strict")), "mark")
     assert mark["definition"]["criterion"] == {"floor": Floor(0.1).threshold}
     assert mark["together_interval"][0] < mark["together"]["mean"] < mark["together_interval"][1]
 
@@ -585,15 +586,17 @@ def test_floors_are_shown_with_their_own_interval():
 def test_where_models_were_trained_is_said():
     wanted = study()
     found = results(wanted)
-    assert "20 s of training on none;" in render(wanted, found, "strict")
+    assert "20 s of training on none;" in render(find(wanted, found, "strict"))
     found = replace(found, environments=(*found.environments, {**ENVIRONMENT, "accelerator": "H100"}))
-    assert "20 s of training on none; none with H100;" in render(wanted, found, "strict")
+    assert "20 s of training on none; none with H100;" in render(find(wanted, found, "strict"))
 
 
 def test_a_scale_that_recipes_share_is_said_once():
     recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
     wanted = study(recipes=recipes)
-    (said,) = [line for line in render(wanted, results(wanted), "strict").splitlines() if line.startswith("Scale of")]
+    (said,) = [
+        line for line in render(find(wanted, results(wanted), "strict")).splitlines() if line.startswith("Scale of")
+    ]
     assert said.startswith("Scale of digits/smoke (epochs=1), digits/smoke (epochs=2): ")
 
 
@@ -601,7 +604,7 @@ def test_what_is_true_of_several_models_is_noted_once():
     recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
     wanted = study(["a", "b"], ["a", "c"], recipes=recipes)
     nothing = results_from({"schema": SCHEMA, "study": "study", "cells": [], "environments": {}})
-    first, covered = notes(wanted, nothing, verdicts(wanted, nothing))
+    first, covered = notes(find(wanted, nothing))
     assert first == "digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."
     assert covered.startswith("α = 0.05 covers each verdict")
 
@@ -615,9 +618,9 @@ def test_the_scale_is_of_the_network_that_was_trained():
             "type": "Plan",
             "model": {"type": "mine:Wide", "widths": [7, 9], "shape": [1, 8, 8], "norm": "group"},
         }
-    said = render(wanted, results_from(content), "strict")
+    said = render(find(wanted, results_from(content), "strict"))
     assert "mine:Wide (widths 7-9, norm group);" in " ".join(said.split())
     assert "cnn4-small with" not in said
-    assert "cnn4-small with batch norm" in render(wanted, results(wanted), "strict"), (
+    assert "cnn4-small with batch norm" in render(find(wanted, results(wanted), "strict")), (
         "records without plans have words only"
     )

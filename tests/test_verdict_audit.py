@@ -21,6 +21,7 @@ from guardclash.judging.verdict import Verdict, judge_accuracy
 from guardclash.records.cells import Cell, Named
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.text import render
 from guardclash.studies.study import Study
@@ -319,7 +320,7 @@ def test_a_complete_loss_of_privacy_is_a_conflict_and_no_crash():
     verdict = only(asked, results(asked, value))
     assert one(verdict, "epsilon").outcomes == {"paper": "conflict", "strict": "conflict"}
     assert verdict.outcome("strict") == "conflict"
-    text = render(asked, results(asked, value), "strict")
+    text = render(find(asked, results(asked, value), "strict"))
     assert "ε breaks its limit (× 1.5): 3.00 alone, ∞ together." in text
     json.dumps(verdict.to_dict("strict"), allow_nan=False)
 
@@ -352,7 +353,7 @@ def test_a_combination_that_diverges_does_not_train_together(seeds):
     said = " ".join(str(reason) for reason in reasons(verdict, "strict"))
     assert f"{len(seeds)} of 6 trainings together diverged" in said and "alone none of 9" in said
     assert "would end so again" in said and not verdict.missing
-    assert "does not train together" in render(asked, found, "strict")
+    assert "does not train together" in render(find(asked, found, "strict"))
 
 
 def test_what_diverges_alone_as_well_is_not_laid_to_the_combination():
@@ -376,7 +377,7 @@ def test_a_metric_that_is_left_out_in_company_is_not_dropped():
     found = results(asked, shy)
     verdict = only(asked, found)
     assert set(verdict.outcomes.values()) == {"not measured together"}
-    assert "φ_WM is measured alone (5 seeds) and never together" in render(asked, found, "strict")
+    assert "φ_WM is measured alone (5 seeds) and never together" in render(find(asked, found, "strict"))
 
 
 def test_what_is_left_out_in_company_waits_for_what_it_is_alone():
@@ -416,7 +417,7 @@ def test_a_sanitiser_that_sanitises_nothing_is_ineffective(bare):
     found = results(asked, value)
     verdict = only(asked, found)
     assert set(verdict.outcomes.values()) == {"ineffective"}
-    assert "ASR shows no effect alone over the unprotected model" in render(asked, found, "strict")
+    assert "ASR shows no effect alone over the unprotected model" in render(find(asked, found, "strict"))
 
 
 def test_a_watermark_that_proves_nothing_alone_is_ineffective():
@@ -428,7 +429,7 @@ def test_a_watermark_that_proves_nothing_alone_is_ineffective():
     asked = study("proof", "other")
     found = results(asked, value)
     assert set(only(asked, found).outcomes.values()) == {"ineffective"}
-    assert "log₁₀ V misses its limit (claim ≤ -3) already alone (-0.7)" in render(asked, found, "strict")
+    assert "log₁₀ V misses its limit (claim ≤ -3) already alone (-0.7)" in render(find(asked, found, "strict"))
 
 
 def test_a_metric_at_the_unprotected_models_level_is_lost_whatever_a_drop_may_be():
@@ -454,7 +455,7 @@ def test_few_noisy_seeds_do_not_pass_for_a_mechanism_that_does_not_work():
 def test_the_advice_does_not_invite_to_look_again():
     asked = study("wm", "other", alone=3, together=3)
     found = results(asked, falling(0.25, 0.08))
-    text = " ".join(render(asked, found, "strict").split())
+    text = " ".join(render(find(asked, found, "strict")).split())
     assert "would probably decide. Plan them beforehand" in text and "may err once more by α" in text
 
 
@@ -472,7 +473,7 @@ def test_what_alpha_covers_is_said_where_a_verdict_is_read(keys, said):
     asked = study("wm", "other", **keys)
     found = results(asked, falling(0.0, 0.01))
     assert said in coverage(asked, verdicts(asked, found))
-    assert said[:30] in " ".join(render(asked, found, asked.rule).split())
+    assert said[:30] in " ".join(render(find(asked, found, asked.rule)).split())
 
 
 def test_a_control_that_fires_as_rarely_as_chance_does_discredits_nobody(monkeypatch):
@@ -506,7 +507,7 @@ def test_a_seed_that_lies_apart_is_told_with_the_share_that_fails():
     found = results(asked, value)
     verdict = only(asked, found)
     assert one(verdict, "wm").failing == 1
-    text = " ".join(render(asked, found, "strict").split())
+    text = " ".join(render(find(asked, found, "strict")).split())
     assert "φ_WM: seed 4 together lies apart, 0.4" in text and "1 of 10" in text
 
 

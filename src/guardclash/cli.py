@@ -96,6 +96,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     datasets: Datasets = None,
 ) -> None:
     """Trains and measures what is missing, then reports. The same command continues after an interruption."""
+    from guardclash.reporting.findings import find
     from guardclash.studies.engines import Inline, processes
     from guardclash.studies.run import Together, run_study
     from guardclash.watching.progress import Progress
@@ -124,7 +125,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             raise typer.Exit(130) from None
         raise
     executor.shutdown()
-    print_text(asked, results)
+    print_text(find(asked, results))
     if progress.failed:
         raise typer.Exit(1)
 

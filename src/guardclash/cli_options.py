@@ -5,15 +5,18 @@ from __future__ import annotations
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from guardclash.cli_data import out
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.rules import check_rule
+from guardclash.judging import rules
 from guardclash.studies.study import Study
+
+if TYPE_CHECKING:
+    from guardclash.reporting.findings import Findings
 
 
 class RuleName(StrEnum):
@@ -84,14 +87,19 @@ def ruled(study: Study, given: RuleName | None) -> Study:
     Raises:
         UserError: The study cannot be judged by that rule.
     """
-    return replace(study, rule=check_rule(given.value)) if given else study
+    return study.under(rule_of(given) or study.rule)
 
 
-def print_text(study: Study, results: Any) -> None:
+def rule_of(given: RuleName | None) -> rules.Rule | None:
+    """The rule that is asked for; None: the study's own."""
+    return rules.check_rule(given.value) if given else None
+
+
+def print_text(found: Findings) -> None:
     """Prints the report as text."""
-    from guardclash.reporting.text import report_parts
+    from guardclash.reporting.text import told
 
-    for part in report_parts(study, results):
+    for part in told(found):
         out.print(part)
 
 

@@ -21,7 +21,7 @@ from guardclash.cli_options import (
     restricted,
     results_of,
     results_path,
-    ruled,
+    rule_of,
     say,
     write,
 )
@@ -47,21 +47,21 @@ def report(
     datasets: Datasets = None,
 ) -> None:
     """What is measured so far, in the form that is asked for; works on a half-finished study."""
-    from guardclash.reporting.missing import unfinished
+    from guardclash.reporting.findings import find
 
     chosen = form_asked(form, output)
     wanted = restricted(read_study(study, scale), datasets)
-    found = results_of(wanted, store, results)
+    found = find(wanted, results_of(wanted, store, results), rule_of(rule))
     if chosen == "text" and output is None:
-        print_text(ruled(wanted, rule), found)
+        print_text(found)
         return
-    content = FORMS[chosen](wanted, found, ruled(wanted, rule).rule)
+    content = FORMS[chosen](found)
     if output is None:
         sys.stdout.buffer.write(content)
     else:
         write(content, output, "report")
-    if lacking := unfinished(wanted, found):
-        say(f"note: {lacking}")
+    if found.unfinished:
+        say(f"note: {found.unfinished}")
 
 
 def figure(
@@ -76,10 +76,12 @@ def figure(
 ) -> None:
     """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
     from guardclash.reporting.figures import draw, figure_named, form_of
+    from guardclash.reporting.findings import find
 
     form, _ = form_of(output), figure_named(name)
     wanted = restricted(read_study(study, scale), datasets)
-    write(draw(name, wanted, results_of(wanted, store, results), ruled(wanted, rule).rule, form), output, "figure")
+    found = find(wanted, results_of(wanted, store, results), rule_of(rule))
+    write(draw(name, found, form), output, "figure")
 
 
 def compare(
@@ -98,12 +100,13 @@ def compare(
     from guardclash.records.file import read_results
     from guardclash.records.results import Results
     from guardclash.reporting.compare import compare_tables
+    from guardclash.reporting.findings import find
     from guardclash.reporting.reference import reference_of
 
     wanted = restricted(read_study(study, scale), datasets)
     reference, path = reference_of(wanted), results_path(wanted, store, results)
-    found = read_results(path) if results or path.is_file() else Results()
-    for part in compare_tables(wanted, found, reference, ruled(wanted, rule).rule):
+    known = read_results(path) if results or path.is_file() else Results()
+    for part in compare_tables(find(wanted, known, rule_of(rule)), reference):
         out.print(part)
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe, fingerprint
+from guardclash.reporting.findings import find
 from guardclash.reporting.tables import duration
 from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
@@ -20,7 +21,6 @@ from guardclash.studies.run import estimates, needed_now, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, compose_study, unusual_data
-from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, tasks
 from guardclash.watching.view import view
@@ -102,7 +102,7 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     yield _cells_standing(study, composed, store)
     results = collect(study, composed, store)
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)
-    yield view(board.standing(), verdicts(study, results), rule)
+    yield view(board.standing(), find(study, results).verdicts, rule)
 
 
 def _cells_standing(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Table:

@@ -16,10 +16,10 @@ from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, Note, braces
 from guardclash.records.results import Results
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.reference import Published
 from guardclash.reporting.tables import number, styled, summary, titled
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample, verdicts
 
 VERDICT = Metric("verdict", "verdict", None)
 """Stands for the conclusion on a combination as a whole, which no single number carries."""
@@ -62,36 +62,33 @@ class BesidePublished:
     ours: tuple[Ours, ...]
 
 
-def compare(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> tuple[BesidePublished, ...]:
+def compare(found: Findings, reference: Iterable[Published]) -> tuple[BesidePublished, ...]:
     """A row for every published number that a cell of the study fits, whether it is measured yet or not."""
-    study = study.under(rule)
-    judged = {verdict.cell: verdict for verdict in verdicts(study, results)}
-    return tuple(row for published in reference for row in _rows(published, study, results, judged, rule))
+    return tuple(row for published in reference for row in _rows(published, found))
 
 
-def _rows(
-    published: Published, study: Study, results: Results, judged: dict[str, Verdict], rule: Rule
-) -> Iterator[BesidePublished]:
+def _rows(published: Published, found: Findings) -> Iterator[BesidePublished]:
     """One for each variant of the combination that fits."""
-    found: dict[tuple[tuple[Named, ...], Any], list[Cell]] = {}
+    study = found.study
+    fitting: dict[tuple[tuple[Named, ...], Any], list[Cell]] = {}
     for cell in (*study.cells(), *study.suspect_cells()):
         if published.fits(cell):
-            found.setdefault((cell.combination, cell.suspect), []).append(cell)
-    for (combination, suspect), cells in found.items():
+            fitting.setdefault((cell.combination, cell.suspect), []).append(cell)
+    for (combination, suspect), cells in fitting.items():
         labels = tuple(study.label(named) for named in combination)
         suspected = study.suspect_label(suspect) if suspect else ""
-        ours = tuple(_ours(published.metric, cell, study, results, judged, rule) for cell in cells)
+        ours = tuple(_ours(published.metric, cell, found) for cell in cells)
         yield BesidePublished(published, labels, suspected, ours)
 
 
-def _ours(name: str, cell: Cell, study: Study, results: Results, judged: dict[str, Verdict], rule: Rule) -> Ours:
-    recipe = study.recipe_label(cell.recipe)
-    verdict = None if cell.suspect else judged.get(cell.key)
+def _ours(name: str, cell: Cell, found: Findings) -> Ours:
+    recipe, rule = found.study.recipe_label(cell.recipe), found.rule
+    verdict = None if cell.suspect else found.by_cell.get(cell.key)
     if verdict and (verdict.clash or name == VERDICT.name):
         return Ours(recipe, cell, VERDICT, _reasons(verdict, rule), verdict.outcome(rule), bool(verdict.missing))
-    of, metric = _metric(name, cell, results)
+    of, metric = _metric(name, cell, found.results)
     judgement = next((j for j in verdict.judgements if j.metric.name == name), None) if verdict else None
-    values = sample(study, results, cell, of, metric)
+    values = found.sample(cell, of, metric)
     return Ours(
         recipe,
         cell,
@@ -136,13 +133,13 @@ def counts(rows: Iterable[BesidePublished]) -> dict[str, dict[Agreement, int]]:
     return counted
 
 
-def compare_tables(study: Study, results: Results, reference: Iterable[Published], rule: Rule) -> Iterator[Any]:
+def compare_tables(found: Findings, reference: Iterable[Published]) -> Iterator[Any]:
     """The comparison for the terminal: a table for each data set, agreements counted, disagreements explained."""
-    rows = compare(study, results, reference, rule)
+    rows = compare(found, reference)
     for dataset in dict.fromkeys(row.published.dataset for row in rows):
         yield _table([row for row in rows if row.published.dataset == dataset], dataset)
     yield from (escape(_counted(recipe, counted)) for recipe, counted in counts(rows).items())
-    yield from map(escape, _disagreements(study, rows))
+    yield from map(escape, _disagreements(found.study, rows))
 
 
 def _counted(recipe: str, counted: dict[Agreement, int]) -> str:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import Absolute, Metric
 from guardclash.judging.judgement import Judgement
-from guardclash.judging.rules import Rule, combined
-from guardclash.judging.stats import Sample
+from guardclash.judging.rules import combined
+from guardclash.judging.stats import Sample, estimate_mean, interval
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import Results
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import judged_sample, verdicts
+from guardclash.studies.verdicts import judged_sample
 
 Verdicts = Mapping[str, Verdict]
 """By the key of their cell."""
@@ -80,7 +80,7 @@ def cells_of(study: Study, recipe: Named) -> list[Cell]:
     return sorted((cell for cell in study.cells() if cell.recipe == recipe), key=rank)
 
 
-def columns_of(study: Study, results: Results) -> list[Column]:
+def columns_of(study: Study, results: Results) -> tuple[Column, ...]:
     """Accuracy, then the metrics that have a criterion, in the order of the mechanisms."""
     criteria, cells = dict(study.criteria), study.cells()
     columns = {("", metric.name): Column(None, metric) for metric in results.utilities}
@@ -90,29 +90,23 @@ def columns_of(study: Study, results: Results) -> list[Column]:
                 if criteria.get(metric.name, metric.criterion) is not None:
                     shown = replace(metric, symbol=metric.judged_symbol)
                     columns.setdefault((named.name, metric.name), Column(named.name, shown))
-    return list(columns.values())
+    return tuple(columns.values())
 
 
-def verdicts_of(study: Study, results: Results) -> Verdicts:
-    """The verdicts of a study, to be looked up."""
-    return {verdict.cell: verdict for verdict in verdicts(study, results)}
-
-
-def entry_of(study: Study, results: Results, found: Verdicts, rule: Rule, cell: Cell, column: Column) -> Entry:
+def entry_of(study: Study, results: Results, found: Verdicts, cell: Cell, column: Column) -> Entry:
     """A metric in a cell.
 
     Args:
-        study: What was asked.
+        study: What was asked, under the rule whose outcome is wanted.
         results: What is measured so far.
-        found: See `verdicts_of`.
-        rule: Whose outcome is wanted.
+        found: The verdicts on it.
         cell: A cell of the study.
         column: See `columns_of`.
     """
     known = results.cell(cell)
     if known and known.clash:
         return Entry(clash=True)
-    owners, seeds = _owners(study, results, cell, column), study.seeds(cell)
+    owners, seeds, rule = _owners(study, results, cell, column), study.seeds(cell), study.rule
     samples = tuple(dict.fromkeys(judged_sample(study, results, cell, of, column.metric) for of in owners))
     judgement = judgement_of(study, found, cell, column)
     if judgement is not None and judgement.unmeasured:
@@ -156,6 +150,12 @@ def judgement_of(study: Study, found: Verdicts, cell: Cell, column: Column) -> J
     own = {study.label(named.plain) for named in cell.combination if named.name == column.of}
     judged = (one for one in verdict.judgements[1:] if one.against in own)
     return next((one for one in judged if one.metric.name == column.metric.name), None)
+
+
+def mean_interval(values: Sample, level: float) -> tuple[float, float] | None:
+    """The interval of a mean, from which tests at a level can be read off; None of fewer than two values."""
+    ends = interval(estimate_mean(values), level)
+    return None if math.isnan(ends[0]) else ends
 
 
 def limit_of(judgement: Judgement, worse: int) -> float | None:

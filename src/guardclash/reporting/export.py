@@ -7,24 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from guardclash.errors import UserError
-from guardclash.judging.rules import Rule
 from guardclash.records.file import PICTURES, pictures_of, results_text, shared_pictures
 from guardclash.records.results import Results
-from guardclash.reporting.findings import find
-from guardclash.studies.study import Study
+from guardclash.reporting.findings import Findings
 
 
-def to_json(study: Study, results: Results, rule: Rule) -> dict[str, Any]:
+def to_json(found: Findings) -> dict[str, Any]:
     """The verdicts with all that they rest on, as JSON data."""
-    found = find(study, results, rule)
-    study = found.study
+    study, rule = found.study, found.rule
     return {
         "study": study.name,
         "rule": rule,
         "alpha": study.alpha,
         "correction": study.correction,
         "confidence": study.confidence,
-        "environments": results.environments,
+        "environments": found.results.environments,
         "verdicts": [verdict.to_dict(rule) for verdict in found.verdicts],
         "side_effects": [one.to_dict(study) for one in found.side_effects],
         "controls": [control.to_dict() for control in found.controls],

@@ -1,6 +1,6 @@
 """Figures by name, as the content of files. Needs matplotlib, not torch.
 
-A figure is a function in `FIGURES` that lays a study's results out; `draw` makes a file of it, byte for byte the same
+A figure is a function in `FIGURES` that lays out what a study says; `draw` makes a file of it, byte for byte the same
 for the same records. Texts of studies stay text: neither mathematics nor markup is read into them.
 """
 
@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.rules import Rule
-from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import distances
 from guardclash.reporting.figure_parts.embeddings import embeddings
 from guardclash.reporting.figure_parts.matrix import matrix
@@ -22,12 +20,12 @@ from guardclash.reporting.figure_parts.metrics import metrics
 from guardclash.reporting.figure_parts.pareto import pareto
 from guardclash.reporting.figure_parts.style import plain
 from guardclash.reporting.figure_parts.sweep import sweep
-from guardclash.studies.study import Study
+from guardclash.reporting.findings import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES: dict[str, Callable[[Study, Results, Rule], Figure]] = {
+FIGURES: dict[str, Callable[[Findings], Figure]] = {
     "metrics": metrics,
     "matrix": matrix,
     "sweep": sweep,
@@ -70,7 +68,7 @@ def form_of(path: Path) -> str:
     return form
 
 
-def figure_named(name: str) -> Callable[[Study, Results, Rule], Figure]:
+def figure_named(name: str) -> Callable[[Findings], Figure]:
     """The figure of that name.
 
     Raises:
@@ -81,14 +79,12 @@ def figure_named(name: str) -> Callable[[Study, Results, Rule], Figure]:
     return FIGURES[name]
 
 
-def draw(name: str, study: Study, results: Results, rule: Rule, form: str) -> bytes:
+def draw(name: str, found: Findings, form: str) -> bytes:
     """A figure as a file's content.
 
     Args:
         name: A key of `FIGURES`.
-        study: What was asked.
-        results: What is measured so far.
-        rule: Whose outcomes are shown.
+        found: What the study says.
         form: "svg", "pdf" or "png".
 
     Raises:
@@ -105,9 +101,9 @@ def draw(name: str, study: Study, results: Results, rule: Rule, form: str) -> by
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is drawn as a box
         matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)
-        figure = make(study.under(rule), results, rule)
+        figure = make(found)
         dpi = min(200.0, PIXELS / max(figure.get_size_inches()))
-        metadata = {**METADATA[form], "Title": plain(f"{study.name}: {name}")}
+        metadata = {**METADATA[form], "Title": plain(f"{found.study.name}: {name}")}
         figure.savefig(content, format=form, metadata=metadata, dpi=dpi)
     return _few_colours(content, dpi) if form == "png" else content.getvalue()
 

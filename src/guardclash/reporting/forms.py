@@ -6,54 +6,52 @@ from collections.abc import Callable
 from pathlib import Path
 
 from guardclash.errors import UserError, suggestion
-from guardclash.judging.rules import Rule
-from guardclash.records.results import Results
-from guardclash.studies.study import Study
+from guardclash.reporting.findings import Findings
 
-Form = Callable[[Study, Results, Rule], bytes]
-"""From what was asked, what is measured so far and the rule that decides, to the content of a file."""
+Form = Callable[[Findings], bytes]
+"""From what a study says to the content of a file."""
 
 
-def _text(study: Study, results: Results, rule: Rule) -> bytes:
+def _text(found: Findings) -> bytes:
     from guardclash.reporting.text import render
 
-    return render(study, results, rule).encode()
+    return render(found).encode()
 
 
-def _json(study: Study, results: Results, rule: Rule) -> bytes:
+def _json(found: Findings) -> bytes:
     from guardclash.reporting.export import dump, to_json
 
-    return dump(to_json(study, results, rule)).encode()
+    return dump(to_json(found)).encode()
 
 
-def _html(study: Study, results: Results, rule: Rule) -> bytes:
+def _html(found: Findings) -> bytes:
     from guardclash.reporting.page import render_html
 
-    return render_html(study, results, rule).encode()
+    return render_html(found).encode()
 
 
-def _tex(study: Study, results: Results, rule: Rule) -> bytes:
+def _tex(found: Findings) -> bytes:
     from guardclash.reporting.latex import render_latex
 
-    return render_latex(study, results, rule).encode()
+    return render_latex(found).encode()
 
 
-def _markdown(study: Study, results: Results, rule: Rule) -> bytes:
+def _markdown(found: Findings) -> bytes:
     from guardclash.reporting.markdown import render_markdown
 
-    return render_markdown(study, results, rule).encode()
+    return render_markdown(found).encode()
 
 
-def _csv(study: Study, results: Results, rule: Rule) -> bytes:
+def _csv(found: Findings) -> bytes:
     from guardclash.reporting.rows import to_csv
 
-    return to_csv(study, results).encode()
+    return to_csv(found).encode()
 
 
-def _parquet(study: Study, results: Results, rule: Rule) -> bytes:
+def _parquet(found: Findings) -> bytes:
     from guardclash.reporting.rows import to_parquet
 
-    return to_parquet(study, results)
+    return to_parquet(found)
 
 
 FORMS: dict[str, Form] = {

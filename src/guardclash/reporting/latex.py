@@ -5,26 +5,21 @@ It compiles as it is with any engine, and needs booktabs and xcolor only (the do
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.text import Text
 
 from guardclash.judging.criteria import Metric
-from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell, Named
-from guardclash.records.results import Results
 from guardclash.reporting.claims_text import claim_tables
-from guardclash.reporting.findings import find
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.latex_parts.layout import heading, paged, row
 from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables, criterion_of, measured
 from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.looks import look_of
-from guardclash.reporting.missing import missing, unfinished
 from guardclash.reporting.notes import notes, scales
 from guardclash.reporting.tables import Plain, plain, utility_head
 from guardclash.reporting.text import effect_table
-from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample, wanted
 
 HEAD = """Tables of the study {name}, of records written {written}.
 Made by: guardclash report STUDY --format tex --rule {rule} -o FILE.tex
@@ -54,47 +49,44 @@ LONG = 36
 """Letters of a label beyond which it is broken."""
 
 
-def render_latex(study: Study, results: Results, rule: Rule) -> str:
+def render_latex(found: Findings) -> str:
     """A document with all tables; what is missing is said at its beginning, in the tables and in comments."""
-    found = find(study, results, rule)
-    study, lacking = found.study, found.missing
-    head = HEAD.format(name=study.name, written=results.written or "-", rule=rule)
-    unready = rf"\noindent\textbf{{Not finished}}: {unfinished(study, results)}." + "\n"
+    lacking, written = found.missing, found.results.written or "-"
+    head = HEAD.format(name=found.study.name, written=written, rule=found.rule)
+    unready = rf"\noindent\textbf{{Not finished}}: {found.unfinished}." + "\n"
     parts = [
         comment("\n".join([head, *(f"Missing: {line}" for line in lacking)])) + PREAMBLE,
         *([unready] if lacking else []),
-        *combination_tables(study, results, rule),
+        *combination_tables(found),
         *(_text_table(plain(effect_table(found)), "Against the unprotected model.") if found.side_effects else ()),
-        *alone_tables(study, results),
+        *alone_tables(found),
         *(table for shown in claim_tables(found.claims) for table in _text_table(plain(shown), CLAIMED)),
-        comment("\n".join(["Notes:", *notes(study, results, found.verdicts)])) + END,
+        comment("\n".join(["Notes:", *notes(found)])) + END,
     ]
     return "\n".join(parts)
 
 
-def alone_tables(study: Study, results: Results) -> Iterator[str]:
+def alone_tables(found: Findings) -> Iterator[str]:
     """The unprotected model and every mechanism alone, with its judged metrics and what they are by chance."""
+    study = found.study
     seeds = f"{study.start} to {study.alone}" if study.start else study.alone
     parts = [
         rf"Each mechanism alone: mean $\pm$ standard deviation over {seeds} seeds, from seed {study.first_seed}.",
         "Unprotected: the same measured without it.",
-        *([FRACTION] if missing(study, results) else []),
-        *map(escaped, scales(study, results, study.recipes)),
+        *([FRACTION] if found.missing else []),
+        *map(escaped, scales(study, found.results, study.recipes)),
     ]
-    needed = wanted(study, results)
-    head = [row(["Mechanism", prose(utility_head(results)), "Metric", "Alone", "Unprotected"])]
-    groups = [
-        [heading(5, escaped(study.recipe_label(recipe))), *_alone(study, results, recipe, needed)]
-        for recipe in study.recipes
-    ]
+    head = [row(["Mechanism", prose(utility_head(found.results)), "Metric", "Alone", "Unprotected"])]
+    groups = [[heading(5, escaped(study.recipe_label(recipe))), *_alone(found, recipe)] for recipe in study.recipes]
     return paged(" ".join(parts), "lrlrr", head, groups)
 
 
-def _alone(study: Study, results: Results, recipe: Named, needed: Mapping[str, int]) -> Iterator[str]:
+def _alone(found: Findings, recipe: Named) -> Iterator[str]:
+    study, results = found.study, found.results
     unprotected = Cell(recipe, (), study.alone)
 
     def value(cell: Cell, of: Named | None, metric: Metric) -> str:
-        return measured(metric, sample(study, results, cell, of, metric), needed[cell.key])
+        return measured(metric, found.sample(cell, of, metric), found.needed[cell.key])
 
     yield row(["none", value(unprotected, None, results.utility(unprotected)), "", "", ""])
     for named in study.mechanisms():

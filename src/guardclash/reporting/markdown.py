@@ -7,15 +7,11 @@ import re
 from rich.table import Table
 from rich.text import Text
 
-from guardclash.judging.rules import Rule
-from guardclash.records.results import Results
-from guardclash.reporting.findings import find
-from guardclash.reporting.missing import unfinished
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
-from guardclash.studies.study import Study
 
 SPECIAL = re.compile(r"[\\`*|~$#]|(?<![^\W_])_|_(?![^\W_])|](?=[(\[:])|\A\[|\A[-+=](?=\s)|(?<=\A\d)[.)]")
 """What Markdown would read as its own: letters anywhere, underscores but those inside a word, brackets of links, and
@@ -24,10 +20,9 @@ HTML = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 """Of "@", so that nobody is called who happens to be called like a mechanism."""
 
 
-def render_markdown(study: Study, results: Results, rule: Rule) -> str:
+def render_markdown(found: Findings) -> str:
     """The whole report; an outcome that is bad news is bold."""
-    found = find(study, results, rule)
-    study, lacking = found.study, unfinished(study, results)
+    study, lacking = found.study, found.unfinished
     parts = [
         f"# {escaped(study.name)}",
         f"R{escaped(ruling(study))[1:]}.",
@@ -36,7 +31,7 @@ def render_markdown(study: Study, results: Results, rule: Rule) -> str:
         *(part for table in judgement_tables(found.verdicts, study.rules) for part in _section(table)),
         *(part for table in other_tables(found) for part in _section(table)),
         "## Notes",
-        "\n".join(f"- {escaped(note)}" for note in notes(study, results, found.verdicts)),
+        "\n".join(f"- {escaped(note)}" for note in notes(found)),
     ]
     return "\n\n".join(parts) + "\n"
 

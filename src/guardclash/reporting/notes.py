@@ -9,6 +9,7 @@ from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import CellRecord, Results
 from guardclash.reporting.claims_text import claim_notes
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.tables import duration, models_of
 from guardclash.studies.study import Study
@@ -20,15 +21,17 @@ GIVEN = {"type", "shape", "classes", "mean", "std"}
 """Of a network, what its type and its data say anyway."""
 
 
-def notes(study: Study, results: Results, found: Iterable[Verdict]) -> list[str]:
+def notes(found: Findings) -> list[str]:
     """What a reader must know beside the tables: privacy spent, what is missing or failed, seeds that would decide."""
+    study, results = found.study, found.results
     cells = (*study.cells(), *study.suspect_cells())
     of_cells = [note for cell in cells for note in _cell_notes(study, results, cell)]
     unknown = {note[:2] for note in of_cells if note[2] == NOT_RUN}
-    found = tuple(found)
-    of_verdicts = [note for verdict in found for note in _verdict_notes(study, verdict) if note[:2] not in unknown]
+    of_verdicts = [
+        note for verdict in found.verdicts for note in _verdict_notes(study, verdict) if note[:2] not in unknown
+    ]
     lines = [*_grouped(of_cells), *claim_notes(study, results), *_grouped(of_verdicts)]
-    lines += [coverage(study, found)] if found else []
+    lines += [coverage(study, found.verdicts)] if found.verdicts else []
     lines += scales(study, results, study.recipes)
     lines += _compute(results, cells)
     return list(dict.fromkeys(lines))

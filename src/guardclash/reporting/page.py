@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
@@ -19,12 +19,11 @@ from markupsafe import Markup
 
 from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell
-from guardclash.records.results import Results
-from guardclash.reporting.findings import Findings, find
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import notes
 from guardclash.reporting.page_parts.charts import plain
 from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
-from guardclash.reporting.page_parts.details import Detail, Found, asked, detail
+from guardclash.reporting.page_parts.details import Detail, asked, detail
 from guardclash.reporting.page_parts.matrix import Matrix, matrix
 from guardclash.reporting.page_parts.pictures import shown_once
 from guardclash.reporting.page_parts.records import (
@@ -37,7 +36,7 @@ from guardclash.reporting.page_parts.records import (
     recipe_table,
 )
 from guardclash.reporting.page_parts.study_text import study_text
-from guardclash.reporting.page_parts.sweeps import Sweep, sweeps
+from guardclash.reporting.page_parts.sweeps import SweepSection, sweeps
 from guardclash.reporting.page_parts.words import (
     CLAIMS,
     MEANINGS,
@@ -55,7 +54,6 @@ from guardclash.reporting.page_parts.words import (
 from guardclash.reporting.tables import limit, percent, summary
 from guardclash.reporting.text import changed
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample
 
 SECTIONS = (
     "matrix",
@@ -118,7 +116,7 @@ class Page:
     larger: tuple[Detail, ...]
     """Combinations of three mechanisms or more."""
     singles: tuple[Detail, ...]
-    sweeps: tuple[Sweep, ...]
+    sweeps: tuple[SweepSection, ...]
     effects: tuple[EffectRow, ...]
     alone: tuple[AloneRow, ...]
     claims: ClaimOverview
@@ -131,15 +129,8 @@ class Page:
     values: tuple[RawRow, ...]
 
 
-def render_html(study: Study, results: Results, rule: Rule) -> str:
-    """The whole report as the text of one HTML file; the same records give the same text.
-
-    Args:
-        study: What was asked.
-        results: What is measured so far.
-        rule: Which rule decides; the other one is shown beside it.
-    """
-    asked, study = study.rule, study.under(rule)
+def render_html(found: Findings) -> str:
+    """The whole report as the text of one HTML file; the same records give the same text."""
     environment = Environment(
         loader=PackageLoader("guardclash.reporting", "page_parts"),
         autoescape=True,
@@ -154,7 +145,7 @@ def render_html(study: Study, results: Results, rule: Rule) -> str:
     given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
     hashes = {name: _hash(text) for name, text in texts.items()}
     return environment.get_template("page.html").render(
-        page=_page(study, results, asked), rules=study.rules, claim_words=CLAIMS, hashes=hashes, **given
+        page=_page(found), rules=found.study.rules, claim_words=CLAIMS, hashes=hashes, **given
     )
 
 
@@ -168,39 +159,30 @@ def _hash(text: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _page(study: Study, results: Results, asked_rule: Rule) -> Page:
-    """The page of a study under the rule that decides; `asked_rule` is its own."""
-    rule = study.rule
-    findings = find(study, results, rule)
-    found = Found(study, results, rule, findings.verdicts, findings.controls, findings.claims, sweeps(study, results))
-    cells = asked(study)
-    reserved = (*SECTIONS, *(sweep.id for sweep in found.sweeps))
-    ids = unique((slug(" ".join((found.labels(cell)[0], *found.labels(cell)[1]))) for cell in cells), reserved)
-    sections = [detail(found, cell, id) for cell, id in zip(cells, ids, strict=True)]
-    pictures = shown_once(((one.id, f"{one.recipe} {one.combination}"), one.exhibits) for one in sections)
-    shown = (replace(one, exhibits=own) for one, own in zip(sections, pictures, strict=True))
-    details = dict(zip(cells, shown, strict=True))
-    pairs = matrix(study, {(one.recipe, cell.combination): one for cell, one in details.items()})
-    counts = _counts(verdict.outcome(rule) for verdict in found.verdicts)
+def _page(found: Findings) -> Page:
+    study, results, swept = found.study, found.results, sweeps(found)
+    details = _details(found, swept)
+    pairs = matrix(found, {cell.key: one for cell, one in details.items()})
+    counts = _counts(verdict.outcome(found.rule) for verdict in found.verdicts)
     words = {word for word, _ in counts} | ({"not asked"} if pairs and pairs.gaps else set())
     seeds, values = raw_values(study, results)
     return Page(
         study=study,
-        rule=rule,
+        rule=found.rule,
         other_rule=study.rules[1],
-        head=_head(study, results, asked_rule),
-        progress=progress(study, results),
+        head=_head(found),
+        progress=progress(found),
         counts=counts,
         key=tuple((word, meaning) for word, meaning in MEANINGS.items() if word in words),
         matrix=pairs,
         pairs=tuple(one for cell, one in details.items() if len(cell.combination) == 2),
         larger=tuple(one for cell, one in details.items() if len(cell.combination) > 2),
         singles=tuple(one for cell, one in details.items() if len(cell.combination) == 1),
-        sweeps=found.sweeps,
-        effects=_effects(findings),
-        alone=_alone(study, results),
+        sweeps=swept,
+        effects=_effects(found),
+        alone=_alone(found),
         claims=overview(table for one in details.values() for table in one.claims),
-        notes=tuple(notes(study, results, found.verdicts)),
+        notes=tuple(notes(found)),
         recipes=recipe_table(study, results),
         machines=environment_table(results),
         study_text=study_text(study),
@@ -210,15 +192,27 @@ def _page(study: Study, results: Results, asked_rule: Rule) -> Page:
     )
 
 
-def _head(study: Study, results: Results, asked_rule: Rule) -> tuple[tuple[str, str], ...]:
+def _details(found: Findings, swept: Sequence[SweepSection]) -> dict[Cell, Detail]:
+    """A section for every combination that is asked for, each with an address of its own."""
+    cells = asked(found.study)
+    reserved = (*SECTIONS, *(sweep.id for sweep in swept))
+    ids = unique((slug(" ".join((recipe, *labels))) for recipe, labels in map(found.labels, cells)), reserved)
+    sections = [detail(found, swept, cell, id) for cell, id in zip(cells, ids, strict=True)]
+    pictures = shown_once(((one.id, f"{one.recipe} {one.combination}"), one.exhibits) for one in sections)
+    shown = (replace(one, exhibits=own) for one, own in zip(sections, pictures, strict=True))
+    return dict(zip(cells, shown, strict=True))
+
+
+def _head(found: Findings) -> tuple[tuple[str, str], ...]:
     """What a reader must know before the first verdict."""
+    study = found.study
     scales = dict.fromkeys(str(dict(recipe.options)["scale"]) for recipe in study.recipes)
     counts = [f"{study.alone} alone", f"{study.together} together"]
     if study.start is not None:
         counts = [f"{study.start} at first, more while a verdict is undecided, at most {study.together}"]
     counts += [f"{study.suspected or study.together} of each suspect"] if study.suspects else []
     looks = len(study.stages())
-    own = "" if study.rule == asked_rule else f" (the study itself asks for {asked_rule})"
+    own = "" if study.rule == found.own_rule else f" (the study itself asks for {found.own_rule})"
     alpha = f"α = {study.alpha:g}" + (f" in all, {study.level:.2g} at each of {looks} looks" if looks > 1 else "")
     return (
         ("Rule", RULES_IN_WORDS[study.rule] + own),
@@ -227,7 +221,7 @@ def _head(study: Study, results: Results, asked_rule: Rule) -> tuple[tuple[str, 
         ("Seeds", f"{listed(counts)}, from {study.first_seed} on"),
         ("Recipes", listed(map(study.recipe_label, study.recipes))),
         ("Scale", "; ".join(SCALES.get(scale, scale) for scale in scales)),
-        ("Records of", str(results.written or "unknown time").replace("T", " ").replace("Z", " UTC")),
+        ("Records of", str(found.results.written or "unknown time").replace("T", " ").replace("Z", " UTC")),
     )
 
 
@@ -255,15 +249,15 @@ def _effects(found: Findings) -> tuple[EffectRow, ...]:
     )
 
 
-def _alone(study: Study, results: Results) -> tuple[AloneRow, ...]:
+def _alone(found: Findings) -> tuple[AloneRow, ...]:
     """The unprotected model and every mechanism deployed by itself, on each recipe."""
-    rows = []
+    study, results, rows = found.study, found.results, []
     for recipe in study.recipes:
         label, bare = study.recipe_label(recipe), Cell(recipe, (), study.alone)
         for owners in ((), *((named,) for named in study.mechanisms())):
             cell, mechanism = Cell(recipe, owners, study.alone), study.label(owners[0]) if owners else "none"
             for of in (None, *owners):
                 for metric in results.metrics(cell, of) or ((results.utility(cell),) if of is None else ()):
-                    values = (summary(metric, sample(study, results, where, of, metric)) for where in (cell, bare))
+                    values = (summary(metric, found.sample(where, of, metric)) for where in (cell, bare))
                     rows.append(AloneRow(label, mechanism, metric.symbol, *values))
     return tuple(rows)

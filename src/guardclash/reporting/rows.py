@@ -13,6 +13,7 @@ from guardclash.errors import UserError
 from guardclash.records.cells import Cell, braces
 from guardclash.records.file import read_results
 from guardclash.records.results import CellRecord, Results
+from guardclash.reporting.findings import Findings, find
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -56,10 +57,11 @@ PANDAS = {TEXT: "string", WHOLE: "Int64", FLAG: "boolean", NUMBER: "float64"}
 MEND = "Install it: pip install {0}, or guardclash with its extra: guardclash[tables]."
 
 
-def rows(study: Study, results: Results) -> Iterator[dict[str, Any]]:
+def rows(found: Findings) -> Iterator[dict[str, Any]]:
     """A row for every value that was measured of what the study asks for, in its order; keys are `COLUMNS`."""
+    study = found.study
     for cell in (*study.cells(), *study.suspect_cells()):
-        entry = results.cell(cell)
+        entry = found.results.cell(cell)
         if entry:
             yield from _cell_rows(study, cell, entry)
 
@@ -93,17 +95,17 @@ def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str
                 yield {column: found[column] for column in COLUMNS}
 
 
-def to_csv(study: Study, results: Results) -> str:
+def to_csv(found: Findings) -> str:
     """The table as CSV after RFC 4180; numbers are read back as they were, an empty field is nothing."""
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\r\n")
     writer.writerow(COLUMNS)
-    for row in rows(study, results):
+    for row in rows(found):
         writer.writerow(str(value).lower() if isinstance(value, bool) else value for value in row.values())
     return content.getvalue()
 
 
-def to_parquet(study: Study, results: Results) -> bytes:
+def to_parquet(found: Findings) -> bytes:
     """The table as a Parquet file, with types.
 
     Raises:
@@ -117,7 +119,7 @@ def to_parquet(study: Study, results: Results) -> bytes:
     types = {TEXT: pyarrow.string(), WHOLE: pyarrow.int64(), FLAG: pyarrow.bool_(), NUMBER: pyarrow.float64()}
     schema = pyarrow.schema([(column, types[kind]) for column, kind in COLUMNS.items()])
     content = pyarrow.BufferOutputStream()
-    parquet.write_table(pyarrow.Table.from_pylist(list(rows(study, results)), schema), content)
+    parquet.write_table(pyarrow.Table.from_pylist(list(rows(found)), schema), content)
     return bytes(content.getvalue())
 
 
@@ -142,4 +144,4 @@ def frame(study: Study, results: Results | str | Path = "runs") -> DataFrame:
     if not isinstance(results, Results):
         results = read_results(Path(results) / "studies" / f"{study.name}.json")
     types = {column: PANDAS[kind] for column, kind in COLUMNS.items()}
-    return DataFrame(list(rows(study, results)), columns=list(COLUMNS)).astype(types)
+    return DataFrame(list(rows(find(study, results))), columns=list(COLUMNS)).astype(types)

@@ -1,13 +1,19 @@
-"""Sweeps: which numeric options a study gives several values of, and the cells that differ in one of them alone."""
+"""Sweeps: every metric over each numeric option that a study gives several values of, in cells alike but for it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
+from guardclash.judging.criteria import Absolute, Metric
+from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, Named, Options, braces
+from guardclash.records.results import Results
+from guardclash.reporting.entries import Column, Verdicts, judgement_of, limit_of, mean_interval
 from guardclash.studies.study import Study
+from guardclash.studies.verdicts import alone, judged_sample
 
 
 @dataclass(frozen=True)
@@ -35,18 +41,124 @@ class Series:
 
 
 @dataclass(frozen=True)
-class Swept:
-    """All series over an option on one recipe."""
+class SweptPoint:
+    """A metric at one value of the option."""
+
+    option: float
+    values: Sample
+    """As they are judged."""
+    interval: tuple[float, float] | None
+    """Of their mean, at the confidence of the study; None of a single value."""
+    reference: Sample
+    """Alone, or of the unprotected model."""
+    reference_interval: tuple[float, float] | None
+    limit: float | None
+    """The worst admissible mean."""
+
+
+@dataclass(frozen=True)
+class SweptLine:
+    """A metric over the option, all else alike."""
+
+    label: str
+    combination: tuple[str, ...]
+    """Names of the mechanisms."""
+    points: tuple[SweptPoint, ...]
+    """Two or more, in the order of the option."""
+
+
+@dataclass(frozen=True)
+class SweptMetric:
+    """All lines of a metric."""
+
+    of: str | None
+    """The mechanism whose metric it is; None: the utility."""
+    metric: Metric
+    """With the criterion that the study applies."""
+    lines: tuple[SweptLine, ...]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """All that is measured over an option on one recipe."""
 
     axis: SweptOption
     recipe: str
     """Its label, without the option."""
     series: tuple[Series, ...]
+    metrics: tuple[SweptMetric, ...]
+    """The utility first; only those with lines."""
 
 
-def sweeps_of(study: Study) -> tuple[Swept, ...]:
-    """Every sweep of a number, recipe by recipe."""
-    return tuple(found for axis in _axes(study) for found in _swept(study, axis))
+def sweeps(study: Study, results: Results, found: Verdicts) -> tuple[Sweep, ...]:
+    """Every sweep of a number, recipe by recipe, as far as it is measured.
+
+    Args:
+        study: What was asked.
+        results: What is measured so far.
+        found: The verdicts on it.
+    """
+    return tuple(
+        Sweep(axis, recipe, series, tuple(_metrics(study, results, found, series)))
+        for axis in _axes(study)
+        for recipe, series in _series(study, axis)
+    )
+
+
+# Values
+
+
+def _metrics(study: Study, results: Results, found: Verdicts, series: Sequence[Series]) -> Iterator[SweptMetric]:
+    for of, metric in _declared(study, results, series):
+        column = Column(of, metric)
+        drawn = (_line(study, results, found, one, column) for one in series)
+        lines = tuple(line for line in drawn if len(line.points) > 1)
+        if lines:
+            yield SweptMetric(of, metric, lines)
+
+
+def _declared(study: Study, results: Results, series: Iterable[Series]) -> list[tuple[str | None, Metric]]:
+    """The utility, then the metrics of the mechanisms that are deployed."""
+    found: dict[tuple[str | None, str], Metric] = {}
+    criteria = dict(study.criteria)
+    for line in series:
+        for _, cell in line.points:
+            for of in (None, *cell.combination):
+                for metric in results.metrics(cell, of) if of else (results.utility(cell),):
+                    found.setdefault((of.name if of else None, metric.name), metric)
+    ordered = sorted(found.items(), key=lambda item: item[0][0] is not None)
+    return [(of, replace(metric, criterion=criteria.get(metric.name, metric.criterion))) for (of, _), metric in ordered]
+
+
+def _line(study: Study, results: Results, found: Verdicts, series: Series, column: Column) -> SweptLine:
+    names = tuple(named.name for named in series.points[0][1].combination)
+    points = (_point(study, results, found, cell, column, option) for option, cell in series.points)
+    return SweptLine(series.label, names, tuple(point for point in points if point))
+
+
+def _point(
+    study: Study, results: Results, found: Verdicts, cell: Cell, column: Column, option: float
+) -> SweptPoint | None:
+    own = next((named for named in cell.combination if named.name == column.of), None)
+    if column.of is not None and own is None:
+        return None
+    values = judged_sample(study, results, cell, own, column.metric)
+    if not math.isfinite(values.mean):
+        return None  # nothing is there yet, or it has no bound
+    judgement = judgement_of(study, found, cell, column)
+    if judgement:
+        reference = judgement.alone
+        limit = limit_of(judgement, -1 if column.metric.higher_is_better else 1)
+    else:
+        before = alone(cell, own, study) if own and len(cell.combination) > 1 else Cell(cell.recipe, (), study.alone)
+        reference = judged_sample(study, results, before, own, column.metric)
+        criterion = column.metric.criterion
+        limit = criterion.threshold if isinstance(criterion, Absolute) else None
+    ends = (mean_interval(sample, study.level) for sample in (values, reference))
+    return SweptPoint(option, values, next(ends), reference, next(ends), limit)
+
+
+# Options and cells
 
 
 def _axes(study: Study) -> list[SweptOption]:
@@ -64,7 +176,8 @@ def _options(study: Study) -> Iterator[tuple[str, str, Options]]:
     yield from ((recipe.name, "", recipe.options) for recipe in study.recipes)
 
 
-def _swept(study: Study, axis: SweptOption) -> Iterator[Swept]:
+def _series(study: Study, axis: SweptOption) -> Iterator[tuple[str, tuple[Series, ...]]]:
+    """Label of a recipe without the option, and its series."""
     alike: dict[Named, dict[tuple[Named, ...], list[tuple[float, Cell]]]] = {}
     for cell in study.cells():
         (recipe, *rest), value = _left(axis, (cell.recipe, *cell.combination))
@@ -77,7 +190,7 @@ def _swept(study: Study, axis: SweptOption) -> Iterator[Swept]:
             if len(points) > 1
         )
         if series:
-            yield Swept(axis, study.recipe_label(recipe), series)
+            yield study.recipe_label(recipe), series
 
 
 def _left(axis: SweptOption, names: tuple[Named, ...]) -> tuple[tuple[Named, ...], float | None]:

@@ -14,22 +14,19 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
-from guardclash.records.results import Results
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control
-from guardclash.reporting.findings import Findings, find
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
-from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample
 
 WIDTH = 140
 
 
-def render(study: Study, results: Results, rule: Rule, width: int = WIDTH) -> str:
+def render(found: Findings, width: int = WIDTH) -> str:
     """The whole report as plain text, `width` columns wide."""
-    return plain(told(find(study, results, rule)), width)
+    return plain(told(found), width)
 
 
 def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
@@ -41,11 +38,6 @@ def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def report_parts(study: Study, results: Results) -> Iterator[Any]:
-    """The whole report of a study under its own rule, for a terminal."""
-    return told(find(study, results, study.rule))
-
-
 def told(found: Findings) -> Iterator[Any]:
     """Verdicts, judgements, side effects, mechanisms alone, claims on suspects and notes, for a terminal."""
     study = found.study
@@ -55,7 +47,7 @@ def told(found: Findings) -> Iterator[Any]:
         yield table
         yield ""
     yield from other_tables(found)
-    yield from map(escape, notes(study, found.results, found.verdicts))
+    yield from map(escape, notes(found))
 
 
 def other_tables(found: Findings) -> Iterator[Table]:
@@ -65,7 +57,7 @@ def other_tables(found: Findings) -> Iterator[Table]:
     """
     if found.side_effects:
         yield effect_table(found)
-    yield _alone_table(found.study, found.results)
+    yield _alone_table(found)
     judged = [control for control in found.controls if control.metric.criterion]
     if judged:
         yield _control_table(judged)
@@ -143,17 +135,18 @@ def changed(judgement: Judgement) -> str:
     return number(metric, judgement.difference) + spread
 
 
-def _alone_table(study: Study, results: Results) -> Table:
+def _alone_table(found: Findings) -> Table:
+    study = found.study
     table = titled(
         "Alone (and what the unprotected model scores by chance)",
         "recipe",
         "mechanism",
-        utility_head(results),
+        utility_head(found.results),
         "own metrics",
         "unprotected",
     )
     for recipe in study.recipes:
-        rows = list(_alone(study, results, recipe))
+        rows = list(_alone(found, recipe))
         if any(accuracy != "-" for _, accuracy, *_ in rows):  # else nothing of the recipe is run yet
             for row in rows:
                 table.add_row(*map(escape, (study.recipe_label(recipe), *row)))
@@ -161,17 +154,18 @@ def _alone_table(study: Study, results: Results) -> Table:
     return table
 
 
-def _alone(study: Study, results: Results, recipe: Named) -> Iterator[tuple[str, str, str, str]]:
+def _alone(found: Findings, recipe: Named) -> Iterator[tuple[str, str, str, str]]:
     """Of the unprotected model and of each mechanism: accuracy, own metrics, and these of the unprotected model."""
+    study, utility = found.study, found.results.utility
     unprotected = Cell(recipe, (), study.alone)
 
     def accuracy(cell: Cell) -> str:
-        return summary(results.utility(cell), sample(study, results, cell, None, results.utility(cell)))
+        return summary(utility(cell), found.sample(cell, None, utility(cell)))
 
     yield "none", accuracy(unprotected), "-", "-"
     for named in study.mechanisms():
         cell = Cell(recipe, (named,), study.alone)
-        own, by_chance = _own(study, results, cell, named), _own(study, results, unprotected, named)
+        own, by_chance = _own(found, cell, named), _own(found, unprotected, named)
         yield study.label(named), accuracy(cell), own, by_chance
 
 
@@ -192,6 +186,6 @@ def _control_table(found: Iterable[Control]) -> Table:
     return table
 
 
-def _own(study: Study, results: Results, cell: Cell, named: Named) -> str:
-    found = [(metric, sample(study, results, cell, named, metric)) for metric in results.metrics(cell, named)]
-    return "\n".join(f"{metric.symbol} {summary(metric, values)}" for metric, values in found if values.n) or "-"
+def _own(found: Findings, cell: Cell, named: Named) -> str:
+    own = [(metric, found.sample(cell, named, metric)) for metric in found.results.metrics(cell, named)]
+    return "\n".join(f"{metric.symbol} {summary(metric, values)}" for metric, values in own if values.n) or "-"

@@ -13,6 +13,7 @@ from rich.live import Live
 
 from guardclash.judging.rules import Rule
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.reporting.tables import duration
 from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
@@ -20,7 +21,6 @@ from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.run import needed_now
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study, unusual_data
-from guardclash.studies.verdicts import verdicts
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import tasks
 from guardclash.watching.view import decided, left, view
@@ -138,7 +138,7 @@ class Progress:
                     self._console.print(f"{label}: {word}", highlight=False, soft_wrap=True)
 
     def _judge(self, results: Results) -> None:
-        self._verdicts = verdicts(self._study, results)
+        self._verdicts = find(self._study, results).verdicts
         self._words = decided(self._verdicts, self._rule)
         if self._study.start is not None or not self._board.tasks:
             self._board.tasks = tasks(self._study, needed_now(self._study, self._composed, results))

@@ -12,11 +12,11 @@ from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
 from guardclash.records.cells import braces
 from guardclash.records.results import Results
+from guardclash.reporting.findings import find
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.store import SCHEMA, Store, read_json
 from guardclash.studies.study import Study
 from guardclash.studies.trials import compose_study
-from guardclash.studies.verdicts import verdicts
 from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
 from guardclash.watching.tasks import Followed, tasks
 
@@ -79,7 +79,7 @@ class Tracking:
         if not any(listener.listens for listener in self._listeners):
             return
         with suppress(Exception):  # the report will tell; the trainings that are left should not be lost to it
-            for verdict in verdicts(self._study, results):
+            for verdict in find(self._study, results).verdicts:
                 words = verdict.outcome(self._rule), verdict.broken(self._rule)
                 for listener in self._listeners:
                     listener.judge(verdict.recipe, braces(verdict.combination), *words)

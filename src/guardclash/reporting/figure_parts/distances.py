@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
-from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell, Named, Suspected, braces
 from guardclash.records.results import UNKNOWN, Curve, Results
 from guardclash.reporting.figure_parts.style import COLOURS, EDGE, GUIDE, MARKERS, PAGE, plain
+from guardclash.reporting.findings import Findings
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -61,20 +61,16 @@ class Grid:
     lines: tuple[SuspectLine, ...]
 
 
-def distances(study: Study, results: Results, rule: Rule) -> Figure:
+def distances(found: Findings) -> Figure:
     """A grid for every victim: a row for each distance, a column for each kind of images, a line for each suspect.
-
-    Args:
-        study: What was asked.
-        results: What is measured so far.
-        rule: Of no effect: nothing is judged.
 
     Raises:
         UserError: There are no such curves.
     """
     from matplotlib.figure import Figure
 
-    grids = [grid for grid in _grids(study, results) if any(line.there for line in grid.lines)]
+    study = found.study
+    grids = [grid for grid in _grids(study, found.results) if any(line.there for line in grid.lines)]
     if not grids:
         mend = "They come from suspects in a study like studies/model-distances.toml, once it was run."
         raise UserError("the study has no curves of distances", where=study.name, mend=mend)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
-from guardclash.judging.rules import Rule
 from guardclash.numerics.scatter import Points, Scatter
 from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import Results
 from guardclash.reporting.entries import cells_of
 from guardclash.reporting.figure_parts.style import GUIDE, PAGE, QUIET, plain
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.tables import number
 from guardclash.studies.study import Study
 
@@ -74,20 +74,18 @@ class EmbeddingBlock:
         return 2.15 * self.rows + 0.5 + 0.11 * (self.words.count("\n") + 1)
 
 
-def embeddings(study: Study, results: Results, rule: Rule) -> Figure:
+def embeddings(found: Findings) -> Figure:
     """For every recipe and mechanism with marks: the unprotected model, the mechanism alone, each of its combinations.
 
-    Args:
-        study: What was asked; shown is its first seed.
-        results: What is measured so far.
-        rule: Of no effect: nothing is judged.
+    Shown is the first seed of the study.
 
     Raises:
         UserError: No points are recorded.
     """
     from matplotlib.figure import Figure
 
-    blocks = [block for block in _blocks(study, results) if block.seen]
+    study = found.study
+    blocks = [block for block in _blocks(study, found.results) if block.seen]
     if not blocks:
         mend = (
             "Mechanisms that show their marks record them when they are measured, since this version of guardclash. "

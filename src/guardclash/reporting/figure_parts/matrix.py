@@ -5,27 +5,24 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from guardclash.errors import UserError
 from guardclash.judging.rules import OUTCOMES, Rule
 from guardclash.judging.verdict import Verdict
-from guardclash.records.cells import Cell, Named, braces
-from guardclash.records.results import Results
+from guardclash.records.cells import braces
 from guardclash.reporting import looks
-from guardclash.reporting.entries import Verdicts, verdicts_of
 from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
-from guardclash.reporting.missing import unfinished
-from guardclash.reporting.pairs import asked_of, in_order, sides
+from guardclash.reporting.findings import Findings
+from guardclash.reporting.pairs import NOT_ASKED, Pair
 from guardclash.reporting.reasons import ruling
-from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 HEIGHT, LINE = 0.34, 0.12
-"""Inches of a cell, and of a line of print."""
+"""Inches of a verdict, and of a line of print."""
 NARROW, WIDE = 0.95, 1.3
 """Inches across a cell: as narrow as words allow, and as wide as few columns are drawn."""
 ACROSS = 5
@@ -49,12 +46,22 @@ NEVER = CellLook("#f4f4f4", QUIET, "·")
 """Of pairs that the study does not ask for."""
 
 
+DrawnCell = tuple[tuple[str, Verdict], ...] | str
+"""Verdicts, from top to bottom, each with the way in which the pair is trained; or why there are none."""
+
+
 @dataclass(frozen=True)
 class DrawnRow:
-    """Cells beside a label; each holds the verdicts to be drawn in it, or why there are none."""
+    """Cells beside a label."""
 
     label: str
-    cells: tuple[tuple[Verdict, ...] | str, ...]
+    cells: tuple[DrawnCell, ...]
+
+    @property
+    def height(self) -> float:
+        """In inches."""
+        ways = [cell for cell in self.cells if not isinstance(cell, str) and any(words for words, _ in cell)]
+        return max((len(cell) for cell in ways), default=1) * (HEIGHT + LINE * bool(ways))
 
 
 @dataclass(frozen=True)
@@ -66,26 +73,21 @@ class MatrixBlock:
     rows: tuple[DrawnRow, ...]
 
 
-def matrix(study: Study, results: Results, rule: Rule) -> Figure:
+def matrix(found: Findings) -> Figure:
     """A matrix of the pairs for every recipe, then a list of the larger combinations with a column for every recipe.
-
-    Args:
-        study: What was asked.
-        results: What is measured so far.
-        rule: Whose outcomes are shown.
 
     Raises:
         UserError: The study combines nothing.
     """
     from matplotlib.figure import Figure
 
-    blocks = [block for block in (*_pairs(study, results), _larger(study, results)) if block.rows]
+    blocks = [block for block in (*_pairs(found), _larger(found)) if block.rows]
     if not blocks:
-        mend = "A combination takes two or more mechanisms."
-        raise UserError("the study has no combinations, and so no verdicts to draw", where=study.name, mend=mend)
+        mend, where = "A combination takes two or more mechanisms.", found.study.name
+        raise UserError("the study has no combinations, and so no verdicts to draw", where=where, mend=mend)
     across = max(len(block.heads) for block in blocks)
     cell = min(WIDE, max(NARROW, (PAGE - LABELS - 0.1) / across))
-    caption, key = _caption(study, results, rule), _counts(blocks, rule)
+    caption, key = _caption(found, blocks), _counts(blocks, found.rule)
     tops, height = _places(blocks, LINE * (caption.count("\n") + 1) + 0.15)
     size = max(PAGE, LABELS + across * cell + 0.1), height + 0.12 + 0.22 * -(-len(key) // 4)
     figure = Figure(figsize=size)
@@ -95,7 +97,7 @@ def matrix(study: Study, results: Results, rule: Rule) -> Figure:
     axes.set_ylim(size[1], 0)
     axes.text(0.05, 0.06, caption, va="top")
     for block, top in zip(blocks, tops, strict=True):
-        _draw_block(axes, block, top, cell, rule)
+        _draw_block(axes, block, top, cell, found.rule)
     _draw_key(axes, key, height + 0.04)
     return figure
 
@@ -103,58 +105,63 @@ def matrix(study: Study, results: Results, rule: Rule) -> Figure:
 # What is drawn
 
 
-def _pairs(study: Study, results: Results) -> Iterator[MatrixBlock]:
-    found, order, (rows, columns) = verdicts_of(study, results), in_order(study), sides(study)
-    heads = tuple(study.label(column) for column in columns)
-    places = study.recipes
-    side_by_side = 1 < len(places) and len(places) * len(columns) <= ACROSS
+def _pairs(found: Findings) -> Iterator[MatrixBlock]:
+    study, pairs = found.study, found.pairs
+    if pairs is None:
+        return
+    heads, recipes = tuple(map(study.label, pairs.columns)), tuple(map(study.recipe_label, pairs.recipes))
+    places = range(len(recipes))
+    side_by_side = 1 < len(recipes) and len(recipes) * len(heads) <= ACROSS
     for group in [places] if side_by_side else [(place,) for place in places]:
-        lines = []
-        for row in rows:
-            cells = (_slot(study, found, place, order, row, column) for column in columns for place in group)
-            lines.append(DrawnRow(study.label(row), tuple(cells)))
-        several = tuple(f"{head} on {study.recipe_label(place)}" for head in heads for place in group)
-        yield MatrixBlock(
-            "pairs" if side_by_side else study.recipe_label(group[0]), several if side_by_side else heads, tuple(lines)
+        rows = tuple(
+            DrawnRow(
+                study.label(row.mechanism),
+                tuple(_drawn(found, by_recipe[place]) for by_recipe in row.pairs for place in group),
+            )
+            for row in pairs.rows
         )
+        several = tuple(f"{head} on {recipes[place]}" for head in heads for place in group)
+        yield MatrixBlock("pairs" if side_by_side else recipes[group[0]], several if side_by_side else heads, rows)
 
 
-def _slot(
-    study: Study, found: Verdicts, place: Named, order: Sequence[Named], row: Named, column: Named
-) -> tuple[Verdict, ...] | str:
-    """Verdicts of a pair: at once, and in each order that is asked for."""
-    if row.name == column.name or order.index(row) > order.index(column):
-        return ""
-    cells = (Cell(place, combination, 0) for combination in asked_of(study, row, column))
-    return tuple(found[cell.key] for cell in cells) or "not asked"
+def _drawn(found: Findings, pair: Pair) -> DrawnCell:
+    if not pair.ways:
+        return pair.why if pair.why == NOT_ASKED else ""
+    return tuple((way.words, found.by_cell[way.cell.key]) for way in pair.ways)
 
 
-def _larger(study: Study, results: Results) -> MatrixBlock:
-    found = verdicts_of(study, results)
-    places = tuple(study.recipe_label(recipe) for recipe in study.recipes)
-    rows = []
+def _larger(found: Findings) -> MatrixBlock:
+    study, rows = found.study, []
     for combination in study.combinations:
-        labels = tuple(study.label(named) for named in combination)
-        if len(labels) > 2:
-            cells = (Cell(recipe, combination, 0) for recipe in study.recipes)
-            rows.append(DrawnRow(braces(labels), tuple((found[cell.key],) for cell in cells)))
-    return MatrixBlock("combinations of three or more", places, tuple(rows))
+        if len(combination) > 2:
+            cells = [cell for recipe in study.recipes if (cell := study.cell(recipe, combination))]
+            drawn = tuple((("", found.by_cell[cell.key]),) for cell in cells)
+            rows.append(DrawnRow(braces(map(study.label, combination)), drawn))
+    return MatrixBlock(
+        "combinations of three or more", tuple(study.recipe_label(recipe) for recipe in study.recipes), tuple(rows)
+    )
 
 
-def _caption(study: Study, results: Results, rule: Rule) -> str:
+def _caption(found: Findings, blocks: Sequence[MatrixBlock]) -> str:
     lines = [
-        f"{study.name}: verdicts by {ruling(study)}",
+        f"{found.study.name}: verdicts by {ruling(found.study)}",
         "Rows stand first in a pair, columns second. Below a word: what is broken, or how many values are missing.",
     ]
-    missing = unfinished(study, results)
-    return "\n".join(map(plain, lines + [f"Not finished: {missing}."] * bool(missing)))
+    if any(words for words, _ in _shown(blocks)):
+        lines.append("At once: both are trained together. a → b: b is trained on the weights that a left.")
+    return "\n".join(map(plain, lines + [f"Not finished: {found.unfinished}."] * bool(found.unfinished)))
+
+
+def _shown(blocks: Sequence[MatrixBlock]) -> Iterator[tuple[str, Verdict]]:
+    """Every verdict that is drawn, with the way in which the pair is trained."""
+    for row in (row for block in blocks for row in block.rows):
+        yield from (way for cell in row.cells if not isinstance(cell, str) for way in cell)
 
 
 def _counts(blocks: Sequence[MatrixBlock], rule: Rule) -> list[tuple[CellLook, str]]:
     """Every outcome, and how often it is there."""
-    cells = [cell for block in blocks for row in block.rows for cell in row.cells]
-    said = [verdict.outcome(rule) for cell in cells if not isinstance(cell, str) for verdict in cell]
-    gaps = cells.count("not asked")
+    said = [verdict.outcome(rule) for _, verdict in _shown(blocks)]
+    gaps = sum(row.cells.count(NOT_ASKED) for block in blocks for row in block.rows)
     key = [(LOOKS[outcome], f"{outcome} ({said.count(outcome)})") for outcome in OUTCOMES]
     return [*key, (NEVER, f"not asked ({gaps})")] if gaps else key
 
@@ -164,7 +171,7 @@ def _places(blocks: Sequence[MatrixBlock], top: float) -> tuple[list[float], flo
     tops = []
     for block in blocks:
         tops.append(top)
-        top += _head(block) + HEIGHT * len(block.rows) + 0.12
+        top += _head(block) + sum(row.height for row in block.rows) + 0.12
     return tops, top
 
 
@@ -188,30 +195,46 @@ def _draw_block(axes: Axes, block: MatrixBlock, top: float, cell: float, rule: R
     for number, head in enumerate(block.heads):
         spot: dict[str, Any] = {"ha": "center", "va": "bottom", "linespacing": 1}
         axes.text(LABELS + (number + 0.5) * cell, start - 0.03, _wrapped(head, 17), **spot)
-    for number, row in enumerate(block.rows):
-        y = start + number * HEIGHT
-        axes.text(LABELS - 0.06, y + HEIGHT / 2, _wrapped(row.label, 27), ha="right", va="center", linespacing=1)
+    y = start
+    for row in block.rows:
+        axes.text(LABELS - 0.06, y + row.height / 2, _wrapped(row.label, 27), ha="right", va="center", linespacing=1)
         for column, found in enumerate(row.cells):
-            _draw_cell(axes, (LABELS + column * cell, y, cell), found, rule)
+            _draw_cell(axes, Place(LABELS + column * cell, y, cell, row.height), found, rule)
+        y += row.height
 
 
-def _draw_cell(axes: Axes, place: tuple[float, float, float], found: tuple[Verdict, ...] | str, rule: Rule) -> None:
-    x, y, width = place
+class Place(NamedTuple):
+    """A rectangle, in inches."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+def _draw_cell(axes: Axes, place: Place, found: DrawnCell, rule: Rule) -> None:
     if isinstance(found, str):
         if found:
             _fill(axes, place, NEVER)
-            axes.text(x + width / 2, y + HEIGHT / 2, found, ha="center", va="center", color=QUIET, fontsize=6)
+            middle = place.x + place.width / 2, place.y + place.height / 2
+            axes.text(*middle, found, ha="center", va="center", color=QUIET, fontsize=6)
         return
-    part = width / len(found)
-    for number, verdict in enumerate(found):
-        outcome = verdict.outcome(rule)
-        look, note = LOOKS[outcome], _note(verdict, rule, part)
-        _fill(axes, (x + number * part, y, part), look)
-        middle = x + (number + 0.5) * part
-        word = f"{look.symbol} {outcome}"
-        style: dict[str, Any] = {"ha": "center", "va": "center", "color": look.ink}
-        axes.text(middle, y + HEIGHT * (0.36 if note else 0.5), word, fontsize=6.5 if len(found) == 1 else 4.5, **style)
-        axes.text(middle, y + HEIGHT * 0.74, note, fontsize=5.5 if len(found) == 1 else 4, **style)
+    height = place.height / len(found)
+    for number, (words, verdict) in enumerate(found):
+        _draw_verdict(axes, Place(place.x, place.y + number * height, place.width, height), words, verdict, rule)
+
+
+def _draw_verdict(axes: Axes, place: Place, words: str, verdict: Verdict, rule: Rule) -> None:
+    """The word and what it rests on; above them in which way the pair is trained, where there are several."""
+    outcome = verdict.outcome(rule)
+    look, note = LOOKS[outcome], _note(verdict, rule, place.width)
+    _fill(axes, place, look)
+    middle, below = place.x + place.width / 2, place.y + place.height - HEIGHT
+    style: dict[str, Any] = {"ha": "center", "va": "center", "color": look.ink}
+    if words:
+        axes.text(middle, place.y + LINE * 0.85, _short(words, place.width), fontsize=5.5, **style)
+    axes.text(middle, below + HEIGHT * (0.36 if note else 0.5), f"{look.symbol} {outcome}", fontsize=6.5, **style)
+    axes.text(middle, below + HEIGHT * 0.74, note, fontsize=5.5, **style)
 
 
 def _note(verdict: Verdict, rule: Rule, width: float) -> str:
@@ -219,21 +242,25 @@ def _note(verdict: Verdict, rule: Rule, width: float) -> str:
     symbols = [one.symbol for one in verdict.judgements if one.outcome(rule) == "conflict"]
     if not symbols and verdict.missing and verdict.outcome(rule) == "undecided":
         return f"{len(verdict.missing)} missing"
+    return _short(", ".join(symbols), width)
+
+
+def _short(text: str, width: float) -> str:
+    """As much as fits, in small print."""
     letters = int(width * 20)
-    text = plain(", ".join(symbols))
-    return text if len(text) <= letters else text[: letters - 1] + "…"
+    return plain(text if len(text) <= letters else text[: letters - 1] + "…")
 
 
-def _fill(axes: Axes, place: tuple[float, float, float], look: CellLook, height: float = HEIGHT) -> None:
+def _fill(axes: Axes, place: Place, look: CellLook) -> None:
     from matplotlib.patches import Rectangle
 
-    x, y, width = place
+    x, y, width, height = place
     axes.add_patch(Rectangle((x, y), width, height, facecolor=look.fill, edgecolor="white", linewidth=1.2))
 
 
 def _draw_key(axes: Axes, key: Sequence[tuple[CellLook, str]], top: float) -> None:
     for number, (look, words) in enumerate(key):
         x, y = 0.08 + 1.75 * (number % 4), top + 0.22 * (number // 4)
-        _fill(axes, (x, y, 0.24), look, 0.17)
+        _fill(axes, Place(x, y, 0.24, 0.17), look)
         axes.text(x + 0.12, y + 0.085, look.symbol, ha="center", va="center", color=look.ink, fontsize=6.5)
         axes.text(x + 0.3, y + 0.085, words, va="center", fontsize=6.5)

@@ -7,12 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guardclash.judging.rules import Rule
-from guardclash.judging.stats import Sample, estimate_mean, interval
+from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, Named, braces
-from guardclash.records.results import Results
-from guardclash.reporting.entries import Column, Entry, cells_of, columns_of, entry_of, verdicts_of
+from guardclash.reporting.entries import Column, Entry, cells_of, mean_interval
 from guardclash.reporting.figure_parts.style import BEYOND, EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, ValueLook, plain
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import percent
 from guardclash.studies.study import Study
@@ -27,21 +26,21 @@ LONG = 38
 """Letters of a label; longer ones are shortened if they can be, and else broken into lines."""
 
 
-def metrics(study: Study, results: Results, rule: Rule) -> Figure:
+def metrics(found: Findings) -> Figure:
     """A row of panels for every recipe, a column for every judged metric, in each panel all cells of the study."""
     from matplotlib.figure import Figure
 
-    columns, names = columns_of(study, results), _names(study)
+    study, columns = found.study, found.columns
+    names = _names(study)
     cells = {recipe: cells_of(study, recipe) for recipe in study.recipes}
     labels = [_label(cell, names) for cell in cells[study.recipes[0]]]
     places, height = _places(cells[study.recipes[0]], labels)
     size = max(PAGE, 2 + 1.2 * len(columns)), 0.8 + len(study.recipes) * (height * ROW + 0.33)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(study.recipes), len(columns), sharex="col", squeeze=False)
-    found = verdicts_of(study, results)
     shown: list[Entry] = []
     for column, below in zip(columns, panels.T, strict=True):
-        entries = [[entry_of(study, results, found, rule, cell, column) for cell in cells[r]] for r in study.recipes]
+        entries = [[found.entry(cell, column) for cell in cells[r]] for r in study.recipes]
         ends = _ends([entry for of_recipe in entries for entry in of_recipe], study.level)
         for axes, of_recipe in zip(below, entries, strict=True):
             _draw(axes, list(zip(places, of_recipe, strict=True)), ends, study.level)
@@ -62,10 +61,14 @@ def metrics(study: Study, results: Results, rule: Rule) -> Figure:
 
 def _names(study: Study) -> dict[Named, str]:
     """Labels of mechanisms; where they are long, without the names of options that all variants give: see `_order`."""
-    labels = {named: study.label(named) for named in study.mechanisms()}
+    later = (named for combination in study.combinations for named in combination if named.later)
+    labels = {named: study.label(named) for named in (*study.mechanisms(), *later)}
     if max(map(len, labels.values())) <= LONG // 2:
         return labels
-    return {named: _shortened(named, _shared(study, named.name)) or label for named, label in labels.items()}
+    return {
+        named: ("" if named.later else _shortened(named, _shared(study, named.name))) or label
+        for named, label in labels.items()
+    }
 
 
 def _shared(study: Study, name: str) -> list[str]:
@@ -129,13 +132,9 @@ def _ends(entries: Iterable[Entry], level: float) -> tuple[float, float]:
     numbers = [number for entry in drawn for number in entry.numbers] or [0.0, 1.0]
     low, high = min(numbers), max(numbers)
     span = high - low or abs(high) or 1.0
-    reach = [end for entry in drawn for one in entry.samples if one.n > 1 for end in _interval(one, level)]
+    reach = [end for entry in drawn for one in entry.samples for end in mean_interval(one, level) or ()]
     low, high = max(min([low, *reach]), low - span / 3), min(max([high, *reach]), high + span / 3)
     return low - 0.05 * span, high + 0.05 * span
-
-
-def _interval(values: Sample, level: float) -> tuple[float, float]:
-    return interval(estimate_mean(values), level)
 
 
 def _draw(axes: Axes, rows: Sequence[tuple[float, Entry]], ends: tuple[float, float], level: float) -> None:
@@ -160,7 +159,7 @@ def _draw_samples(axes: Axes, drawn: Sequence[tuple[float, Sample]], look: Value
     """Of all rows at once, which keeps files small. Means stand a little above the middle of a row, seeds below."""
     seeds = [(value, place + 0.26) for place, one in drawn for value in one.values]
     means = [(one.mean, place - 0.14) for place, one in drawn]
-    intervals = [(place - 0.14, *_interval(one, level)) for place, one in drawn if one.n > 1]
+    intervals = [(place - 0.14, *ends) for place, one in drawn if (ends := mean_interval(one, level))]
     axes.plot(*_split(seeds), ".", color=look.colour, markersize=2.6, markeredgewidth=0, zorder=2)
     rows, lows, highs = _split(intervals, 3)
     axes.hlines(rows, lows, highs, color=look.colour, linewidth=1, zorder=3)

@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from guardclash.errors import UserError
-from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
 from guardclash.records.cells import Named, braces
-from guardclash.records.results import Results
-from guardclash.reporting.entries import Column, Verdicts, cells_of, columns_of, entry_of, verdicts_of
-from guardclash.reporting.figure_parts.spread import Spread, spread_of
+from guardclash.reporting.entries import Column, cells_of
+from guardclash.reporting.figure_parts.spread import held, within
 from guardclash.reporting.figure_parts.style import EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, plain
-from guardclash.reporting.missing import unfinished
+from guardclash.reporting.findings import Findings
+from guardclash.reporting.tables import percent
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -35,6 +34,8 @@ RING: dict[str, Any] = {
     "markeredgecolor": FRONT,
     "markeredgewidth": 1,
 }
+MARGIN = 0.2
+"""Around what is drawn, as a share of it: numbers stand there."""
 SIDE = 2.0, 1.75
 """About the width and height of a panel in inches, to keep numbers apart."""
 TURNS = 40, 140, 320, 220, 65, 115, 245, 295, 20, 160, 340, 200
@@ -54,6 +55,9 @@ class ParetoPoint:
     """Its place in the list below the panels."""
     accuracy: Sample
     values: Sample
+    accuracy_interval: tuple[float, float] | None
+    """Of its mean; None of a single value."""
+    interval: tuple[float, float] | None
     outcome: str
     deployed: bool
     """Whether the model has the mechanism whose metric it is; else the value is a control."""
@@ -69,22 +73,16 @@ class ParetoPanel:
     points: tuple[ParetoPoint, ...]
 
 
-def pareto(study: Study, results: Results, rule: Rule) -> Figure:
+def pareto(found: Findings) -> Figure:
     """A panel for every recipe and judged metric but accuracy, in it a point for every cell.
-
-    Args:
-        study: What was asked.
-        results: What is measured so far.
-        rule: Whose outcome of the metric colour and shape show.
 
     Raises:
         UserError: No cell has both accuracy and another judged metric.
     """
     from matplotlib.figure import Figure
 
-    accuracy, *columns = columns_of(study, results)
-    found = verdicts_of(study, results)
-    all_of = [_panel(study, results, found, rule, r, (accuracy, c)) for r in study.recipes for c in columns]
+    study, (accuracy, *columns) = found.study, found.columns
+    all_of = [_panel(found, recipe, accuracy, column) for recipe in study.recipes for column in columns]
     panels = [panel for panel in all_of if panel.points]
     if not panels:
         mend = "It takes accuracy and a metric with a criterion, measured on the same models."
@@ -94,34 +92,31 @@ def pareto(study: Study, results: Results, rule: Rule) -> Figure:
     size = PAGE, 0.9 + 2.2 * rows + 0.11 * (key.count("\n") + 1)
     figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(rows, min(ACROSS, max(2, len(panels))), squeeze=False).ravel()
-    points = [point for panel in panels for point in panel.points]
-    spread = spread_of((one for point in points for one in (point.accuracy, point.values)), study.level)
     for panel, axes in zip(panels, grid, strict=False):
-        _draw(axes, panel, spread)
+        _draw(axes, panel)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    head = f"{study.name}: accuracy against other judged metrics, rule {rule}"
+    head = f"{study.name}: accuracy against other judged metrics, rule {found.rule}"
     figure.suptitle(plain(head), x=0.005, ha="left", fontsize=7)
-    missing = unfinished(study, results)
-    _legend(figure, panels, spread, key + (f"\nNot finished: {missing}." if missing else ""))
+    missing = f"\nNot finished: {found.unfinished}." if found.unfinished else ""
+    _legend(figure, panels, study.confidence, key + missing)
     return figure
 
 
 # What is drawn
 
 
-def _panel(
-    study: Study, results: Results, found: Verdicts, rule: Rule, recipe: Named, columns: tuple[Column, Column]
-) -> ParetoPanel:
-    accuracy, column = columns
+def _panel(found: Findings, recipe: Named, accuracy: Column, column: Column) -> ParetoPanel:
     points = []
-    for number, cell in enumerate(cells_of(study, recipe), 1):
-        first = entry_of(study, results, found, rule, cell, accuracy)
-        entry = entry_of(study, results, found, rule, cell, column)
+    for number, cell in enumerate(cells_of(found.study, recipe), 1):
+        first, entry = found.entry(cell, accuracy), found.entry(cell, column)
         deployed = any(named.name == column.of for named in cell.combination)
         pairs = [(one, other) for one in first.samples for other in entry.samples if one.n and other.n]
-        points += [ParetoPoint(number, one, other, entry.outcome, deployed) for one, other in pairs]
-    return ParetoPanel(study.recipe_label(recipe), column, accuracy, tuple(points))
+        points += [
+            ParetoPoint(number, one, other, found.interval(one), found.interval(other), entry.outcome, deployed)
+            for one, other in pairs
+        ]
+    return ParetoPanel(found.study.recipe_label(recipe), column, accuracy, tuple(points))
 
 
 def front(panel: ParetoPanel) -> list[tuple[float, float]]:
@@ -152,7 +147,7 @@ def _key(study: Study, panels: Iterable[ParetoPanel]) -> str:
 # Drawing
 
 
-def _draw(axes: Axes, panel: ParetoPanel, spread: Spread) -> None:
+def _draw(axes: Axes, panel: ParetoPanel) -> None:
     metric, accuracy = panel.column.metric, panel.accuracy.metric
     axes.set_title(plain(panel.title), pad=3, fontsize=7)
     axes.set_xlabel(plain(f"{accuracy.symbol} ({_wish(accuracy.higher_is_better)})"), fontsize=6)
@@ -169,8 +164,13 @@ def _draw(axes: Axes, panel: ParetoPanel, spread: Spread) -> None:
     axes.step(xs, ys, where=where, color=FRONT, linewidth=1.4, zorder=1.5)
     axes.plot(xs, ys, **RING)
     for point in panel.points:
-        _draw_point(axes, point, spread)
-    axes.margins(0.2)
+        _draw_point(axes, point)
+    axes.margins(MARGIN)
+    if panel.points:
+        across = (number for point in panel.points for number in held(point.accuracy, point.accuracy_interval))
+        up = (number for point in panel.points for number in held(point.values, point.interval))
+        axes.set_xlim(within(axes.get_xlim(), across, MARGIN))
+        axes.set_ylim(within(axes.get_ylim(), up, MARGIN))
     _draw_numbers(axes, panel.points)
 
 
@@ -178,10 +178,10 @@ def _wish(higher: bool) -> str:
     return "more is better" if higher else "less is better"
 
 
-def _draw_point(axes: Axes, point: ParetoPoint, spread: Spread) -> None:
+def _draw_point(axes: Axes, point: ParetoPoint) -> None:
     look, x, y = LOOKS[point.outcome], point.accuracy.mean, point.values.mean
-    axes.hlines(y, *spread.ends(point.accuracy), color=look.colour, linewidth=0.7, zorder=2)
-    axes.vlines(x, *spread.ends(point.values), color=look.colour, linewidth=0.7, zorder=2)
+    axes.hlines(y, *(point.accuracy_interval or (x, x)), color=look.colour, linewidth=0.7, zorder=2)
+    axes.vlines(x, *(point.interval or (y, y)), color=look.colour, linewidth=0.7, zorder=2)
     hollow = {} if point.deployed else {"markerfacecolor": "white", "markeredgecolor": look.colour}
     axes.plot(x, y, look.marker, color=look.colour, markersize=look.size, zorder=4, **{**EDGE, **hollow})
 
@@ -210,7 +210,7 @@ def _touch(number: tuple[float, float], other: tuple[float, float]) -> bool:
     return abs(number[0] - other[0]) < 7.5 and abs(number[1] - other[1]) < 6
 
 
-def _legend(figure: Figure, panels: Sequence[ParetoPanel], spread: Spread, key: str) -> None:
+def _legend(figure: Figure, panels: Sequence[ParetoPanel], confidence: float, key: str) -> None:
     from matplotlib.lines import Line2D
 
     outcomes = {point.outcome for panel in panels for point in panel.points}
@@ -225,7 +225,7 @@ def _legend(figure: Figure, panels: Sequence[ParetoPanel], spread: Spread, key: 
     style = {"marker": look.marker, "markersize": look.size, "markerfacecolor": "white", "linestyle": ""}
     handles.append(Line2D([], [], label="control: without the mechanism", markeredgecolor=look.colour, **style))
     caption = (
-        f"{key}\nPoints are means over seeds; bars: {spread.words}. "
+        f"{key}\nPoints are means over seeds; bars: {percent(confidence)} intervals of the means. "
         "Colour and shape: what the rule says of the metric.\n"
         "Line and rings: what no other cell with the mechanism surpasses in both; controls do not count."
     )

@@ -1,41 +1,29 @@
-"""How far replicates are spread around their mean, as one figure draws it throughout."""
+"""How far axes of figures reach for the intervals of means that are drawn in them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
-from guardclash.judging.stats import Sample, estimate_mean, interval
-from guardclash.reporting.tables import percent
+from guardclash.judging.stats import Sample
 
 ENOUGH = 3
-"""Replicates. The interval of two is so wide (12.7 standard errors) that it would hide all else."""
+"""Replicates. The interval of two is so wide (6.3 standard errors at 90 %) that it would hide all else."""
 
 
-@dataclass(frozen=True)
-class Spread:
-    """Either intervals of means, or the smallest and the largest replicate."""
-
-    intervals: bool
-    level: float
-    """Of the one-sided tests that can be read off the intervals."""
-
-    def ends(self, values: Sample) -> tuple[float, float]:
-        """Of one sample, which has values; one value has no spread."""
-        if values.n < 2:
-            return values.mean, values.mean
-        if self.intervals:
-            return interval(estimate_mean(values), self.level)
-        return min(values.values), max(values.values)
-
-    @property
-    def words(self) -> str:
-        """What is drawn, for a caption."""
-        if self.intervals:
-            return f"{percent(1 - 2 * self.level)} intervals of the means"
-        return f"from the smallest to the largest seed (some means are of fewer than {ENOUGH})"
+def held(values: Sample, ends: tuple[float, float] | None) -> tuple[float, ...]:
+    """What an axis must hold of a sample: its interval, or the values alone where they are too few."""
+    return ends if ends and values.n >= ENOUGH else values.values
 
 
-def spread_of(samples: Iterable[Sample], level: float) -> Spread:
-    """Intervals if every sample has enough replicates for them; of none, whatever there is."""
-    return Spread(all(values.n >= ENOUGH for values in samples), level)
+def within(ends: tuple[float, float], numbers: Iterable[float], margin: float) -> tuple[float, float]:
+    """The ends of an axis that holds all numbers, and what goes beyond them as far as a third of what they span.
+
+    Args:
+        ends: What would hold everything that is drawn, with the margin.
+        numbers: What must be seen; at least one.
+        margin: Around it, as a share of the span.
+    """
+    found = sorted(numbers)
+    span = found[-1] - found[0] or abs(found[0]) or 1.0
+    beyond = (1 / 3 + margin) * span
+    return max(ends[0], found[0] - beyond), min(ends[1], found[-1] + beyond)

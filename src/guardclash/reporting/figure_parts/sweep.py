@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
-from guardclash.judging.criteria import Absolute
-from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
-from guardclash.records.cells import Cell, braces
-from guardclash.records.results import Results
-from guardclash.reporting.entries import Column, Verdicts, columns_of, judgement_of, limit_of, verdicts_of
-from guardclash.reporting.figure_parts.spread import Spread, spread_of
+from guardclash.records.cells import braces
+from guardclash.reporting.entries import Column
+from guardclash.reporting.figure_parts.spread import held, within
 from guardclash.reporting.figure_parts.style import BEYOND, COLOURS, EDGE, GUIDE, LOOKS, MARKERS, PAGE, QUIET, plain
-from guardclash.reporting.missing import unfinished
-from guardclash.reporting.swept import Series, SweptOption, sweeps_of
-from guardclash.studies.study import Study
-from guardclash.studies.verdicts import alone, judged_sample
+from guardclash.reporting.findings import Findings
+from guardclash.reporting.swept import Series, Sweep, SweptLine
+from guardclash.reporting.tables import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,25 +23,8 @@ if TYPE_CHECKING:
 
 WIDE = 20
 """An option is drawn on a logarithmic scale if its largest value is so many times its smallest."""
-
-
-@dataclass(frozen=True)
-class SweepPoint:
-    """A metric at one value of the option."""
-
-    option: float
-    values: Sample
-    reference: Sample
-    """Alone, or of the unprotected model."""
-    limit: float | None
-
-
-@dataclass(frozen=True)
-class SweepLine:
-    """A metric over the option, all else alike."""
-
-    label: str
-    points: tuple[SweepPoint, ...]
+MARGIN = 0.05
+"""Around what is drawn, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -53,13 +32,7 @@ class SweepPanel:
     """A metric."""
 
     column: Column
-    lines: tuple[SweepLine, ...]
-
-    @property
-    def samples(self) -> list[Sample]:
-        """All that is drawn."""
-        points = [point for line in self.lines for point in line.points]
-        return [one for point in points for one in (point.values, point.reference) if math.isfinite(one.mean)]
+    lines: tuple[SweptLine, ...]
 
 
 @dataclass(frozen=True)
@@ -71,109 +44,85 @@ class Strip:
     panels: tuple[SweepPanel, ...]
 
 
-def sweep(study: Study, results: Results, rule: Rule) -> Figure:
+def sweep(found: Findings) -> Figure:
     """A row of panels for every sweep and recipe, a panel for each judged metric.
 
     Of two options that are swept together, the one with more values is the axis, and the other makes lines. A mechanism
     that is swept alone too has no row of its own where it stands in a combination: it is the second line there.
-
-    Args:
-        study: What was asked.
-        results: What is measured so far.
-        rule: Of no effect: limits are the same under every rule.
 
     Raises:
         UserError: Nothing is swept, or nothing of it is measured.
     """
     from matplotlib.figure import Figure
 
-    strips = list(_strips(study, results))
+    study, strips = found.study, list(_strips(found))
     if not strips:
         mend = 'Give a mechanism several values of a number, as in { name = "a", sweep = { option = [1, 2] } }; run it.'
         raise UserError("the study has no measured sweep of a numeric option", where=study.name, mend=mend)
     across = max(len(strip.panels) for strip in strips)
     figure = Figure(figsize=(max(PAGE, 1.9 * across), 0.9 + 1.85 * len(strips)), layout="constrained")
     rows = figure.subplots(len(strips), across, squeeze=False)
-    spread = spread_of((one for strip in strips for panel in strip.panels for one in panel.samples), study.level)
     labels = list(dict.fromkeys(line.label for strip in strips for panel in strip.panels for line in panel.lines))
     for strip, row in zip(strips, rows, strict=True):
         for panel, axes in zip(strip.panels, row, strict=False):
-            _draw(axes, panel, strip.option, spread, labels)
+            _draw(axes, panel, strip.option, labels)
         for axes in row[len(strip.panels) :]:
             axes.set_visible(False)
         _name(row[0], strip.title)
     figure.suptitle(plain(f"{study.name}: judged metrics over swept options"), x=0.005, ha="left", fontsize=7)
-    _legend(figure, labels, spread, unfinished(study, results))
+    _legend(figure, labels, study.confidence, found.unfinished)
     return figure
 
 
 # What is drawn
 
 
-def _strips(study: Study, results: Results) -> Iterator[Strip]:
-    found, columns = verdicts_of(study, results), columns_of(study, results)
+def _strips(found: Findings) -> Iterator[Strip]:
+    """Those that show a cell which none before them on the same recipe does."""
     seen: dict[str, set[str]] = {}
-    for recipe, axis, lines in _groups(study):
-        cells = {cell.key for line in lines for _, cell in line.points}
-        drawn = seen.setdefault(recipe, set())
-        panels = tuple(_panels(study, results, found, lines, columns))
+    for names, sweep in _groups(found):
+        series = [one for one in sweep.series if _names(one) == names]
+        cells = {cell.key for line in series for _, cell in line.points}
+        drawn = seen.setdefault(sweep.recipe, set())
+        panels = tuple(_panels(found, sweep, names))
         if panels and not cells <= drawn:
-            combination = lines[0].points[0][1].combination
-            yield Strip(f"{recipe} {braces(named.name for named in combination)}", axis.label, panels)
+            yield Strip(f"{sweep.recipe} {braces(names)}", sweep.axis.label, panels)
         drawn |= cells
 
 
-def _groups(study: Study) -> list[tuple[str, SweptOption, list[Series]]]:
-    """Recipe, option and lines of every sweep; of a recipe the options with most values first."""
-    groups: list[tuple[str, SweptOption, list[Series]]] = []
-    for swept in sweeps_of(study):
-        by_names: dict[tuple[str, ...], list[Series]] = {}
-        for series in swept.series:
-            names = tuple(named.name for named in series.points[0][1].combination)
-            by_names.setdefault(names, []).append(series)
-        together = [names for names in by_names if len(names) > 1]
-        groups += [(swept.recipe, swept.axis, by_names[names]) for names in together or by_names]
-    order = list(dict.fromkeys(recipe for recipe, *_ in groups))
-    return sorted(groups, key=lambda group: (order.index(group[0]), -max(len(line.points) for line in group[2])))
+def _groups(found: Findings) -> list[tuple[tuple[str, ...], Sweep]]:
+    """Which mechanisms of which sweep are drawn in a row; of a recipe the options with most values first."""
+    groups: list[tuple[tuple[str, ...], Sweep]] = []
+    for sweep in found.sweeps:
+        combinations = list(dict.fromkeys(map(_names, sweep.series)))
+        together = [names for names in combinations if len(names) > 1]
+        groups += [(names, sweep) for names in together or combinations]
+    order = list(dict.fromkeys(sweep.recipe for _, sweep in groups))
+
+    def rank(group: tuple[tuple[str, ...], Sweep]) -> tuple[int, int]:
+        names, sweep = group
+        return order.index(sweep.recipe), -max(len(one.points) for one in sweep.series if _names(one) == names)
+
+    return sorted(groups, key=rank)
 
 
-def _panels(
-    study: Study, results: Results, found: Verdicts, lines: Sequence[Series], columns: Sequence[Column]
-) -> Iterator[SweepPanel]:
-    for column in columns:
-        drawn = []
-        for series in lines:
-            points = (_point(study, results, found, cell, column, option) for option, cell in series.points)
-            drawn.append(SweepLine(series.label, tuple(point for point in points if point)))
-        there = tuple(line for line in drawn if len(line.points) > 1)
-        if there:
-            yield SweepPanel(column, there)
+def _names(series: Series) -> tuple[str, ...]:
+    return tuple(named.name for named in series.points[0][1].combination)
 
 
-def _point(
-    study: Study, results: Results, found: Verdicts, cell: Cell, column: Column, option: float
-) -> SweepPoint | None:
-    own = next((named for named in cell.combination if named.name == column.of), None)
-    if column.of is not None and own is None:
-        return None
-    values = judged_sample(study, results, cell, own, column.metric)
-    if not math.isfinite(values.mean):
-        return None  # nothing is there yet, or it has no bound
-    judgement = judgement_of(study, found, cell, column)
-    if judgement:
-        limit = limit_of(judgement, -1 if column.metric.higher_is_better else 1)
-        return SweepPoint(option, values, judgement.alone, limit)
-    criterion = dict(study.criteria).get(column.metric.name, column.metric.criterion)
-    unprotected = Cell(cell.recipe, (), study.alone)
-    before = alone(cell, own, study) if own and len(cell.combination) > 1 else unprotected
-    reference = judged_sample(study, results, before, own, column.metric)
-    return SweepPoint(option, values, reference, criterion.threshold if isinstance(criterion, Absolute) else None)
+def _panels(found: Findings, sweep: Sweep, names: tuple[str, ...]) -> Iterator[SweepPanel]:
+    metrics = {(one.of, one.metric.name): one.lines for one in sweep.metrics}
+    for column in found.columns:
+        lines = metrics.get((column.of, column.metric.name), ())
+        shown = tuple(line for line in lines if line.combination == names)
+        if shown:
+            yield SweepPanel(column, shown)
 
 
 # Drawing
 
 
-def _draw(axes: Axes, panel: SweepPanel, option: str, spread: Spread, labels: Sequence[str]) -> None:
+def _draw(axes: Axes, panel: SweepPanel, option: str, labels: Sequence[str]) -> None:
     metric = panel.column.metric
     whose = f" of {panel.column.of}" if panel.column.of else ""
     axes.set_title(plain(f"{metric.symbol}{whose}"), pad=3, fontsize=7)
@@ -183,15 +132,24 @@ def _draw(axes: Axes, panel: SweepPanel, option: str, spread: Spread, labels: Se
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=6)
-    references = {tuple(_path(line, spread)[1]) for line in panel.lines}
+    references = {tuple(_path(line)[1]) for line in panel.lines}
     for line in panel.lines:
         number = labels.index(line.label)
         colour = COLOURS[number % len(COLOURS)]
         quiet = LOOKS[""].colour if len(references) == 1 else colour
-        there, before = _path(line, spread)
+        there, before = _path(line)
         _draw_reference(axes, before, quiet)
         _draw_path(axes, there, {"color": colour, "marker": MARKERS[number % len(MARKERS)]})
     _draw_limits(axes, panel, labels)
+    axes.set_ylim(within(axes.get_ylim(), _numbers(panel), MARGIN))
+
+
+def _numbers(panel: SweepPanel) -> Iterator[float]:
+    """The values, those they are held against, and limits."""
+    for point in (point for line in panel.lines for point in line.points):
+        yield from held(point.values, point.interval)
+        yield from filter(math.isfinite, held(point.reference, point.reference_interval))
+        yield from () if point.limit is None else (point.limit,)
 
 
 def _scale(axes: Axes, panel: SweepPanel) -> None:
@@ -203,14 +161,21 @@ def _scale(axes: Axes, panel: SweepPanel) -> None:
     axes.minorticks_off()
 
 
-def _path(line: SweepLine, spread: Spread) -> tuple[list[tuple[float, ...]], list[tuple[float, ...]]]:
-    """Option, mean, and the ends of the band: of the values, and of what they are held against."""
+Point = tuple[float, float, float, float]
+"""Option, mean, and the ends of its interval; of a single value the mean itself."""
 
-    def of(option: float, values: Sample) -> tuple[float, ...]:
-        return option, values.mean, *spread.ends(values)
 
-    references = [of(point.option, point.reference) for point in line.points if math.isfinite(point.reference.mean)]
-    return [of(point.option, point.values) for point in line.points], references
+def _path(line: SweptLine) -> tuple[list[Point], list[Point]]:
+    """Of the values, and of what they are held against."""
+
+    def of(option: float, values: Sample, ends: tuple[float, float] | None) -> Point:
+        return option, values.mean, *(ends or (values.mean, values.mean))
+
+    return [of(point.option, point.values, point.interval) for point in line.points], [
+        of(point.option, point.reference, point.reference_interval)
+        for point in line.points
+        if math.isfinite(point.reference.mean)
+    ]
 
 
 def _draw_path(axes: Axes, path: Sequence[tuple[float, ...]], look: dict[str, Any]) -> None:
@@ -254,7 +219,7 @@ def _name(axes: Axes, title: str) -> None:
     label.set_in_layout(False)
 
 
-def _legend(figure: Figure, labels: Sequence[str], spread: Spread, missing: str | None) -> None:
+def _legend(figure: Figure, labels: Sequence[str], confidence: float, missing: str | None) -> None:
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
@@ -271,7 +236,7 @@ def _legend(figure: Figure, labels: Sequence[str], spread: Spread, missing: str 
         Patch(facecolor=BEYOND, edgecolor="none", label="beyond the limit"),
     ]
     caption = (
-        f"Lines are means over seeds; bands and bars: {spread.words}.\n"
+        f"Lines are means over seeds; bands and bars: {percent(confidence)} intervals of the means.\n"
         "Dashed: combinations are held against the mechanism alone (accuracy against the lowest of all alone), "
         "mechanisms alone against the unprotected model." + (f"\nNot finished: {missing}." if missing else "")
     )

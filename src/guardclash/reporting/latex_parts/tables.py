@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import Criterion, Metric
-from guardclash.judging.rules import Rule
 from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, braces
-from guardclash.records.results import Results
-from guardclash.reporting.entries import Column, Entry, Verdicts, columns_of, entry_of, verdicts_of
+from guardclash.reporting.entries import Column, Entry
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.latex_parts.layout import heading, paged, row, spanning
 from guardclash.reporting.latex_parts.text import escaped, number, prose
 from guardclash.reporting.looks import LOOKS
@@ -19,7 +18,7 @@ from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import limit
 from guardclash.reporting.tables import number as decimals
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import alone, judged_cells, wanted
+from guardclash.studies.verdicts import alone, judged_cells
 
 MARKS = {
     "compatible": r"\gcKept{Green underlined}: no conflict",
@@ -50,36 +49,31 @@ class Block:
 class Group:
     """The combinations of the same mechanisms, whatever their options: a table of their own."""
 
-    study: Study
-    results: Results
-    rule: Rule
-    found: Verdicts
-    needed: Mapping[str, int]
-    """Seeds that a cell needs now, by its key."""
+    found: Findings
     cells: tuple[Cell, ...]
 
     def entry(self, cell: Cell, block: Block, column: Column) -> Entry:
         """What stands in a field."""
         if block.position is not None:
-            cell = alone(cell, cell.combination[block.position], self.study)
-        entry = entry_of(self.study, self.results, self.found, self.rule, cell, column)
-        return replace(entry, asked=self.needed[cell.key] if entry.asked else 0)
+            cell = alone(cell, cell.combination[block.position], self.found.study)
+        entry = self.found.entry(cell, column)
+        return replace(entry, asked=self.found.needed[cell.key] if entry.asked else 0)
 
     def label(self, cell: Cell) -> str:
         """Of a row; with the number of seeds, where it is not the same for all."""
-        label = self.study.recipe_label(cell.recipe)
-        if self.study.start is None:
+        study, results = self.found.study, self.found.results
+        label = study.recipe_label(cell.recipe)
+        if study.start is None:
             return label
-        seeds = self.results.values(cell, None, self.results.utility(cell).name, self.study.seeds(cell))
+        seeds = results.values(cell, None, results.utility(cell).name, study.seeds(cell))
         return f"{label} (n={len(seeds)})"
 
 
-def combination_tables(study: Study, results: Results, rule: Rule) -> Iterator[str]:
+def combination_tables(found: Findings) -> Iterator[str]:
     """A table environment for every set of mechanisms that a study combines, in its order."""
-    cells, columns = judged_cells(study), columns_of(study, results)
-    found, needed = verdicts_of(study, results), wanted(study, results)
+    cells, columns = judged_cells(found.study), found.columns
     for names in dict.fromkeys(map(_names, cells)):
-        group = Group(study, results, rule, found, needed, tuple(cell for cell in cells if _names(cell) == names))
+        group = Group(found, tuple(cell for cell in cells if _names(cell) == names))
         blocks = [Block(name, _of(columns, (name,)), position) for position, name in enumerate(names)]
         blocks.append(Block(" + ".join(names), _of(columns, names), None))
         longest = max(len(group.label(cell)) for cell in group.cells)
@@ -121,7 +115,7 @@ def _rows(group: Group, blocks: Sequence[Block], width: int) -> Iterator[list[st
     """Rows by data set; where a study varies the options, a heading for each variant."""
     variants = dict.fromkeys(cell.combination for cell in group.cells)
     for variant in variants:
-        label = escaped(braces(map(group.study.label, variant)))
+        label = escaped(braces(map(group.found.study.label, variant)))
         yield [
             *([heading(width, label)] if len(variants) > 1 else []),
             *(
@@ -160,7 +154,7 @@ def measured(metric: Metric, sample: Sample, asked: int) -> str:
 
 
 def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> str:
-    study, columns = group.study, dict.fromkeys(column for block in blocks for column in block.columns)
+    study, columns = group.found.study, dict.fromkeys(column for block in blocks for column in block.columns)
     entries = [group.entry(cell, block, column) for cell in group.cells for block in blocks for column in block.columns]
     outcomes = {entry.outcome for entry in entries if entry.there == entry.asked}
     meanings = "; ".join(meaning for outcome, meaning in MARKS.items() if outcome in outcomes)
@@ -173,7 +167,7 @@ def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> s
         FRACTION if any(0 < entry.there < entry.asked for entry in entries) else "",
         NOTHING if any(not (entry.there or entry.clash or entry.unbounded) for entry in entries) else "",
         r"\emph{clash}: cannot be built together." if any(entry.clash for entry in entries) else "",
-        *map(escaped, scales(group.study, group.results, dict.fromkeys(cell.recipe for cell in group.cells))),
+        *map(escaped, scales(study, group.found.results, dict.fromkeys(cell.recipe for cell in group.cells))),
     ]
     return " ".join(filter(None, parts))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
@@ -12,9 +12,10 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
-from guardclash.records.results import UNKNOWN, Results
-from guardclash.reporting.claims import Claim, victims
+from guardclash.records.results import UNKNOWN
+from guardclash.reporting.claims import victims
 from guardclash.reporting.controls import Control
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.page_parts.accounts import (
     alone_sentence,
     effort_of,
@@ -29,10 +30,9 @@ from guardclash.reporting.page_parts.metric_charts import MetricChart, judged_ch
 from guardclash.reporting.page_parts.pictures import Exhibit, exhibits
 from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
 from guardclash.reporting.page_parts.recorded import recorded_charts
-from guardclash.reporting.page_parts.sweeps import Sweep
+from guardclash.reporting.page_parts.sweeps import SweepSection
 from guardclash.reporting.tables import failing, limit, number, p_value, summary
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import sample
 
 
 @dataclass(frozen=True)
@@ -106,24 +106,7 @@ class Detail:
     effort: str
     """Seeds and times."""
     plan: PlanTree | None
-    sweeps: tuple[Sweep, ...]
-
-
-@dataclass(frozen=True)
-class Found:
-    """What was computed of a study once, to be looked up for each section."""
-
-    study: Study
-    results: Results
-    rule: Rule
-    verdicts: tuple[Verdict, ...]
-    controls: tuple[Control, ...]
-    claims: tuple[Claim, ...]
-    sweeps: tuple[Sweep, ...]
-
-    def labels(self, cell: Cell) -> tuple[str, tuple[str, ...]]:
-        """Of a cell's recipe and combination."""
-        return self.study.recipe_label(cell.recipe), tuple(map(self.study.label, cell.combination))
+    sweeps: tuple[SweepSection, ...]
 
 
 def asked(study: Study) -> tuple[Cell, ...]:
@@ -131,10 +114,17 @@ def asked(study: Study) -> tuple[Cell, ...]:
     return tuple(sorted(victims(study), key=lambda cell: len(cell.combination) == 1))
 
 
-def detail(found: Found, cell: Cell, id: str) -> Detail:
-    """All that is known of a combination."""
+def detail(found: Findings, swept: Sequence[SweepSection], cell: Cell, id: str) -> Detail:
+    """All that is known of a combination.
+
+    Args:
+        found: What the study says.
+        swept: The sweeps of the page.
+        cell: The combination on its recipe.
+        id: The address of its section.
+    """
     study, results, place = found.study, found.results, found.labels(cell)
-    verdict = next((one for one in found.verdicts if one.cell == cell.key), None)
+    verdict = found.by_cell.get(cell.key)
     entry = results.cell(cell) or UNKNOWN
     bare = Cell(cell.recipe, (), study.alone)
     charts = judged_charts(study, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)
@@ -161,7 +151,7 @@ def detail(found: Found, cell: Cell, id: str) -> Detail:
         warnings=tuple(warnings_of(entry, study.seeds(cell))),
         effort=effort_of(entry, study.seeds(cell)),
         plan=plan_tree(entry, results.cell(bare)),
-        sweeps=tuple(sweep for sweep in found.sweeps if cell.key in sweep.members),
+        sweeps=tuple(sweep for sweep in swept if cell.key in sweep.members),
     )
 
 
@@ -199,7 +189,7 @@ def _spread(metric: Metric, value: float | None, ends: tuple[float, float] | Non
     return number(metric, value) + (f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else "")
 
 
-def _compared(found: Found, cell: Cell) -> Iterator[Control]:
+def _compared(found: Findings, cell: Cell) -> Iterator[Control]:
     """Each metric with and without its mechanism; of a mechanism alone all that is measured, accuracy first."""
     place = found.labels(cell)
     if len(cell.combination) == 1:
@@ -207,14 +197,14 @@ def _compared(found: Found, cell: Cell) -> Iterator[Control]:
     return (one for one in found.controls if (one.recipe, one.combination) == place)
 
 
-def _measured_alone(found: Found, cell: Cell) -> Iterator[tuple[Named | None, Control]]:
+def _measured_alone(found: Findings, cell: Cell) -> Iterator[tuple[Named | None, Control]]:
     """Every metric of a mechanism deployed alone, and of the unprotected model."""
-    study, results, place = found.study, found.results, found.labels(cell)
+    study, place = found.study, found.labels(cell)
     bare, criteria = Cell(cell.recipe, (), study.alone), dict(study.criteria)
     for of in (None, *cell.combination):
-        for declared in results.metrics(cell, of):
+        for declared in found.results.metrics(cell, of):
             metric = replace(declared, criterion=criteria.get(declared.name, declared.criterion))
-            present, absent = (sample(study, results, where, of, metric) for where in (cell, bare))
+            present, absent = (found.sample(where, of, metric) for where in (cell, bare))
             yield of, Control(*place, study.label(of) if of else "", metric, present, absent, study.level)
 
 
@@ -227,7 +217,7 @@ def _comparison(one: Control) -> Comparison:
     )
 
 
-def _single(found: Found, cell: Cell, id: str) -> tuple[MetricChart, ...]:
+def _single(found: Findings, cell: Cell, id: str) -> tuple[MetricChart, ...]:
     drawn = []
     for of, control in _measured_alone(found, cell):
         chart = single_chart(found.study, of, control, id)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from guardclash.records.cells import Named
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.page_parts.details import Detail
-from guardclash.reporting.pairs import asked_of, in_order, sides
-from guardclash.studies.study import Study
+from guardclash.reporting.pairs import NOT_ASKED, Pair
 
 ACROSS = 6
 """So many cells may stand side by side; of more, recipes go down instead of across."""
@@ -18,11 +17,10 @@ ACROSS = 6
 class Slot:
     """Two mechanisms on one recipe."""
 
-    recipe: str
-    details: tuple[Detail, ...]
-    """Of the pair: at once, and in each order that is asked for."""
+    details: tuple[tuple[str, Detail], ...]
+    """Of the pair: in words at once or in which order, where the study trains both, and the section."""
     why: str
-    """Why there is none: "not asked", "one mechanism" (with itself or a variant of it), "mirrored"."""
+    """Why there is none: see `guardclash.reporting.pairs`."""
 
 
 @dataclass(frozen=True)
@@ -50,44 +48,40 @@ class Matrix:
     @property
     def gaps(self) -> bool:
         """Whether a pair is not asked for."""
-        return any(slot.why == "not asked" for row in self.rows for slots in row.slots for slot in slots)
+        return any(slot.why == NOT_ASKED for slot in self._slots)
+
+    @property
+    def ways(self) -> bool:
+        """Whether pairs are trained in several ways."""
+        return any(words for slot in self._slots for words, _ in slot.details)
+
+    @property
+    def _slots(self) -> tuple[Slot, ...]:
+        return tuple(slot for row in self.rows for slots in row.slots for slot in slots)
 
 
-def matrix(study: Study, details: Mapping[tuple[str, tuple[Named, ...]], Detail]) -> Matrix | None:
+def matrix(found: Findings, details: Mapping[str, Detail]) -> Matrix | None:
     """The pairs of a study; None if it has none.
 
     Args:
-        study: What was asked.
-        details: The sections of the page, by label of the recipe and combination.
+        found: What the study says.
+        details: The sections of the page, by the key of their cell.
     """
-    rows, columns = sides(study)
-    recipes = [study.recipe_label(recipe) for recipe in study.recipes]
-    if not rows:
+    study, pairs = found.study, found.pairs
+    if pairs is None:
         return None
     return Matrix(
-        tuple(study.label(column) for column in columns),
-        tuple(recipes),
+        tuple(map(study.label, pairs.columns)),
+        tuple(map(study.recipe_label, pairs.recipes)),
         tuple(
             MatrixRow(
-                study.label(row),
-                tuple(tuple(_slot(study, recipe, row, column, details) for recipe in recipes) for column in columns),
+                study.label(row.mechanism),
+                tuple(tuple(_slot(pair, details) for pair in by_recipe) for by_recipe in row.pairs),
             )
-            for row in rows
+            for row in pairs.rows
         ),
     )
 
 
-def _slot(
-    study: Study,
-    recipe: str,
-    row: Named,
-    column: Named,
-    details: Mapping[tuple[str, tuple[Named, ...]], Detail],
-) -> Slot:
-    order, asked = in_order(study), [(recipe, found) for found in asked_of(study, row, column)]
-    if row.name == column.name:
-        return Slot(recipe, (), "one mechanism")
-    if order.index(row) > order.index(column):
-        return Slot(recipe, (), "mirrored")
-    found = tuple(details[key] for key in asked if key in details)
-    return Slot(recipe, found, "" if found else "not asked")
+def _slot(pair: Pair, details: Mapping[str, Detail]) -> Slot:
+    return Slot(tuple((way.words, details[way.cell.key]) for way in pair.ways), pair.why)

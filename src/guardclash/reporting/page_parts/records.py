@@ -8,10 +8,10 @@ from typing import Any
 
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import UNKNOWN, Results, TrialRecord
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.page_parts.accounts import last_line, seed_names
 from guardclash.reporting.tables import place
 from guardclash.studies.study import Study
-from guardclash.studies.verdicts import wanted
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Progress:
     gaps: tuple[Gap, ...]
 
 
-def progress(study: Study, results: Results) -> Progress:
+def progress(found: Findings) -> Progress:
     """Replicates that are trained and wholly measured, of those that it needs now; a clash needs none."""
+    study, results, gaps = found.study, found.results, []
     there = asked = 0
-    gaps, needed = [], wanted(study, results)
     for cell in (*study.cells(), *study.suspect_cells()):
-        entry, replicates = results.cell(cell) or UNKNOWN, needed[cell.key]
+        entry, replicates = results.cell(cell) or UNKNOWN, found.needed[cell.key]
         if entry.clash:
             continue
         seeds = study.seeds(replace(cell, replicates=replicates))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from guardclash.judging.stats import Sample, estimate_mean, interval
+from guardclash.judging.stats import Sample
+from guardclash.reporting.entries import mean_interval
 from guardclash.reporting.page_parts.charts import (
     LEFT,
     RIGHT,
@@ -56,8 +56,7 @@ def arm(name: str, sample: Sample, alpha: float, text: str, look: str = "plain")
     """Replicates as a row, with the interval of their mean at confidence 1 - 2 alpha."""
     seeds = zip(sample.seeds, sample.values, strict=False)
     points = tuple((f"seed {seed}: {value:.6g}", value) for seed, value in seeds)
-    ends = interval(estimate_mean(sample), alpha)
-    return Arm(name, points, sample.mean, None if math.isnan(ends[0]) else ends, text, look)
+    return Arm(name, points, sample.mean, mean_interval(sample, alpha), text, look)
 
 
 def strip(arms: Sequence[Arm], guide: Guide | None, zero: float | None) -> tuple[float, tuple[Shape, ...]]:
