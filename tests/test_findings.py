@@ -23,6 +23,7 @@ from guardclash.reporting.figures import STYLE, draw
 from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.forms import FORMS
 from guardclash.reporting.looks import LOOKS
+from guardclash.reporting.page_parts import words
 from guardclash.reporting.tables import number
 from guardclash.reporting.text import render
 from pages import Element, read, results, study
@@ -150,8 +151,7 @@ def test_every_form_says_the_same_of_every_cell(name: str, rule: Rule) -> None:
 @pytest.mark.parametrize("name", JUDGED)
 def test_figures_and_latex_say_so_too(name: str) -> None:
     found = find(*committed(name))
-    svg = draw("matrix", found, "svg")
-    said = ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}text")]
+    said = svg_texts(draw("matrix", found, "svg"))
     drawn = [verdict.outcome(found.rule) for verdict in _as_drawn(found)]
     marks = {f"{look.symbol} {word}": word for word, look in LOOKS.items()}
     assert [marks[text] for text in said if text in marks] == drawn
@@ -193,6 +193,50 @@ def _in_latex(found: Findings) -> list[tuple[str, str]]:
             like = {"no difference": "compatible", "difference": "conflict"}
             fields.append((LOOKS[like.get(word, word)].command, value))
     return fields
+
+
+# Order
+
+WAYS = ["at once", "wm → advtr", "advtr → wm"]
+
+
+def test_a_matrix_says_in_which_order_a_pair_is_trained() -> None:
+    found = find(*committed("order"))
+    expected = {
+        (verdict.recipe, way): verdict.outcome("strict")
+        for verdict in found.verdicts
+        for way in [braces(verdict.combination)[1:-1].replace(", ", " & ")]
+    }
+    page = read(FORMS["html"](found).decode())
+    wm = page.all("table", class_="matrix")[0].all("tbody")[0].all("tr")[0]
+    for cell, recipe in zip(wm.all("td"), ("mnist/reduced", "fmnist/reduced"), strict=False):
+        links = cell.all("a", class_="way")
+        assert [link.all("span", class_="words")[0].said for link in links] == WAYS
+        told = [link.all("span", class_="mark")[0].said for link in links]
+        assert told == [expected[recipe, way] for way in ("wm & advtr", *WAYS[1:])]
+        looks = [words.look(word) for word in told]
+        assert all(look in link.attributes["class"] for look, link in zip(looks, links, strict=True))
+    said = svg_texts(draw("matrix", found, "svg"))
+    others = ["wm → dpsgd", "dpsgd → wm"], ["raddata → advtr", "advtr → raddata"]
+    in_order = [*WAYS, *(way for other in others for way in ("at once", *other))]
+    assert [text for text in said if text in in_order] == in_order * len(found.study.recipes)
+    assert "a → b: b is trained on the weights that a left" in " ".join(said)
+
+
+def test_a_study_that_trains_everything_at_once_has_no_word_for_it() -> None:
+    found = find(*committed("raddata-pairs"))
+    assert "at once" not in FORMS["html"](found).decode().lower()
+    assert "at once" not in " ".join(svg_texts(draw("matrix", found, "svg"))).lower()
+
+
+def test_studies_with_sequences_have_all_figures() -> None:
+    found = find(*committed("order"))
+    assert {"{wm, advtr}", "{wm → advtr}", "{advtr → wm}"} <= set(svg_texts(draw("metrics", found, "svg")))
+    assert "{advtr → wm}" in " ".join(svg_texts(draw("pareto", found, "svg"))).replace("\N{NO-BREAK SPACE}", " ")
+
+
+def svg_texts(svg: bytes) -> list[str]:
+    return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}text")]
 
 
 # Sweeps
