@@ -30,6 +30,7 @@ bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/marking.py
 	$(BIN)/python benchmarks/dataset_inference.py
 	$(BIN)/python benchmarks/adaptive_replicates.py
+	$(BIN)/python benchmarks/large_study.py
 
 simulate: $(READY) ## how often verdicts are wrong, by simulation: record, figure and tables of docs/trust.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verdict_errors.py

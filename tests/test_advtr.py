@@ -33,8 +33,8 @@ from guardclash.plan.identity import fingerprint
 from guardclash.plan.models import CNN
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.samplers import Poisson
+from guardclash.studies.composing import compose_study
 from guardclash.studies.study_file import read_study
-from guardclash.studies.trials import compose_study
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run, train

@@ -16,8 +16,8 @@ from guardclash.plan.condition import Condition, Conditioned, origin
 from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.sources import Answers, Split
 from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanisms, known
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
-from guardclash.studies.trials import compose_study
 from guardclash.suspect import disjoint
 from guardclash.suspects.extraction import Extraction
 from guardclash.suspects.fine_tuning import FineTuning

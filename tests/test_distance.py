@@ -29,12 +29,12 @@ from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import compose_study
 from guardclash.studies.verification import Verification
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext

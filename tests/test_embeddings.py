@@ -42,13 +42,14 @@ from guardclash.records.results import Results
 from guardclash.registry import find_mechanisms
 from guardclash.reporting.figure_parts.embeddings import CLEAN, MARKS, ONLY
 from guardclash.reporting.figures import METADATA, draw
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job, Site, run_job
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import Probe, Trial, compose_study
+from guardclash.studies.trials import Probe, Trial
 from guardclash.training.train import build_network, train
 from guardclash.training.trained import Trained, predictor
 

@@ -23,12 +23,13 @@ from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.marked import Marks, Unmarked
 from guardclash.plan.plan import OtherSeed
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import keep_evidence
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import Trial, compose_study, needed_trials
+from guardclash.studies.trials import Trial, needed_trials
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
 from running import ran

@@ -22,8 +22,8 @@ from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.registry import GROUP, find_mechanism, find_mechanisms, known
 from guardclash.studies.build import build_mechanism
+from guardclash.studies.composing import compose_study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import compose_study
 from guardclash.tasks.catalog import tasks
 from guardclash.tasks.recipe import recipe
 

@@ -18,8 +18,8 @@ from guardclash.plan.owned import Owned
 from guardclash.records.plain import results_from
 from guardclash.registry import SUSPECTS, known
 from guardclash.reporting.claims import claims
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
-from guardclash.studies.trials import compose_study
 from guardclash.suspects.overwriting import Overwriting
 from guardclash.suspects.pruning import Pruned, Pruning
 from guardclash.suspects.quantisation import Quantisation, Quantised

@@ -21,12 +21,13 @@ from guardclash.records.cells import Named
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
 from guardclash.registry import SUSPECTS, find_mechanism, known
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import Trial, compose_study, needed_trials
+from guardclash.studies.trials import Trial, needed_trials
 from guardclash.suspect import disjoint
 from guardclash.suspects.extraction import Extraction
 from guardclash.suspects.fine_tuning import FineTuning

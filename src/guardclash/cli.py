@@ -6,6 +6,7 @@ results do not import torch, which is why imports stand inside the commands.
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -34,6 +35,9 @@ from guardclash.cli_reports import compare, export_records, figure, report
 from guardclash.errors import UserError
 from guardclash.studies.study_file import read_study
 
+RARELY = 100_000, 20, 20
+"""How often garbage is looked for: what is imported and read stays until the end of a command, and looking through it
+again and again takes a fifth of the time."""
 app = typer.Typer(
     name="guardclash",
     help="Which protections of a machine-learning model survive each other? Trains, measures and tests combinations.",
@@ -200,6 +204,7 @@ def _kill_workers() -> None:
 
 def main() -> None:
     """Entry point: prints a user's mistake as one message and exits with code 2."""
+    gc.set_threshold(*RARELY)
     try:
         app()
     except UserError as error:

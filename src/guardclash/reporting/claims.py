@@ -141,7 +141,7 @@ def claims(study: Study, results: Results) -> tuple[Claim, ...]:
 
 def victims(study: Study) -> Iterator[Cell]:
     """The combinations that are asked for, on each recipe."""
-    return (cell for cell in study.cells() if cell.combination in study.combinations)
+    return (cell for cell in study.cells() if study.asks_for(cell.combination))
 
 
 def suspects_of(study: Study, victim: Cell) -> tuple[Cell, ...]:

@@ -6,8 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -79,19 +80,28 @@ def build_suspect(named: Named, study: Study) -> Suspect:
 
 
 def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:
-    hints = get_type_hints(cls)
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in options:
         if name not in fields:
             raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
-    found = {name: _value(hints[name], value, f"{where}.{name}") for name, value in options.items()}
+    found = {name: _value(_adapter(cast(Any, cls), name), value, f"{where}.{name}") for name, value in options.items()}
     return cls(**{**(known or {}), **found})
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+@cache
+def _adapter(cls: type, field: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hints(cls)[field])
+
+
+def _value(adapter: TypeAdapter[Any], value: Any, where: str) -> Any:
     try:
         # Through JSON, where a list may become a tuple but "3" no number.
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join([where, *(str(part) for part in first["loc"])])

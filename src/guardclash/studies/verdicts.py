@@ -25,7 +25,7 @@ def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
 
 def judged_cells(study: Study) -> tuple[Cell, ...]:
     """The combinations that get a verdict, on each recipe."""
-    return tuple(cell for cell in study.cells() if len(cell.combination) > 1 and cell.combination in study.combinations)
+    return tuple(cell for cell in study.cells() if len(cell.combination) > 1 and study.asks_for(cell.combination))
 
 
 def verdict_so_far(study: Study, results: Results, cell: Cell) -> tuple[Verdict, int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, cast, get_args, get_type_hints
 
 from guardclash.data.catalog import find_dataset
@@ -96,9 +97,8 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"{name} must be at least 1", where=f"recipe {self.dataset}", got=value, allowed=">= 1")
-        hints = get_type_hints(Recipe)
-        for name in ("model", "norm", "optimizer", "augmentation"):
-            got, allowed = getattr(self, name), get_args(hints[name]) or tuple(NETWORKS)
+        for name, allowed in _choices().items():
+            got = getattr(self, name)
             if not isinstance(got, str) and name == "model" and hasattr(got, "build"):
                 continue
             if got not in allowed:
@@ -150,6 +150,14 @@ class Recipe:
         if self.optimizer == "adam":
             return Adam(self.learning_rate, weight_decay=self.weight_decay)
         return SGD(self.learning_rate, weight_decay=self.weight_decay)
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """By field, what its text may be."""
+    hints = get_type_hints(Recipe)
+    named = ("model", "norm", "optimizer", "augmentation")
+    return {name: get_args(hints[name]) or tuple(NETWORKS) for name in named}
 
 
 def grey(dataset: str) -> tuple[Recipe, ...]:
