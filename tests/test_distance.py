@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from guardclash.errors import UserError
 from guardclash.mechanisms.distance import CLOSENESS, IMAGES, ModelDistance, closeness, cumulative
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.records.cells import Cell, Named, Suspected
@@ -260,8 +261,8 @@ def test_curves_go_from_models_to_the_figure(tmp_path):
 def test_other_mechanisms_have_no_curves(base, context):
     victim = Fake(base, ten(0.8)).trained
     served = RunContext(0, Path("nowhere"), lambda plan, seed: victim)
-    assert Verification(Watermark(), base).curves(victim, served) == {}
-    own = Verification(ModelDistance(images=10).bind(base), base)
+    assert Verification(Watermark(), Deployed(base)).curves(victim, served) == {}
+    own = Verification(ModelDistance(images=10).bind(base), Deployed(base))
     assert own.curves(victim, served)["cosine_random"][-1] == (10, pytest.approx(1))
 
 

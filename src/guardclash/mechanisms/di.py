@@ -14,6 +14,7 @@ from guardclash.mechanisms.fingerprint import CENSORED, SPARE, Exam, Group, grou
 from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
 from guardclash.numerics.walks import BlindWalk, MinGD
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, Plan
 from guardclash.suspect import images_left
 from guardclash.suspects.independent import Independent
@@ -109,9 +110,9 @@ class DatasetInference(Mechanism):
     def bind(self, unprotected: Plan) -> DatasetInference:
         """With the innocent models of this task; one that no images are left for is done without, and warned of."""
         enough = images_left(unprotected.task.source) >= unprotected.task.source.size / 2
-        framed = self.framed or (Independent().plan(unprotected, unprotected) if enough else None)
+        framed = self.framed or (Independent().plan(Deployed(unprotected), unprotected) if enough else None)
         other = unprotected.judged_by.neighbour_train
-        unrelated = self.unrelated or (Unrelated().plan(unprotected, unprotected) if other else None)
+        unrelated = self.unrelated or (Unrelated().plan(Deployed(unprotected), unprotected) if other else None)
         return replace(self, framed=framed, unrelated=unrelated)
 
     def _bound(self, plan: Plan) -> DatasetInference:

@@ -95,6 +95,8 @@ def describe(value: Any, *, full: bool = False) -> Any:
     if isinstance(value, tuple):
         return [describe(item, full=full) for item in value]
     if _is_instance(value):
+        if meant := _described(value):
+            return describe(meant, full=full)
         return {name: describe(item, full=full) for name, item in _members(value, full).items()}
     raise TypeError(
         f"{value!r} of type {type(value).__name__} cannot be part of a plan. Use numbers, strings, tuples and frozen"
@@ -110,6 +112,12 @@ def _number(value: float) -> float | int | str:
 
 def _is_instance(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _described(value: Any) -> Any:
+    """What is described in a value's place, if it says so: for what came to be a value of its own later."""
+    described = getattr(value, "__described__", None)
+    return described() if described else None
 
 
 def _members(value: Any, full: bool) -> dict[str, Any]:
@@ -147,6 +155,8 @@ def _text(value: Any) -> str:
 
 
 def _text_of_members(value: Any) -> str:
+    if meant := _described(value):
+        return _text(meant)
     members = sorted(_members(value, full=False).items())
     return f"{{{', '.join(f'{_json(name)}: {_text(item)}' for name, item in members)}}}"
 

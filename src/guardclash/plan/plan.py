@@ -229,7 +229,7 @@ class Plan:
             raise UserError("a plan needs at least one stream", where="plan.streams")
         if self.initial is not None and self.initial.model != self.model:
             raise UserError("a training goes on with the network that it starts from", where="plan.model")
-        least = 1 if self.initial is None else 0  # what goes on may change weights by its rewrites alone
+        least = 0 if self.initial or self.rewrites else 1  # rewrites alone may change weights, or bring others
         if self.epochs < least:
             allowed = f">= {least}"
             raise UserError("a training needs at least one epoch", where="epochs", got=self.epochs, allowed=allowed)

@@ -47,7 +47,8 @@ def build_mechanism(named: Named, study: Study) -> Mechanism:
     Raises:
         UserError: If the mechanism, an option or a value is not allowed.
     """
-    return _checked(find_mechanism(named.name, study.plugins), dict(named.options), named.name)
+    cls = find_mechanism(named.name, study.plugins)
+    return _checked(cls, dict(named.options), named.name, folder=study.folder)
 
 
 def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
@@ -56,7 +57,8 @@ def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
     Raises:
         UserError: If the measure, an option or a value is not allowed, or it is for other inputs.
     """
-    found = _checked(find(MEASURES, named.name, study.plugins), dict(named.options), named.name)
+    cls = find(MEASURES, named.name, study.plugins)
+    found = _checked(cls, dict(named.options), named.name, folder=study.folder)
     plan = base.plan()
     if not found.fits(plan):
         what, allowed = f"{named.name} cannot be measured on {base.dataset}", [one.__name__ for one in found.spaces]
@@ -76,16 +78,26 @@ def build_suspect(named: Named, study: Study) -> Suspect:
     Raises:
         UserError: If the kind, an option or a value is not allowed.
     """
-    return _checked(find(SUSPECTS, named.name, study.plugins), dict(named.options), named.name)
+    cls = find(SUSPECTS, named.name, study.plugins)
+    return _checked(cls, dict(named.options), named.name, folder=study.folder)
 
 
-def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:
+def _checked(
+    cls: type[T],
+    options: Mapping[str, Any],
+    where: str,
+    known: Mapping[str, Any] | None = None,
+    folder: Path = Path(),
+) -> T:
+    """A value of a class with options, each of the type of its field; paths are relative to the folder."""
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in options:
         if name not in fields:
             raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
     found = {name: _value(_adapter(cast(Any, cls), name), value, f"{where}.{name}") for name, value in options.items()}
-    return cls(**{**(known or {}), **found})
+    built = cls(**{**(known or {}), **found})
+    paths = {name: (folder / value).resolve() for name in fields if isinstance(value := getattr(built, name), Path)}
+    return replace(cast(Any, built), **paths) if paths else built
 
 
 @cache

@@ -13,6 +13,7 @@ from guardclash.data.catalog import find_dataset
 from guardclash.data.contents import content
 from guardclash.errors import UserError, suggestion
 from guardclash.mechanism import Mechanism
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.identity import nested, substituted
 from guardclash.plan.owned import owned, set_apart
 from guardclash.plan.plan import Plan
@@ -108,16 +109,19 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
             "no mechanism of the victim proves ownership, so nobody is suspected", where="suspects", got=names
         )
     suspect = build_suspect(asked.kind, study)
-    victim, clash = _sequence(base, cell.combination, combination, partial=False)
+    owned_by, clash = _sequence(base, cell.combination, combination, partial=False)
+    victim = Deployed(owned_by, serving(combination)) if owned_by else None
     plan = None
     if victim:
         own += _marks(base, combination) if suspect.overwrites else ()
-        plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own)), serving(combination)), own)
+        plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own))), own)
+        if plan and plan.epochs == 0 and own and plan != suspect.plan(victim, base.plan(protected=True)):
+            plan, clash = None, "nothing is trained of it, so that its mechanisms would be without effect"
         if suspect.overwrites and not own:
             plan, clash = None, "the victim bears no mark that could be overwritten"
     measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
     if victim:
-        measures += [(named, Verification(owner, victim, serving(combination))) for named, owner in owners]
+        measures += [(named, Verification(owner, victim)) for named, owner in owners]
     seeds = tuple(study.seeds(cell))
     return ComposedCell(cell, base, own, plan, clash, seeds, tuple(measures), suspect.stolen)
 

@@ -24,7 +24,6 @@ from guardclash.measure import Measure
 from guardclash.mechanism import Curve
 from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
-from guardclash.plan.serving import served
 from guardclash.studies.activity import noted
 from guardclash.studies.environment import environment
 from guardclash.studies.store import SCHEMA, Store, now
@@ -253,7 +252,7 @@ def _values(
     probe: Probe, trained: Trained, context: RunContext
 ) -> tuple[dict[str, float], dict[str, list[list[float]]], dict[str, Any]]:
     """Metrics as they were measured; curves and a scatter as records hold them."""
-    answering = served(trained, probe.serving, context)
+    answering = probe.model.answering(trained, context)
     metrics = probe.measure.measure(answering, context)
     declared = {metric.name for metric in probe.measure.metrics}
     if not set(metrics) <= declared:

@@ -60,6 +60,8 @@ class Study:
     records: Path | None = None
     """The folder, absolute, in which exported records of this and other studies are kept, each under its name."""
     notes: tuple[Note, ...] = ()
+    folder: Path = Path()
+    """Which files that options name are relative to: that of the study file."""
 
     def __post_init__(self) -> None:
         if self.rule == "paper" and (self.start is not None or self.correction == "holm"):

@@ -9,6 +9,7 @@ from typing import Any
 from guardclash.compose import rank
 from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.identity import fingerprint, plan_key
 from guardclash.plan.plan import Plan
 from guardclash.plan.trainings import Held, depth, held, seeded
@@ -42,6 +43,11 @@ class Probe:
     measure: Asked
     serving: tuple[Mechanism, ...] = ()
     """The mechanisms through which the model answers, those of its combination that act at inference."""
+
+    @property
+    def model(self) -> Deployed:
+        """What is measured."""
+        return Deployed(self.trial.plan, self.serving)
 
     @cached_property
     def key(self) -> str:

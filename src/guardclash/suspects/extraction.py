@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import ClassVar, get_args
 
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.sources import Answer, Answers
 from guardclash.suspect import Suspect, check_choice, disjoint, on, other_images
@@ -29,7 +30,7 @@ class Extraction(Suspect):
         check_choice("extraction.queries", self.queries, ("task", "out-of-distribution", "members"))
         check_choice("extraction.answers", self.answers, get_args(Answer))
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """A fresh network of the recipe's architecture, trained on the answers."""
         own = unprotected.task.source
         images: Source = own
@@ -37,4 +38,4 @@ class Extraction(Suspect):
             images = disjoint(own)
         elif self.queries == "out-of-distribution":
             images = other_images(unprotected)
-        return on(unprotected, Answers(images, victim, self.answers, serving), "thief")
+        return on(unprotected, Answers(images, victim, self.answers), "thief")

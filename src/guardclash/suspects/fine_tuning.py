@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from guardclash.errors import UserError
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, check_choice, disjoint, on
 
@@ -31,14 +32,14 @@ class FineTuning(Suspect):
             where, allowed = "fine-tuning.learning_rate", "above 0, at most 1"
             raise UserError("a share of the recipe's rate", where=where, got=self.learning_rate, allowed=allowed)
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network with a smaller learning rate and fewer epochs."""
         own = unprotected.task.source
         optimizer: Any = unprotected.optimizer
         return replace(
             on(unprotected, own if self.images == "members" else disjoint(own), "thief"),
-            model=victim.model,
-            initial=victim,
+            model=victim.origin.model,
+            initial=victim.origin,
             epochs=self.epochs or (unprotected.epochs + 1) // 2,
             optimizer=replace(optimizer, learning_rate=self.learning_rate * optimizer.learning_rate),
         )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, check_choice, disjoint, on
 
@@ -27,7 +28,7 @@ class Independent(Suspect):
         """It is not."""
         return False
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The recipe's training on other images."""
         own = unprotected.task.source
         return on(unprotected, unprotected.judged_by.test if self.images == "test" else disjoint(own), "independent")

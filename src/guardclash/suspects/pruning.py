@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from guardclash.errors import UserError
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, changed
 
@@ -45,6 +46,6 @@ class Pruning(Suspect):
             where, allowed = "pruning.sparsity", "above 0, below 1"
             raise UserError("a share of the weights is pruned", where=where, got=self.sparsity, allowed=allowed)
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network, pruned."""
         return changed(victim, unprotected, Pruned(self.sparsity))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
 from guardclash.errors import UserError
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, changed
 
@@ -48,6 +49,6 @@ class Quantisation(Suspect):
         if not 1 <= self.bits <= 16:
             raise UserError("weights have bits", where="quantisation.bits", got=self.bits, allowed="1 to 16")
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network, rounded."""
         return changed(victim, unprotected, Quantised(self.bits))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.numerics.layout import fast
+from guardclash.plan.deployed import Deployed, Server
 from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Plan, Predict
 
@@ -25,8 +25,13 @@ class Trained:
     """In evaluation mode."""
     predict: Predict
     """Images [N, C, H, W] in [0, 1] to logits [N, classes], as deployed (through every mechanism's `serve`)."""
-    serving: tuple[Hashable, ...] = ()
+    serving: tuple[Server, ...] = ()
     """The mechanisms through which it answers."""
+
+    @property
+    def deployed(self) -> Deployed:
+        """What says which model this is, but for its seed."""
+        return Deployed(self.plan, self.serving)
 
     @cached_property
     def weights(self) -> str:

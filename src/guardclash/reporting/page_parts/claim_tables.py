@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from guardclash.records.cells import braces
-from guardclash.reporting.claims import ITSELF, Claim, Proof
+from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof
 from guardclash.reporting.tables import bound, number, summary
 
 
@@ -92,7 +92,7 @@ def _control(control: Proof) -> ClaimRow:
 
 
 def _stolen(claim: Claim) -> str:
-    return "the owner's own" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
+    return "the owner's own" if claim.suspect == ITSELF else TRUTH[claim.stolen]
 
 
 def _counted(finding: Proof) -> str:
