@@ -126,7 +126,7 @@ class Claim:
             "claimed_at": bound and criterion_dict(bound),
             "asked": self.asked,
             "controls": [control.to_dict() for control in self.controls],
-            "accuracy": list(self.accuracy.values),
+            "utility": {"metric": self.utility.name, "values": list(map(plain, self.accuracy.values))},
             "outcome": self.outcome,
             "clash": self.clash,
         }

@@ -19,7 +19,7 @@ class Asked:
 
     key: str
     of: str
-    """The mechanism's label, or "accuracy"."""
+    """The mechanism's label, or the name of the task's utility."""
     kinds: tuple[str, ...]
     """What it is, from the narrowest to the widest: durations are alike within these."""
 
@@ -51,7 +51,7 @@ def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Followe
     asked: dict[str, dict[str, Asked]] = {}
     for entry in composed:
         recipe, what = study.recipe_label(entry.cell.recipe), combination(study, entry)
-        labels = [study.label(named) if named else "accuracy" for named, _ in entry.measures]
+        labels = [study.label(named) if named else measure.metrics[0].name for named, measure in entry.measures]
         kinds = [measurement_kinds(describe(measure, full=True)) for _, measure in entry.measures]
         for trial in entry.trials():
             first.setdefault(trial.key, (trial.seed, recipe, what, entry))
