@@ -21,6 +21,7 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
+    "checks",
     "judging data numerics trackers",
     "plan",
     "conditions",
@@ -44,7 +45,7 @@ FLOORS = (
 nothing of each other."""
 
 WITHOUT_TORCH = (
-    *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports", "cli_interruption"),
+    *("errors", "checks", "judging", "data", "reporting", "cli", "cli_options", "cli_reports", "cli_interruption"),
     *("records", "studies.study", "studies.study_file", "studies.store", "studies.verdicts"),
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""

@@ -97,16 +97,6 @@ def split_of(source: Source) -> Split:
     return source
 
 
-def check_choice(where: str, got: str, allowed: tuple[str, ...]) -> None:
-    """Checks an option.
-
-    Raises:
-        UserError: If it is none of those that are allowed.
-    """
-    if got not in allowed:
-        raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
-
-
 def changed(victim: Plan, unprotected: Plan, rewrite: Any) -> Plan:
     """The victim's weights after a rewrite, without any training."""
     own = on(unprotected, unprotected.task.source, "thief")

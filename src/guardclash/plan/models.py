@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from guardclash.checks import one_of
 from guardclash.errors import UserError
 
 Norm = Literal["batch", "group", "none"]
@@ -42,8 +43,7 @@ def group_norm(channels: int, each: int = 1) -> nn.GroupNorm:
 
 def norm_layer(norm: Norm, channels: int, flat: bool = False) -> nn.Module:
     """The normalisation layer for `channels` feature maps, or features if `flat`."""
-    if norm not in get_args(Norm):
-        raise UserError("unknown norm", where="norm", got=norm, allowed=", ".join(get_args(Norm)))
+    one_of("", get_args(Norm), norm=norm)
     if norm == "batch":
         return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
     return group_norm(channels, 4 if flat else 1) if norm == "group" else nn.Identity()

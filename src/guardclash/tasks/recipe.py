@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast, get_args, get_type_hints
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
 from guardclash.data.space import Images, Rows, Space, Tokens
@@ -92,22 +93,17 @@ class Recipe:
     """`guardclash.plan.condition.Condition`s under which all models are trained, the first one nearest to the data."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "protected_epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1", where=f"recipe {self.dataset}", got=value, allowed=">= 1")
-        hints = get_type_hints(Recipe)
-        for name in ("model", "norm", "optimizer", "augmentation"):
-            got, allowed = getattr(self, name), get_args(hints[name]) or tuple(NETWORKS)
-            if not isinstance(got, str) and name == "model" and hasattr(got, "build"):
-                continue
-            if got not in allowed:
-                where = f"recipe {self.dataset}.{name}"
-                raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
+        where, hints = f"recipe {self.dataset}", get_type_hints(Recipe)
+        counts = {"epochs": self.epochs, "protected_epochs": self.protected_epochs, "batch_size": self.batch_size}
+        within(where, ">= 1", **given(**counts))
+        for name in ("norm", "optimizer", "augmentation"):
+            one_of(where, get_args(hints[name]), **{name: getattr(self, name)})
+        if isinstance(self.model, str) or not hasattr(self.model, "build"):
+            one_of(where, NETWORKS, model=self.model)
         if not 0 < self.first_learning_rate <= self.learning_rate:
             raise UserError(
                 "the first learning rate must be positive and at most the largest",
-                where=f"recipe {self.dataset}",
+                where=where,
                 got=self.first_learning_rate,
                 allowed=f"> 0, <= learning_rate = {self.learning_rate:g}",
             )

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import reestimate
 from guardclash.plan.examples import Data, Moment
@@ -52,8 +53,7 @@ class Execution:
             raise UserError("unknown device", where="device", got=self.device, allowed="cpu, cuda, cuda:N")
         if self.device != "cpu" and not torch.cuda.is_available():
             raise UserError("this machine has no CUDA device that torch can use", where="device", got=self.device)
-        if self.threads < 1:
-            raise UserError("a training needs a thread", where="threads", got=self.threads, allowed=">= 1")
+        within("", ">= 1", threads=self.threads)
 
 
 def chance(plan: Plan, context: Context) -> Callable[..., torch.Generator]:
