@@ -51,6 +51,7 @@ def disjoint(source: Source) -> Source:
         UserError: If fewer than half as many are left.
     """
     own, left = split_of(origin(source)), images_left(source)
+    # On far fewer images, a competitor's model would be worse, and not just another one.
     if left < own.size / 2:
         whole = find_dataset(own.dataset).size(own.split)
         raise UserError(

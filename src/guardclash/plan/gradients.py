@@ -26,6 +26,7 @@ class Mean:
         """Gradients by parameter name; parameters that the loss does not touch get zeros."""
         named = trainable(network)
         values = losses()
+        # Poisson sampling may draw an empty batch.
         total = values.sum() / max(1, values.numel())
         found = torch.autograd.grad(total, list(named.values()), materialize_grads=True, allow_unused=True)
         return dict(zip(named, found, strict=True))
@@ -57,6 +58,7 @@ class ClippedNoisy:
         scale = self.noise_multiplier * self.clip
         noisy = {}
         for name, value in total.items():
+            # Drawn on the CPU, so that it is the same on every device.
             noise = torch.randn(value.shape, generator=rng, dtype=value.dtype).to(value.device)
             noisy[name] = value.add(noise, alpha=scale).div_(self.expected_batch_size)
         return noisy

@@ -94,7 +94,9 @@ class OneCycle:
 
     def at(self, step: int, total: int) -> tuple[float, float | None]:
         """Factor on the largest learning rate and momentum at a step in 0..total-1."""
+        # torch's OneCycleLR has its peak one step before this share of the steps, and so has this.
         last, peak = max(total - 1, 1), max(self.rise * total - 1, 0.0)
+        # What comes after the last step of the task counts all of its steps as done.
         step = min(step, last)
         if step <= peak:
             share = step / peak if peak else 1.0

@@ -93,6 +93,7 @@ def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ..
     return tuple(
         tuple(
             Job(trial, tuple(probes.values()))
+            # Seed by seed, so that an interrupted study has all of its cells, with fewer replicates.
             for (at, _), (trial, probes) in sorted(jobs.items(), key=lambda item: item[1][0].seed)
             if at == level
         )
@@ -110,6 +111,7 @@ def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[...,
     for probe in entry.probes(trial):
         if not check_measurement(probe, store):
             asking: tuple[Asked, ...] = (probe.measure, *probe.serving)
+            # A measurement may read models that are trained later than its own.
             after = (depth((need,)) for reader in asking for need in reader.needs(trial.plan))
             ask(max([depth(trial.plan), *after]), trial, probe)
 
@@ -199,6 +201,7 @@ def run_study(
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
     finally:
+        # Whatever ended the run: reports show what there is.
         results = keep_results(study, composed, site.store)
     watcher.collected(results)
     return results
