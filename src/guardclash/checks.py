@@ -17,6 +17,14 @@ from typing import Any
 
 from guardclash.errors import UserError
 
+
+def _finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer that no float can hold
+        return False
+
+
 COMPARISONS: dict[str, Callable[[Any, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
@@ -24,7 +32,7 @@ COMPARISONS: dict[str, Callable[[Any, float], bool]] = {
     "<=": operator.le,
 }
 WORDS: dict[str, Callable[[Any], bool]] = {
-    "finite": lambda value: -math.inf < value < math.inf,
+    "finite": _finite,
     "whole": lambda value: value % 1 == 0,  # also false of inf and NaN
     "a number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
 }
