@@ -164,7 +164,7 @@ class Prepared:
 
 def seconds_in_child(*arguments: object) -> float:
     """Processor time of a command of `guardclash`."""
-    return processor_seconds("from guardclash.cli import main; main()", *arguments)[0]
+    return processor_seconds("from guardclash.cli.app import main; main()", *arguments)[0]
 
 
 def drive(path: Path, folder: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from guardclash.cli import main
+from guardclash.cli.app import main
 from guardclash.compose import compose
 from guardclash.data.loading import data_folder
 from guardclash.errors import UserError

@@ -22,6 +22,7 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
+    "checks",
     "judging data numerics trackers",
     "plan",
     "conditions",
@@ -36,24 +37,22 @@ FLOORS = (
     "studies",
     "reporting",
     "watching",
-    "planning cli_data cli_interruption",
-    "cli_options",
-    "cli_reports",
+    "planning",
     "cli",
 )
 """From the ground up. A module may import from its own package and from lower floors; packages that share a floor know
 nothing of each other."""
 
 WITHOUT_TORCH = (
-    *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports", "cli_interruption"),
+    *("errors", "checks", "judging", "data", "reporting", "cli"),
     *("records", "studies.study", "studies.study_file", "studies.store", "studies.verdicts"),
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
 EFFECTS = (
     *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "reporting.export"),
-    "cli",
-    "cli_options",
+    "cli.console",
+    "cli.run",
 )
 """Who may write files and end processes."""
 

@@ -368,7 +368,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     expected = draw("distances", wanted, made_up(wanted), wanted.rule, "svg")
     code = (
         "import contextlib, sys\n"
-        "from guardclash.cli import main\n"
+        "from guardclash.cli.app import main\n"
         "sys.argv = ['guardclash', 'figure', 'distances', 'far.toml', '--results', 'results.json', '-o', 'a.svg']\n"
         "with contextlib.suppress(SystemExit):\n"
         "    main()\n"

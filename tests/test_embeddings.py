@@ -441,7 +441,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     expected = {form: draw("embeddings", study, results, study.rule, form) for form in METADATA}
     code = (
         "import contextlib, sys\n"
-        "from guardclash.cli import main\n"
+        "from guardclash.cli.app import main\n"
         "for form in ('svg', 'pdf', 'png'):\n"
         "    sys.argv = ['guardclash', 'figure', 'embeddings', 'far.toml', '--results', 'results.json']\n"
         "    sys.argv += ['-o', 'figure.' + form]\n"

@@ -12,7 +12,7 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from guardclash.cli import app
+from guardclash.cli.app import app
 from guardclash.errors import UserError
 from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.plan.deployed import Deployed

@@ -132,16 +132,16 @@ def test_the_radius_follows_the_data_set_unless_it_is_given():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"ratio": 0.0}, "share"),
-        ({"ratio": 1.0}, "share"),
+        ({"ratio": 0.0}, "ratio"),
+        ({"ratio": 1.0}, "ratio"),
         ({"placement": "own"}, "task, stream"),
-        ({"held_out": 1}, "control"),
-        ({"radius": 300}, "1 to 255"),
-        ({"radius": 0}, "1 to 255"),
+        ({"held_out": 1}, "held_out"),
+        ({"radius": 300}, "<= 255"),
+        ({"radius": 0}, "<= 255"),
         ({"iterations": 0}, "iteration"),
         ({"precision": "float16"}, "precision"),
         ({"network": "cnn4"}, "plan"),
-        ({"network_epochs": 0}, "trained"),
+        ({"network_epochs": 0}, "network_epochs"),
     ],
 )
 def test_impossible_options(options, complaint):

@@ -68,6 +68,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
     shown: set[str] = set()
     for entry in composed:
         keys = [trial.key for trial in entry.trials()]
+        # A training that serves several cells is counted in the first of them.
         new = [key for key in keys if key in seconds and key not in shown]
         done = sum(key not in seconds for key in keys)
         shown.update(keys)

@@ -52,6 +52,7 @@ def disjoint(source: Source) -> Source:
         UserError: If fewer than half as many are left.
     """
     own, left = split_of(origin(source)), images_left(source)
+    # On far fewer images, a competitor's model would be worse, and not just another one.
     if left < own.size / 2:
         whole = find_dataset(own.dataset).size(own.split)
         raise UserError(
@@ -96,16 +97,6 @@ def split_of(source: Source) -> Split:
     if not isinstance(source, Split):
         raise UserError("a suspect's images follow the owner's in a data set", got=type(source).__name__)
     return source
-
-
-def check_choice(where: str, got: str, allowed: tuple[str, ...]) -> None:
-    """Checks an option.
-
-    Raises:
-        UserError: If it is none of those that are allowed.
-    """
-    if got not in allowed:
-        raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
 
 
 def changed(victim: Deployed, unprotected: Plan, rewrite: Any) -> Plan:

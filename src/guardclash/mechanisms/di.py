@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from guardclash.checks import one_of, within
 from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Ceiling, Metric
@@ -87,16 +88,11 @@ class DatasetInference(Mechanism):
     """The plan of the model of another data set; None: the same training there. From Python only."""
 
     def __post_init__(self) -> None:
-        for name, got, allowed in (
-            ("embedding", self.embedding, ("blind-walk", "mingd")),
-            ("layout", self.layout, ARRANGEMENTS),
-            ("statistic", self.statistic, ("full", "harmonic")),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if got not in allowed:
-                raise UserError("unknown choice", where=f"di.{name}", got=got, allowed=", ".join(allowed))
-        if self.images < 10:
-            raise UserError("a fingerprint needs images", where="di.images", got=self.images, allowed=">= 10")
+        one_of("di", ("blind-walk", "mingd"), embedding=self.embedding)
+        one_of("di", ARRANGEMENTS, layout=self.layout)
+        one_of("di", ("full", "harmonic"), statistic=self.statistic)
+        one_of("di", PRECISIONS, precision=self.precision)
+        within("di", ">= 10", images=self.images)
         self._walk(self.scale or 1.0)
         if self.scale is not None and self.embedding == "mingd":
             raise UserError("a descent has no noise", where="di.scale", got=self.scale, mend="Leave it out.")

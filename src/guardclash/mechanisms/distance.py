@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.checks import within
 from guardclash.data.space import Images, Space
-from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.deployed import Deployed
@@ -100,8 +100,7 @@ class ModelDistance(Mechanism):
     """Images that the owner does not have; None: as many as the owner's that follow them. From Python only."""
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise UserError("a comparison needs images", where="distance.images", got=self.images, allowed=">= 1")
+        within("distance", ">= 1", images=self.images)
 
     def bind(self, unprotected: Plan) -> ModelDistance:
         """With images that the owner does not have."""

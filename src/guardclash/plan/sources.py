@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
 from guardclash.plan.deployed import Deployed
@@ -31,18 +32,9 @@ class Split:
     (`guardclash.data.contents`)."""
 
     def __post_init__(self) -> None:
-        whole = find_dataset(self.dataset).size(self.split)
-        if not 0 <= self.start < whole:
-            what, allowed = f"{self.dataset} has no such {self.split} example", f"0 to {whole - 1}"
-            raise UserError(what, where="start", got=self.start, allowed=allowed)
-        rest = whole - self.start
-        if self.limit is not None and not 1 <= self.limit <= rest:
-            raise UserError(
-                f"{self.dataset} has no such number of {self.split} examples" + " left" * bool(self.start),
-                where="limit",
-                got=self.limit,
-                allowed=f"1 to {rest}",
-            )
+        where, whole = f"{self.dataset}.{self.split}", find_dataset(self.dataset).size(self.split)
+        within(where, f">= 0, < {whole}", start=self.start)
+        within(where, f">= 1, <= {whole - self.start}", **given(limit=self.limit))
 
     @property
     def size(self) -> int:
@@ -108,9 +100,7 @@ class Answers:
     """"labels": the most likely class; "probabilities": those of all classes."""
 
     def __post_init__(self) -> None:
-        if self.answer not in get_args(Answer):
-            allowed = ", ".join(get_args(Answer))
-            raise UserError("unknown choice", where="answers", got=self.answer, allowed=allowed)
+        one_of("", get_args(Answer), answers=self.answer)
 
     @property
     def size(self) -> int:

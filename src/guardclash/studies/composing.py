@@ -91,6 +91,7 @@ def _protected(study: Study, cell: Cell) -> ComposedCell:
     ]
     measures += [(named, one) for named, one in fitting if one.metrics]
     measures += [(named, build_measure(named, study, base)) for named in study.measures]
+    # Others are parts of one that is asked for: an `on` may name a stream that only the whole has.
     asked = study.asks_for(cell.combination)
     plan, clash = _sequence(base, cell.combination, combination, partial=not asked)
     return ComposedCell(cell, base, combination, plan, clash, tuple(study.seeds(cell)), tuple(measures))
@@ -114,6 +115,7 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
     plan = None
     if victim:
         own += _marks(base, combination) if suspect.overwrites else ()
+        # A party with mechanisms of its own trains as long as a protected model does.
         plan, clash = _composed(suspect.plan(victim, base.plan(protected=bool(own))), own)
         if plan and plan.epochs == 0 and own and plan != suspect.plan(victim, base.plan(protected=True)):
             plan, clash = None, "nothing is trained of it, so that its mechanisms would be without effect"
@@ -175,6 +177,7 @@ def _compose(
         composed = compose(training, combination, partial=partial)
     except Clash as clash:
         return None, str(clash)
+    # So what changes no training, such as a fingerprint, shares the model that is there without it.
     return (unchanged if composed == training else composed), None
 
 

@@ -79,6 +79,7 @@ def processes(workers: int, plugins: tuple[Path, ...] = (), threads: int = 1) ->
     fresh = {**ALLOCATOR, **(SINGLE_THREAD if threads == 1 else {})}
     for name, value in fresh.items():
         os.environ.setdefault(name, value)
+    # A forked process would inherit the locks of torch's threads, but not the threads.
     context = multiprocessing.get_context("spawn")
     return _Workers(workers, context, _start_worker, (os.getpid(), plugins))
 

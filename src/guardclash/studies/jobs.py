@@ -61,6 +61,7 @@ class Site:
         if path is None:
             content = safetensors.torch.save(make(), {"source": json.dumps(describe(identity))})
             path = self.store.keep_data(key, content)
+        # Read back even if just made: whoever finds it later gets the very same tensors.
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
@@ -77,6 +78,7 @@ class Site:
         folder = self.store.trial(trial.key)
         if folder is None:
             raise LookupError(f"{trial.key} is not in the store")
+        # As for a training: the rewrites make the layers that the weights are of.
         network = build_network(plan, self.context(seed))
         try:
             network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))

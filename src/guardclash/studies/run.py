@@ -93,6 +93,7 @@ def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ..
         for trial in entry.trials():
             _ask_for(entry, trial, there, ask)
     levels: dict[int, list[Job]] = {}
+    # Seed by seed, so that an interrupted study has all of its cells, with fewer replicates.
     for (level, _), (trial, probes) in sorted(jobs.items(), key=lambda item: (item[0][0], item[1][0].seed)):
         levels.setdefault(level, []).append(Job(trial, tuple(probes.values())))
     return tuple(map(tuple, levels.values()))
@@ -190,6 +191,7 @@ def run_study(
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
     finally:
+        # Whatever ended the run: reports show what there is.
         results = keep_results(study, composed, store)
     watcher.collected(results)
     return results

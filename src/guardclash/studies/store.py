@@ -75,6 +75,7 @@ class Store:
             try:
                 work.rename(target)
             except OSError:
+                # Another process was first, or else something is wrong.
                 if not (target / "record.json").is_file():
                     raise
 

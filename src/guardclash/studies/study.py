@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class Study:
     records: Path | None = None
     """The folder, absolute, in which exported records of this and other studies are kept, each under its name."""
     notes: tuple[Note, ...] = ()
-    folder: Path = Path()
+    folder: Path = field(default=Path(), compare=False)
     """Which files that options name are relative to: that of the study file."""
 
     def __post_init__(self) -> None:

@@ -20,6 +20,7 @@ from guardclash.studies.study import Study
 def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
     """A verdict for every combination of two or more mechanisms that a study asks for, in its order."""
     found = [verdict_so_far(study, results, cell)[0] for cell in judged_cells(study)]
+    # Only Holm's is over the whole study; one by verdict was made with each.
     return corrected(found, study.correction, study.rules) if study.correction == "holm" else tuple(found)
 
 

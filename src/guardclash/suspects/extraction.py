@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+from guardclash.checks import one_of
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.sources import Answer, Answers
-from guardclash.suspect import Suspect, check_choice, disjoint, on, other_images
+from guardclash.suspect import Suspect, disjoint, on, other_images
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Extraction(Suspect):
     """"labels": the most likely class; "probabilities": those of all classes."""
 
     def __post_init__(self) -> None:
-        check_choice("extraction.queries", self.queries, ("task", "out-of-distribution", "members"))
-        check_choice("extraction.answers", self.answers, get_args(Answer))
+        one_of("extraction", ("task", "out-of-distribution", "members"), queries=self.queries)
+        one_of("extraction", get_args(Answer), answers=self.answers)
 
     def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """A fresh network of the recipe's architecture, trained on the answers."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from guardclash.checks import one_of
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
-from guardclash.suspect import Suspect, check_choice, disjoint, on
+from guardclash.suspect import Suspect, disjoint, on
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Independent(Suspect):
     code of dataset inference has it, although the owner uses test images as well."""
 
     def __post_init__(self) -> None:
-        check_choice("independent.images", self.images, ("train", "test"))
+        one_of("independent", ("train", "test"), images=self.images)
 
     @property
     def stolen(self) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, Literal, cast, get_args, get_type_hints
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
 from guardclash.data.space import Images, Rows, Space, Tokens
@@ -93,21 +94,17 @@ class Recipe:
     """`guardclash.plan.condition.Condition`s under which all models are trained, the first one nearest to the data."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "protected_epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1", where=f"recipe {self.dataset}", got=value, allowed=">= 1")
+        where = f"recipe {self.dataset}"
+        counts = {"epochs": self.epochs, "protected_epochs": self.protected_epochs, "batch_size": self.batch_size}
+        within(where, ">= 1", **given(**counts))
         for name, allowed in _choices().items():
-            got = getattr(self, name)
-            if not isinstance(got, str) and name == "model" and hasattr(got, "build"):
-                continue
-            if got not in allowed:
-                where = f"recipe {self.dataset}.{name}"
-                raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
+            one_of(where, allowed, **{name: getattr(self, name)})
+        if isinstance(self.model, str) or not hasattr(self.model, "build"):
+            one_of(where, NETWORKS, model=self.model)
         if not 0 < self.first_learning_rate <= self.learning_rate:
             raise UserError(
                 "the first learning rate must be positive and at most the largest",
-                where=f"recipe {self.dataset}",
+                where=where,
                 got=self.first_learning_rate,
                 allowed=f"> 0, <= learning_rate = {self.learning_rate:g}",
             )
@@ -156,8 +153,7 @@ class Recipe:
 def _choices() -> dict[str, tuple[str, ...]]:
     """By field, what its text may be."""
     hints = get_type_hints(Recipe)
-    named = ("model", "norm", "optimizer", "augmentation")
-    return {name: get_args(hints[name]) or tuple(NETWORKS) for name in named}
+    return {name: get_args(hints[name]) for name in ("norm", "optimizer", "augmentation")}
 
 
 def grey(dataset: str) -> tuple[Recipe, ...]:

@@ -40,6 +40,7 @@ class Trained:
         A plan does not: a foreign network may be given the plan of a victim, and must not be taken for it.
         """
         digest = hashlib.sha256(type(self.network).__qualname__.encode())
+        # Tensors that are plain attributes, neither parameters nor buffers, are in no state_dict.
         loose = {
             f"{name}.{key}": value
             for name, module in self.network.named_modules()
@@ -60,6 +61,7 @@ def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
         device = next(network.parameters()).device
         batches = x.split(batch_size)
         answers = [network(fast(batch.to(device))).cpu() for batch in batches]
+        # No images have no batches, but their answers have a width.
         return torch.cat(answers) if answers else network(x.to(device)).cpu()
 
     return predict
