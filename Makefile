@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPREAD := -n auto --dist loadfile # a process for each core; tests of one file share what they have trained
 
 .PHONY: demo test test-all check mutate bench simulate lock clean
 
@@ -11,10 +12,10 @@ demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash report studies/digits.toml -o runs/digits.html
 
 test: $(READY) ## the fast tests
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(SPREAD)
 
 test-all: $(READY) ## the slow ones too
-	$(BIN)/python -m pytest -q -m "not gpu"
+	$(BIN)/python -m pytest -q $(SPREAD) -m "not gpu"
 
 check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks tools
@@ -30,6 +31,7 @@ bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/marking.py
 	$(BIN)/python benchmarks/dataset_inference.py
 	$(BIN)/python benchmarks/adaptive_replicates.py
+	$(BIN)/python benchmarks/large_study.py
 
 simulate: $(READY) ## how often verdicts are wrong, by simulation: record, figure and tables of docs/trust.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verdict_errors.py

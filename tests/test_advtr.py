@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from guardclash.cli import main
+from guardclash.cli.app import main
 from guardclash.compose import compose
 from guardclash.data.loading import data_folder
 from guardclash.errors import UserError
@@ -33,8 +33,8 @@ from guardclash.plan.identity import fingerprint
 from guardclash.plan.models import CNN
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.plan.samplers import Poisson
+from guardclash.studies.composing import compose_study
 from guardclash.studies.study_file import read_study
-from guardclash.studies.trials import compose_study
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import Run, train

@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 
 import guardclash
-from guardclash.registry import find_mechanisms
+from guardclash.data.catalog import datasets
+from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms, known
 
 ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
+    "checks",
     "judging data numerics trackers",
     "plan",
     "conditions",
@@ -35,24 +37,22 @@ FLOORS = (
     "studies",
     "reporting",
     "watching",
-    "planning cli_data cli_interruption",
-    "cli_options",
-    "cli_reports",
+    "planning",
     "cli",
 )
 """From the ground up. A module may import from its own package and from lower floors; packages that share a floor know
 nothing of each other."""
 
 WITHOUT_TORCH = (
-    *("errors", "judging", "data", "reporting", "cli", "cli_options", "cli_reports", "cli_interruption"),
+    *("errors", "checks", "judging", "data", "reporting", "cli"),
     *("records", "studies.study", "studies.study_file", "studies.store", "studies.verdicts"),
 )
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
 EFFECTS = (
     *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "reporting.export"),
-    "cli",
-    "cli_options",
+    "cli.console",
+    "cli.run",
 )
 """Who may write files and end processes."""
 
@@ -183,13 +183,35 @@ def test_only_the_registry_knows_the_mechanisms_and_it_knows_their_folder_only()
             assert known == ({"mechanisms"} if module == "registry" else set()), module
 
 
-def test_no_code_outside_the_folder_names_a_mechanism():
-    names = set(find_mechanisms())
+NAMED = {
+    "mechanisms": (set(find_mechanisms()), ("mechanisms",)),
+    "measures": (set(known(MEASURES)), ("measures", "judging.criteria", "tasks.task")),  # what tasks are judged by
+    "conditions": (set(known(CONDITIONS)), ("conditions",)),
+    "suspects": (set(known(SUSPECTS)), ("suspects", "mechanisms.di")),  # whose controls are called like two of them
+    "data sets": (set(datasets()), ("data", "tasks")),
+}
+"""What is found by name, and the files that may know a name: its own folder, and few others, which say why."""
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_no_code_outside_its_folder_names_one(kind):
+    names, allowed = NAMED[kind]
     for module, tree in TREES.items():
-        if not below(module, ("mechanisms",)):
+        if module and not below(module, allowed):  # the package itself has attributes of such names
             texts = {node.value for node in nodes(tree) if is_text(node)}
             named = {node.value for node in nodes(tree) if isinstance(node, ast.Constant) and node not in texts}
-            assert not named & names, module
+            assert not {name for name in named if isinstance(name, str)} & names, module
+
+
+def test_where_data_are_known_by_name_they_are_made_into_sources():
+    """The test set is what a plan's task says: nobody looks for a split by reflection or by its name."""
+    makers = {
+        module
+        for module, tree in TREES.items()
+        for node in nodes(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Split"
+    }
+    assert makers == {"tasks.task", "tasks.recipe", "mechanisms.wm"}, "wm: for the data set that its `source` names"
 
 
 JUDGES = {

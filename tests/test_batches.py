@@ -23,6 +23,7 @@ from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.mechanisms.trades import Trades
 from guardclash.mechanisms.wm import TriggerSet, Watermark
 from guardclash.numerics.clipping import clipped_sum
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import Data, Moment, class_indices
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.identity import describe, nested, type_name
@@ -120,8 +121,8 @@ def marks_of(plan: Plan) -> Marks:
 SOURCES = {
     "split": lambda plan: Split("digits", "train", 40, 7),
     "drawn": lambda plan: Drawn(plan.task.source, 30, "some", 3),
-    "labels": lambda plan: Answers(plan.task.source, plan),
-    "probabilities": lambda plan: Answers(plan.task.source, plan, "probabilities"),
+    "labels": lambda plan: Answers(plan.task.source, Deployed(plan)),
+    "probabilities": lambda plan: Answers(plan.task.source, Deployed(plan), "probabilities"),
     "marks": marks_of,
     "marked": lambda plan: Marked(plan.task.source, marks_of(plan)),
     "unmarked": lambda plan: Unmarked(plan.task.source, marks_of(plan)),

@@ -190,7 +190,7 @@ def test_every_metric_with_a_bound_has_a_row_for_every_model():
     assert {claim.recipe for claim in found} == {"digits/smoke"}
     assert [control.metric for control in found[4].controls] == [FRAMED, SPARE]
     assert found[0].controls == found[8].controls == ()
-    assert found[1].accuracy.values == (0.9,) * 3
+    assert found[1].useful.values == (0.9,) * 3
 
 
 def test_values_keep_their_seeds():

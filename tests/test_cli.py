@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from guardclash import cli
+from guardclash.cli.app import main
 from guardclash.studies.store import Store
 
-MAIN = [sys.executable, "-c", "from guardclash.cli import main; main()"]
+MAIN = [sys.executable, "-c", "from guardclash.cli.app import main; main()"]
 GRADIENT_SIGN = Path(__file__).parent / "plugins" / "gradient_sign.py"
 
 STUDY = """
@@ -64,7 +64,7 @@ def guardclash(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(sys, "argv", ["guardclash", *map(str, arguments)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.out, said.err)
 
@@ -105,7 +105,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["guardclash", "run", "study.toml", "--workers", "1", "--data-dir", "data"])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
     assert ended.value.code == 0
     yield folder
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from guardclash import cli
+from guardclash.cli.app import main
 from guardclash.plan.identity import describe
 from guardclash.records.plain import results_from, to_plain
 from guardclash.studies.study_file import read_study
@@ -48,7 +48,7 @@ def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tm
     def run(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["guardclash", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         out, err = capsys.readouterr()
         return int(ended.value.code or 0), out, err
 

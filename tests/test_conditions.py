@@ -13,11 +13,12 @@ from guardclash.compose import Clash, compose
 from guardclash.conditions.backdoor import Backdoor
 from guardclash.errors import UserError
 from guardclash.plan.condition import Condition, Conditioned, origin
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.sources import Answers, Split
 from guardclash.registry import CONDITIONS, MEASURES, find, find_mechanisms, known
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
-from guardclash.studies.trials import compose_study
 from guardclash.suspect import disjoint
 from guardclash.suspects.extraction import Extraction
 from guardclash.suspects.fine_tuning import FineTuning
@@ -133,14 +134,16 @@ def test_mistakes_are_told(conditions, said):
 def test_innocent_parties_live_in_the_same_world_but_nobody_attacks_them(poisoned):
     world = replace(poisoned, streams=(replace(poisoned.task, source=Conditioned(poisoned.task.source, Inverted())),))
     for suspect in (Independent(), Extraction(), FineTuning()):
-        theirs = suspect.plan(world, world).task.source
+        theirs = suspect.plan(Deployed(world), world).task.source
         theirs = theirs.images if isinstance(theirs, Answers) else theirs
         assert theirs.condition == Inverted()
         assert theirs.images == Split("digits", "train", 200, start=200)
-    assert Retraining().plan(world, world).task.source == world.task.source, "stolen data are as poisoned as they are"
-    more = Retraining(more=True).plan(world, world).task.source
+    assert Retraining().plan(Deployed(world), world).task.source == world.task.source, (
+        "stolen data are as poisoned as they are"
+    )
+    more = Retraining(more=True).plan(Deployed(world), world).task.source
     assert more == Conditioned(Split("digits", "train", 400), Inverted())
-    assert Unrelated().plan(world, world).task.source == Split("photo-patches", "train", 200)
+    assert Unrelated().plan(Deployed(world), world).task.source == Split("photo-patches", "train", 200)
     assert disjoint(world.task.source).images == Split("digits", "train", 200, start=200)
 
 

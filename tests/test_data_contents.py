@@ -22,9 +22,9 @@ from guardclash.plan.identity import nested, substituted
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.registry import find_mechanisms
+from guardclash.studies.composing import compose_study, unusual_data
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
-from guardclash.studies.trials import compose_study, unusual_data
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from running import ran, study, values

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from guardclash.errors import UserError
 from guardclash.mechanisms.distance import CLOSENESS, IMAGES, ModelDistance, closeness, cumulative
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.records.cells import Cell, Named, Suspected
@@ -30,12 +31,12 @@ from guardclash.records.results import Results
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, ROWS, band
 from guardclash.reporting.figures import draw
 from guardclash.reporting.findings import find
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, _kept_curve
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import compose_study
 from guardclash.studies.verification import Verification
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
@@ -261,8 +262,8 @@ def test_curves_go_from_models_to_the_figure(tmp_path):
 def test_other_mechanisms_have_no_curves(base, context):
     victim = Fake(base, ten(0.8)).trained
     served = RunContext(0, Path("nowhere"), lambda plan, seed: victim)
-    assert Verification(Watermark(), base).curves(victim, served) == {}
-    own = Verification(ModelDistance(images=10).bind(base), base)
+    assert Verification(Watermark(), Deployed(base)).curves(victim, served) == {}
+    own = Verification(ModelDistance(images=10).bind(base), Deployed(base))
     assert own.curves(victim, served)["cosine_random"][-1] == (10, pytest.approx(1))
 
 
@@ -368,7 +369,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     expected = draw("distances", find(wanted, made_up(wanted), wanted.rule), "svg")
     code = (
         "import contextlib, sys\n"
-        "from guardclash.cli import main\n"
+        "from guardclash.cli.app import main\n"
         "sys.argv = ['guardclash', 'figure', 'distances', 'far.toml', '--results', 'results.json', '-o', 'a.svg']\n"
         "with contextlib.suppress(SystemExit):\n"
         "    main()\n"

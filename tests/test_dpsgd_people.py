@@ -11,6 +11,7 @@ import torch
 from guardclash.compose import compose
 from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl, composed_epsilon
 from guardclash.mechanisms.raddata import RadioactiveData
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.plan.sources import Answers, Split
 from guardclash.suspects.independent import Independent
@@ -97,7 +98,7 @@ def test_stages_of_one_training_draw_noise_and_batches_of_their_own(tmp_path):
 
 def test_a_model_that_answers_with_the_very_noise_of_this_training_covers_nothing():
     teacher = private()
-    student = replace(teacher, streams=(replace(teacher.task, source=Answers(teacher.task.source, teacher)),))
+    student = replace(teacher, streams=(replace(teacher.task, source=Answers(teacher.task.source, Deployed(teacher))),))
     assert spent(student) == math.inf
     assert "reads the same examples with the very noise of this one" in str(PRIVATE.facts(student))
     other_party = replace(student, party="student")
@@ -122,7 +123,7 @@ def test_disjoint_parts_of_a_split_are_other_people(start, limit, same):
 
 def test_suspects_of_other_people_do_not_count():
     plain = unprotected()
-    innocent = Independent().plan(plain, plain)
+    innocent = Independent().plan(Deployed(plain), plain)
     assert spent(replace(private(), initial=innocent)) == pytest.approx(spent(private()))
 
 

@@ -43,13 +43,14 @@ from guardclash.registry import find_mechanisms
 from guardclash.reporting.figure_parts.embeddings import CLEAN, MARKS, ONLY
 from guardclash.reporting.figures import METADATA, draw
 from guardclash.reporting.findings import find
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job, Site, run_job
 from guardclash.studies.run import run_study
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import Probe, Trial, compose_study
+from guardclash.studies.trials import Probe, Trial
 from guardclash.training.train import build_network, train
 from guardclash.training.trained import Trained, predictor
 
@@ -441,7 +442,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     expected = {form: draw("embeddings", find(study, results, study.rule), form) for form in METADATA}
     code = (
         "import contextlib, sys\n"
-        "from guardclash.cli import main\n"
+        "from guardclash.cli.app import main\n"
         "for form in ('svg', 'pdf', 'png'):\n"
         "    sys.argv = ['guardclash', 'figure', 'embeddings', 'far.toml', '--results', 'results.json']\n"
         "    sys.argv += ['-o', 'figure.' + form]\n"

@@ -24,13 +24,13 @@ from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Evidence
 from guardclash.reporting.page_parts import pictures as page_pictures
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import ALL, LARGEST, keep_evidence, kept_pictures
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import compose_study
 from running import ran
 
 ROOT = Path(__file__).parents[1]

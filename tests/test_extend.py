@@ -14,11 +14,11 @@ import pytest
 from guardclash.records.plain import results_from
 from guardclash.registry import GROUP, known
 from guardclash.reporting.claims import claims
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.side_effects import side_effects
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import compose_study
 from running import ran, study
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extend.md").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from scipy import stats
 
-from guardclash import cli
+from guardclash.cli.app import main
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.records.cells import Cell, Named
@@ -59,7 +59,7 @@ def guardclash(
     def run(*arguments: object) -> Said:
         monkeypatch.setattr(sys, "argv", ["guardclash", *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         said = capsys.readouterr()
         return Said(int(ended.value.code or 0), said.err, said.out)
 
@@ -169,7 +169,7 @@ def test_the_same_records_give_the_same_bytes_without_torch(on_record, tmp_path)
         assert matplotlib.rcParams["font.size"] == 30
     code = (
         "import contextlib, sys\n"
-        "from guardclash.cli import main\n"
+        "from guardclash.cli.app import main\n"
         "for form in ('svg', 'pdf', 'png'):\n"
         f"    sys.argv = ['guardclash', 'figure', 'metrics', {str(STUDY)!r}, '--results', {str(RESULTS)!r}]\n"
         f"    sys.argv += ['-o', {str(tmp_path)!r} + '/figure.' + form]\n"

@@ -18,6 +18,7 @@ from guardclash.judging.criteria import Metric
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import braces
+from guardclash.records.plain import results_from, to_plain
 from guardclash.reporting.figure_parts.sweep import sweep
 from guardclash.reporting.figures import STYLE, draw
 from guardclash.reporting.findings import Findings, find
@@ -299,6 +300,43 @@ def in_chart(found: Findings, head: str) -> dict[str, list[tuple[float, float, f
         ends = [sorted(value(float(one.attributes[name])) for name in ("y1", "y2")) for one in bars]
         told[name] = [(value(y), *both) for y, both in zip(heights, ends, strict=False)]
     return told
+
+
+# Tasks that are judged by other utilities
+
+
+def test_every_form_calls_the_utility_of_a_task_by_its_name() -> None:
+    recipes = [{"dataset": "digits", "scale": "smoke"}, {"dataset": "mnist", "scale": "smoke"}]
+    swept = {"name": "b", "sweep": {"strength": [1, 2]}}
+    wanted = study(["a", swept], ["p", "b"], recipes=recipes)
+    content = to_plain(results(wanted))
+    renamed = [
+        json.loads(json.dumps(cell).replace('"accuracy"', '"auroc"').replace("\\u03c6_ACC", "AUC"))
+        if cell["key"] in [one.key for one in wanted.cells() if one.recipe.name == "mnist"]
+        else cell
+        for cell in content["cells"]
+    ]
+    found = find(wanted, results_from({**content, "cells": renamed}))
+    assert [metric.name for metric in found.results.utilities] == ["accuracy", "auroc"]
+    said = svg_texts(draw("pareto", found, "svg"))
+    axes = [text.split()[0] for text in said if text.startswith(("φ_ACC (", "AUC ("))]
+    assert axes and axes.count("φ_ACC") == axes.count("AUC"), "as many panels of each"
+    assert any("utility against other judged metrics" in text for text in said)
+    page = read(FORMS["html"](found).decode())
+    heads = [
+        (section.all("h3")[0].said.split("/")[0], table.all("thead")[0].all("th")[4].said)
+        for section in page.all("details", class_="cell")
+        for table in section.all("table")
+        if any(caption.said.startswith("Ownership claims") for caption in table.all("caption"))
+    ]
+    assert set(heads) == {("digits", "φACC"), ("mnist", "AUC")}
+    for claim in found.claims:
+        assert claim.to_dict()["utility"]["metric"] == ("auroc" if claim.recipe.startswith("mnist") else "accuracy")
+    told = {one.recipe: {judged.metric.symbol for judged in one.judgements} for one in found.verdicts}
+    assert "AUC" in told["mnist/smoke"] and "AUC" not in told["digits/smoke"]
+    tables = of_text(found)
+    for title in (title for title in tables if title.startswith("mnist/smoke ")):
+        assert tables[title][0][0] == "AUC"
 
 
 # Size

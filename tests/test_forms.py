@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 import guardclash
 from committed import COMMITTED, committed
-from guardclash import cli
+from guardclash.cli.app import main
 from guardclash.errors import UserError
 from guardclash.judging.criteria import ACCURACY, Ceiling, Floor, MaxDrop, MaxGrowth, Metric
 from guardclash.records.cells import Cell, Named, Suspected
@@ -620,7 +620,7 @@ def report(
     def run(*arguments: object, first: list[Any] = given) -> Said:
         monkeypatch.setattr(sys, "argv", ["guardclash", "report", *map(str, [*first, *arguments])])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         said = capfdbinary.readouterr()
         return Said(int(ended.value.code or 0), said.err.decode(), said.out.decode())
 

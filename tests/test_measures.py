@@ -26,9 +26,9 @@ from guardclash.reporting import findings
 from guardclash.reporting.forms import FORMS
 from guardclash.reporting.page_parts.records import raw_values
 from guardclash.reporting.rows import rows as tidy
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.side_effects import side_effects
-from guardclash.studies.trials import compose_study
 from guardclash.tasks.recipe import recipe
 from running import load, ran, site, study, values  # noqa: F401
 

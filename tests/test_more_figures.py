@@ -44,7 +44,7 @@ DRAWN = {
 REFUSED = {
     "matrix": ("raddata-signal", "no combinations"),
     "sweep": ("wm-dpsgd-mnist", "no measured sweep"),
-    "pareto": ("model-distances", "nothing to draw against accuracy"),
+    "pareto": ("model-distances", "nothing to draw against the utility"),
 }
 OWN = {
     "a": (Metric("mark", "φ_MARK", MaxDrop(0.30)),),

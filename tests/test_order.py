@@ -17,9 +17,9 @@ from guardclash.plan.plan import Plan
 from guardclash.records.cells import Named, Sequel, without
 from guardclash.records.plain import results_from
 from guardclash.registry import find_mechanism
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.training.train import build_network, train
 from running import ran, report, values

@@ -27,13 +27,13 @@ from guardclash.judging.verdict import Verdict
 from guardclash.planning import standing as status
 from guardclash.studies import jobs
 from guardclash.studies.activity import alive, noted, notes
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site, run_job
 from guardclash.studies.run import completed, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import compose_study
 from guardclash.watching import progress as progress_module
 from guardclash.watching.board import Board, Standing
 from guardclash.watching.forecast import Means

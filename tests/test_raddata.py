@@ -23,12 +23,13 @@ from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.marked import Marks, Unmarked
 from guardclash.plan.plan import OtherSeed
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.evidence import keep_evidence
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import Trial, compose_study, needed_trials
+from guardclash.studies.trials import Trial, needed_trials
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
 from running import ran
@@ -131,16 +132,16 @@ def test_the_radius_follows_the_data_set_unless_it_is_given():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"ratio": 0.0}, "share"),
-        ({"ratio": 1.0}, "share"),
+        ({"ratio": 0.0}, "ratio"),
+        ({"ratio": 1.0}, "ratio"),
         ({"placement": "own"}, "task, stream"),
-        ({"held_out": 1}, "control"),
-        ({"radius": 300}, "1 to 255"),
-        ({"radius": 0}, "1 to 255"),
+        ({"held_out": 1}, "held_out"),
+        ({"radius": 300}, "<= 255"),
+        ({"radius": 0}, "<= 255"),
         ({"iterations": 0}, "iteration"),
         ({"precision": "float16"}, "precision"),
         ({"network": "cnn4"}, "plan"),
-        ({"network_epochs": 0}, "trained"),
+        ({"network_epochs": 0}, "network_epochs"),
     ],
 )
 def test_impossible_options(options, complaint):

@@ -226,8 +226,8 @@ def test_marks_point_along_their_carriers_and_a_feature_penalty_holds_them_back(
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"radius": 0}, "1 to 255"),
-        ({"radius": 256}, "1 to 255"),
+        ({"radius": 0}, "<= 255"),
+        ({"radius": 256}, "<= 255"),
         ({"radius": 10, "iterations": 0}, "iteration"),
         ({"radius": 10, "optimizer": "lbfgs"}, "adam, sgd"),
         ({"radius": 10, "augmentation": "flip"}, "none, shift"),

@@ -11,8 +11,8 @@ import pytest
 from guardclash.errors import UserError
 from guardclash.records.cells import Named
 from guardclash.studies.build import build_recipe
+from guardclash.studies.composing import compose_study
 from guardclash.studies.study_file import read_study, study_from
-from guardclash.studies.trials import compose_study
 from guardclash.tasks.catalog import find_task, tasks
 from guardclash.tasks.recipe import Recipe, recipe
 

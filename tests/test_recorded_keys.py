@@ -12,7 +12,7 @@ import pytest
 
 from committed import COMMITTED, RECORDS, committed
 from guardclash.plan.identity import fingerprint
-from guardclash.studies.trials import compose_study
+from guardclash.studies.composing import compose_study
 
 KNOWN = Path(__file__).parent / "reference" / "keys.json"
 

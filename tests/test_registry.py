@@ -22,8 +22,8 @@ from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.registry import GROUP, find_mechanism, find_mechanisms, known
 from guardclash.studies.build import build_mechanism
+from guardclash.studies.composing import compose_study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import compose_study
 from guardclash.tasks.catalog import tasks
 from guardclash.tasks.recipe import recipe
 
@@ -286,7 +286,7 @@ def test_an_installed_package_takes_part_from_the_command_line(tmp_path):
     """In a process of its own, as users have it: list names its mechanism and data set."""
     places = [str(install(tmp_path / "site")), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(places), "PYTHONWARNINGS": "error"}
-    command = [sys.executable, "-c", "from guardclash.cli import main; main()", "list"]
+    command = [sys.executable, "-c", "from guardclash.cli.app import main; main()", "list"]
     found = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (found.returncode, found.stderr) == (0, "")
     for word in ("rounding", "model extraction", "decimals=1", "φ_ROUND", "dots", "wm", "dpsgd"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,12 +15,13 @@ from guardclash.compose import compose
 from guardclash.errors import UserError
 from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.owned import Owned
 from guardclash.records.plain import results_from
 from guardclash.registry import SUSPECTS, known
 from guardclash.reporting.claims import claims
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
-from guardclash.studies.trials import compose_study
 from guardclash.suspects.overwriting import Overwriting
 from guardclash.suspects.pruning import Pruned, Pruning
 from guardclash.suspects.quantisation import Quantisation, Quantised
@@ -77,7 +79,7 @@ def test_a_constant_tensor_stays():
 @pytest.mark.parametrize("suspect", [Pruning(0.3), Quantisation(4)])
 def test_the_victims_weights_are_changed_without_any_training(suspect, base, context):
     victim = compose(base, [Watermark(triggers=20)])
-    plan = suspect.plan(victim, base)
+    plan = suspect.plan(Deployed(victim), base)
     assert (plan.initial, plan.epochs, plan.party) == (victim, 0, "thief")
     stolen, own = train(plan, context(0)), train(victim, context(0))
     expected = plan.rewrites[0](own.network)
@@ -183,7 +185,7 @@ class Blurring(Suspect):
     '''Noise on the weights.'''
     kind: ClassVar[str] = "blurring"
     sigma: float = 0.01
-    def plan(self, victim, unprotected, serving=()):
+    def plan(self, victim, unprotected):
         return changed(victim, unprotected, Blurred(self.sigma))
 """
 
@@ -219,12 +221,14 @@ def test_mistakes_are_told(load):
 
 
 @pytest.mark.parametrize("kind", sorted(known(SUSPECTS)))
-def test_every_suspect_is_complete(kind, base):
+def test_every_suspect_is_complete(kind, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    safetensors.torch.save_file(base.model.build().state_dict(), "suspect.safetensors")  # of the one from outside
     suspect = known(SUSPECTS)[kind]()
     victim = compose(replace(base, streams=(replace(base.task, source=base.task.source.first(200)),)), [Watermark()])
     unprotected = replace(base, streams=(victim.task,))
-    plan = suspect.plan(victim, unprotected)
-    assert type(suspect).__doc__ and plan.party in ("thief", "independent")
-    assert suspect.stolen == (plan.party == "thief")
-    assert hash(plan) == hash(suspect.plan(victim, unprotected))
+    plan = suspect.plan(Deployed(victim), unprotected)
+    assert type(suspect).__doc__ and plan.party in ("thief", "independent", "outside")
+    assert suspect.stolen == {"thief": True, "independent": False, "outside": None}[plan.party]
+    assert hash(plan) == hash(suspect.plan(Deployed(victim), unprotected))
     assert Overwriting.overwrites

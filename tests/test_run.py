@@ -19,12 +19,12 @@ from guardclash.plan.plan import Plan
 from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.studies import jobs
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.run import Together, estimates, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import compose_study
 from guardclash.studies.verdicts import verdicts
 from guardclash.training.context import RunContext
 from running import GRADIENT_SIGN, RELAXED, SMOKE, Trained, Watcher, keys_in, ran, report, study, values

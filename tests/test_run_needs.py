@@ -8,9 +8,10 @@ from typing import Any
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.trainings import depth
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Job
-from guardclash.studies.trials import Trial, compose_study, needed_trials
+from guardclash.studies.trials import Trial, needed_trials
 from running import Watcher, ran, study, values
 
 # Plans that need other plans

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 
 from guardclash.compose import compose
@@ -14,6 +15,7 @@ from guardclash.errors import UserError
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.mechanisms.wm import Watermark
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.marked import Marked
 from guardclash.plan.sources import Answers, Drawn, Split
@@ -21,12 +23,13 @@ from guardclash.records.cells import Named
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
 from guardclash.registry import SUSPECTS, find_mechanism, known
+from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.trials import Trial, compose_study, needed_trials
+from guardclash.studies.trials import Trial, needed_trials
 from guardclash.suspect import disjoint
 from guardclash.suspects.extraction import Extraction
 from guardclash.suspects.fine_tuning import FineTuning
@@ -57,9 +60,11 @@ def study(*suspects: dict[str, Any], mechanisms: list[Any] | None = None, **keys
 
 
 @pytest.mark.parametrize("kind", known(SUSPECTS))
-def test_every_suspect_is_a_training_of_its_own(kind, base):
+def test_every_suspect_is_a_training_of_its_own(kind, base, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    safetensors.torch.save_file(base.model.build().state_dict(), "suspect.safetensors")  # of the one from outside
     victim = compose(base, [Watermark()])
-    plan = known(SUSPECTS)[kind]().plan(victim, base)
+    plan = known(SUSPECTS)[kind]().plan(Deployed(victim), base)
     assert plan.party and not victim.party
     assert fingerprint(plan) not in (fingerprint(victim), fingerprint(base))
     assert [stream.name for stream in plan.streams] == ["task"], "nobody steals the owner's triggers"
@@ -76,49 +81,50 @@ def test_who_is_innocent(suspect, stolen):
 def test_who_depends_on_the_victim_waits_for_it(base):
     victim = compose(base, [Watermark()])
     for suspect in (Extraction(), FineTuning()):
-        needed = [trial.key for trial in needed_trials(Trial(suspect.plan(victim, base), 3))]
+        needed = [trial.key for trial in needed_trials(Trial(suspect.plan(Deployed(victim), base), 3))]
         assert needed == [Trial(victim, 3).key]
     for suspect in (Retraining(), Independent(), Unrelated()):
-        assert needed_trials(Trial(suspect.plan(victim, base), 3)) == ()
+        assert needed_trials(Trial(suspect.plan(Deployed(victim), base), 3)) == ()
 
 
 def test_an_independent_party_has_none_of_the_owners_images(base, context):
-    owner, other = (context(0).data(plan.task.source).x for plan in (base, Independent().plan(base, base)))
+    owner, other = (context(0).data(plan.task.source).x for plan in (base, Independent().plan(Deployed(base), base)))
     assert len(owner) == len(other)
     assert len(torch.cat([owner, other]).flatten(1).unique(dim=0)) > 1.9 * len(owner), "digits has few duplicates"
-    assert Independent("test").plan(base, base).task.source == Split("digits", "test")
+    assert Independent("test").plan(Deployed(base), base).task.source == Split("digits", "test")
 
 
 def test_queries_are_the_partys_own_the_owners_or_of_another_data_set(base):
     sources = [
-        Extraction(queries).plan(base, base).task.source for queries in ("task", "out-of-distribution", "members")
+        Extraction(queries).plan(Deployed(base), base).task.source
+        for queries in ("task", "out-of-distribution", "members")
     ]
     assert [source.images for source in sources] == [
         disjoint(base.task.source),
         Split("photo-patches", "train", 256),
         base.task.source,
     ]
-    assert all(source.model == base for source in sources)
+    assert all(source.model == Deployed(base) for source in sources)
 
 
 def test_stolen_data_brings_its_marks_along(base):
     victim = compose(base, [find_mechanism("raddata")()])
-    assert isinstance(Retraining().plan(victim, base).task.source, Marked)
-    assert Retraining(more=True).plan(victim, base).task.source == Split("digits", "train", 512)
+    assert isinstance(Retraining().plan(Deployed(victim), base).task.source, Marked)
+    assert Retraining(more=True).plan(Deployed(victim), base).task.source == Split("digits", "train", 512)
 
 
 def test_a_model_for_another_data_set_is_made_for_its_classes(base):
-    plan = Unrelated().plan(base, base)
+    plan = Unrelated().plan(Deployed(base), base)
     assert (plan.task.source.dataset, plan.model.classes) == ("photo-patches", 2)
     mnist = recipe("mnist", "smoke")
-    assert Unrelated().plan(mnist.plan(), mnist.plan()).model == recipe("fmnist", "smoke").plan().model
+    assert Unrelated().plan(Deployed(mnist.plan()), mnist.plan()).model == recipe("fmnist", "smoke").plan().model
 
 
 def test_a_party_needs_images_that_are_left():
     whole = recipe("digits", "reduced").plan()
     for suspect in (Extraction(), FineTuning(), Retraining(more=True), Independent()):
         with pytest.raises(UserError, match="too few train images of digits are left"):
-            suspect.plan(whole, whole)
+            suspect.plan(Deployed(whole), whole)
     assert disjoint(Split("digits", "train", 800)) == Split("digits", "train", 497, start=800)
     with pytest.raises(UserError, match="no neighbour"):
         Unrelated().plan(whole, replace(whole, purpose=replace(whole.purpose, neighbour_train=None)))
@@ -137,7 +143,7 @@ def test_parties_draw_weights_of_their_own(base, context):
 
 
 def test_fine_tuning_goes_on_from_the_victims_weights(base, context):
-    plan = FineTuning().plan(base, base)
+    plan = FineTuning().plan(Deployed(base), base)
     assert plan.epochs == 1 and plan.optimizer.learning_rate == pytest.approx(base.optimizer.learning_rate / 10)
     victim = context(0).trained(base).network.state_dict()
     start = build_network(plan, context(0)).state_dict()
@@ -150,10 +156,10 @@ def test_fine_tuning_goes_on_from_the_victims_weights(base, context):
 
 def test_fine_tuning_keeps_the_victims_network_and_adds_the_thiefs(base, context):
     victim = compose(base, [DPSGD()])
-    plan = compose(FineTuning().plan(victim, base), [])
+    plan = compose(FineTuning().plan(Deployed(victim), base), [])
     names = [type(module).__name__ for module in build_network(plan, context(0)).modules()]
     assert "GroupNorm" in names and "BatchNorm2d" not in names
-    thief = compose(FineTuning().plan(base, base), [DPSGD()])
+    thief = compose(FineTuning().plan(Deployed(base), base), [DPSGD()])
     names = [type(module).__name__ for module in build_network(thief, context(0)).modules()]
     assert "GroupNorm" in names and "BatchNorm2d" not in names
     with pytest.raises(UserError, match="goes on with the network"):
@@ -163,7 +169,7 @@ def test_fine_tuning_keeps_the_victims_network_and_adds_the_thiefs(base, context
 @pytest.mark.parametrize("answers", ["labels", "probabilities"])
 @pytest.mark.parametrize("own", [(), (DPSGD(),), (AdversarialTraining(steps=1),)], ids=["bare", "dpsgd", "advtr"])
 def test_a_surrogate_is_trained_on_either_answer_under_the_thiefs_own_mechanisms(answers, own, base, context):
-    plan = compose(Extraction(answers=answers).plan(base, base), own)
+    plan = compose(Extraction(answers=answers).plan(Deployed(base), base), own)
     _, y = context(0).data(plan.task.source)
     assert (y.shape, y.dtype) == (((256,), torch.int64) if answers == "labels" else ((256, 10), torch.float32))
     train(plan, context(0))
@@ -171,17 +177,17 @@ def test_a_surrogate_is_trained_on_either_answer_under_the_thiefs_own_mechanisms
 
 def test_answers_are_the_models_own(base, context):
     images = Split("digits", "test", 50)
-    x, labels = context(0).data(Answers(images, base))
-    _, probabilities = context(0).data(Answers(images, base, "probabilities"))
+    x, labels = context(0).data(Answers(images, Deployed(base)))
+    _, probabilities = context(0).data(Answers(images, Deployed(base), "probabilities"))
     torch.testing.assert_close(probabilities, context(0).trained(base).predict(x).softmax(1))
     assert torch.equal(probabilities.argmax(1), labels)
-    assert Answers(images, base).size == 50
+    assert Answers(images, Deployed(base)).size == 50
 
 
 def test_a_surrogate_answers_like_its_victim(base, context):
     longer = replace(base, epochs=8)
     victim = train(longer, context(0))
-    thief = train(Extraction(answers="probabilities").plan(longer, longer), context(0))
+    thief = train(Extraction(answers="probabilities").plan(Deployed(longer), longer), context(0))
     x, _ = context(0).data(Split("digits", "test"))
     assert accuracy(thief.predict, x, victim.predict(x).argmax(1)) > 0.7
 
@@ -199,7 +205,7 @@ def test_a_split_may_start_later(context):
 
 @pytest.mark.parametrize(("limit", "start"), [(None, 1297), (None, -1), (298, 1000), (0, 1000)])
 def test_a_split_ends_where_the_data_end(limit, start):
-    with pytest.raises(UserError, match="digits has no such"):
+    with pytest.raises(UserError, match=r"digits\.train\.(limit|start)"):
         Split("digits", "train", limit, start)
 
 
@@ -351,7 +357,7 @@ def test_a_thief_learns_what_the_deployed_model_answers(tmp_path):
     ran(asked, site, Inline())
     entries = [entry for entry in compose_study(asked) if entry.cell.suspect]
     bare, turned = (entry.plan.task.source for entry in entries)
-    assert bare.serving == () and [one.name for one in turned.serving] == ["turned"]
+    assert bare.model.serving == () and [one.name for one in turned.model.serving] == ["turned"]
     assert len({fingerprint(entry.plan) for entry in entries}) == 2
     one, other = (site.context(0).data(source).y for source in (bare, turned))
     assert torch.equal((one + 1) % 10, other), "the same network, asked through the mechanism"

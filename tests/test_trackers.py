@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from guardclash import cli
+from guardclash.cli.app import main
 from guardclash.errors import UserError
 from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
@@ -300,7 +300,7 @@ def test_on_the_command_line(calls, tmp_path, monkeypatch, capsys):
         options = [word for name in names for word in ("--track", name)]
         monkeypatch.setattr("sys.argv", ["guardclash", "run", "study.toml", "--workers", "1", *options])
         with pytest.raises(SystemExit) as ended:
-            cli.main()
+            main()
         return int(ended.value.code or 0), capsys.readouterr().err
 
     code, err = said("remembering", "nonsense")

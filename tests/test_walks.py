@@ -248,7 +248,7 @@ def test_descent_under_no_grad_and_without_a_slope():
         (lambda: BlindWalk(0.0), "scale"),
         (lambda: BlindWalk(math.inf), "scale"),
         (lambda: BlindWalk(steps=0), "steps"),
-        (lambda: BlindWalk(walks=1.5), "whole number"),
+        (lambda: BlindWalk(walks=1.5), "whole, >= 1"),
         (lambda: MinGD(l2=-1.0), "l2"),
         (lambda: MinGD(top=0), "top"),
         (lambda: MinGD()(lambda x: x, torch.rand(2, 1, 2, 2), 1), "classes"),

@@ -69,19 +69,24 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         _check_fits(plan, mechanism)
     for mechanism in active:
         plan = _edit_streams(plan, mechanism)
+    # Only now are all streams there that an `on` may name.
     if not partial:
         _check_streams_named(plan, active)
+    # Over all stages: what one mechanism set in an earlier stage, another must not undo later.
     set_by: Setters = {}
     for mechanism in _replacing_first(plan, active, "architecture", Mechanism.architecture):
         edited = mechanism.architecture(plan)
         _check_edit(plan, edited, mechanism, "architecture", "the plan", set_by)
         plan = edited
+    # Within a stage, every mechanism sees the plan as the stage before left it.
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
+    # Only at the end: what mixes examples may have come before or after the bound on them.
     for stream in plan.streams:
         _check_examples_apart(stream, set_by)
     for mechanism in active:
         plan = _gone_on(plan, mechanism)
+    # Rewrites can make a network senseless that was sound before.
     check_network(plan.model, plan.all_rewrites)
     if not has_batch_norm(plan.model, plan.all_rewrites):
         return _without_policies(plan)
@@ -93,6 +98,7 @@ def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
     """The last stage: a training that goes on with the weights of the one composed so far, or that one."""
     found = mechanism.after(plan)
     before: Plan | None = found
+    # Several trainings may follow one another; the first of them must begin with the one composed so far.
     while before is not None and before != plan:
         before = before.initial
     if before is None:
@@ -104,6 +110,7 @@ def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
 
 
 def _check_fits(plan: Plan, mechanism: Mechanism) -> None:
+    # A text is a sequence as well: `on = "task"` would name the streams t, a, s and k.
     if isinstance(mechanism.on, str):
         raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
     if not mechanism.fits(plan):
@@ -114,6 +121,7 @@ def _check_fits(plan: Plan, mechanism: Mechanism) -> None:
 
 def rank(mechanism: Mechanism) -> tuple[int, str, str]:
     """The place of a mechanism among those of its stage, whatever the order in which a combination names them."""
+    # The last one tells variants of one mechanism apart, which have the same name.
     return mechanism.order, mechanism.name, repr(mechanism)
 
 
@@ -130,6 +138,7 @@ def _replacing_first(
         edited = edit(mechanism, base)
         return all(_stacks(getattr(base, name), getattr(edited, name, ())) for name in many)
 
+    # False comes first; sorting is stable, so ranks stay within both halves.
     return sorted(active, key=adds) if many and len(active) > 1 else active
 
 
@@ -177,6 +186,7 @@ def _edit_streams(plan: Plan, mechanism: Mechanism) -> Plan:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise Clash(f"{mechanism.name} adds a stream {twice!r}, which another mechanism added already")
+    # The first stream is the task, by which epochs and schedules count.
     if names[: len(plan.streams)] != [stream.name for stream in plan.streams]:
         raise UserError("a mechanism may add streams, not remove or reorder them", where=f"{mechanism.name}.data()")
     for before, after in zip(plan.streams, edited.streams, strict=False):

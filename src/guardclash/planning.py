@@ -16,11 +16,13 @@ from guardclash.reporting.tables import duration
 from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
 from guardclash.studies.collect import collect
+from guardclash.studies.composing import compose_study, unusual_data
 from guardclash.studies.jobs import Site
+from guardclash.studies.read_once import ReadOnce
 from guardclash.studies.run import estimates, needed_now, trials_of, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, compose_study, unusual_data
+from guardclash.studies.trials import ComposedCell
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, tasks
 from guardclash.watching.view import view
@@ -66,6 +68,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
     shown: set[str] = set()
     for entry in composed:
         keys = [trial.key for trial in entry.trials()]
+        # A training that serves several cells is counted in the first of them.
         new = [key for key in keys if key in seconds and key not in shown]
         done = sum(key not in seconds for key in keys)
         shown.update(keys)
@@ -96,7 +99,7 @@ def _name(study: Study, entry: ComposedCell) -> str:
 
 def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     """Every cell with the keys that `show` takes, then what a run of the study shows on its terminal."""
-    store, study = site.store, study.under(rule)
+    store, study = ReadOnce(site.store.folder), study.under(rule)
     composed = compose_study(study, site.data_folder)
     yield from map(escape, unusual_data(composed))
     yield _cells_standing(study, composed, store)
@@ -110,12 +113,13 @@ def _cells_standing(study: Study, composed: tuple[ComposedCell, ...], store: Sto
     names = ("recipe", "combination", "trained", "measured", "failed", "running", "first key")
     table = Table(*names, title=f"Study {study.name}", title_justify="left", box=box.SIMPLE_HEAD)
     training, measuring = notes(store, "progress"), notes(store, "measuring")
+    have, failures = store.measurement_keys(), store.failure_keys()
     for entry in composed:
         trials = entry.trials()
         trained = sum(store.trial(trial.key) is not None for trial in trials)
         probes = [probe for trial in trials for probe in entry.probes(trial)]
-        measured = sum(store.measurement(probe.key) is not None for probe in probes)
-        failed = sum(store.failure(trial.key) is not None for trial in trials)
+        measured = sum(probe.key in have for probe in probes)
+        failed = sum(trial.key in failures for trial in trials)
         now = [
             f"seed {trial.seed}: epoch {training[trial.key]['epoch']} of {training[trial.key]['epochs']}"
             for trial in trials

@@ -145,10 +145,12 @@ def _load_file(path: Path) -> ModuleType:
         raise UserError("no such plugin", where=path, allowed="a Python file, relative to the study file")
     module = importlib.util.module_from_spec(spec)
     module.__guardclash_source__ = hashlib.sha256(path.read_bytes()).hexdigest()[:12]  # type: ignore[attr-defined]
+    # Before it runs: dataclasses look their module up there, and pickles do later.
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
+        # A module that is half made must not be found by the next try.
         del sys.modules[name]
         raise UserError(f"the plugin cannot be imported: {_told(error)}", where=_line(path, error)) from error
     if not _register_tasks(module) and not any(_defined_in(module, door) for door in DOORS):

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
 from guardclash.plan.condition import in_same_world, origin
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.sources import Split
 
@@ -26,17 +27,17 @@ class Suspect:
     """Whether its party puts marks of its own into the model, of the kinds that the victim bears."""
 
     @property
-    def stolen(self) -> bool:
-        """Whether the model owes anything to the owner's model or data."""
+    def stolen(self) -> bool | None:
+        """Whether the model owes anything to the owner's model or data; None: nobody knows."""
         return True
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The training of the suspect.
 
         Args:
-            victim: The owner's training, with its mechanisms.
+            victim: The owner's model, with its mechanisms: `victim.origin` is its training, and who queries it meets
+                what acts at inference.
             unprotected: The training of the study's recipe, as the suspect's party would do it on its own.
-            serving: The mechanisms through which the victim answers: who queries it meets them.
 
         Raises:
             UserError: If there are no images left for it.
@@ -51,6 +52,7 @@ def disjoint(source: Source) -> Source:
         UserError: If fewer than half as many are left.
     """
     own, left = split_of(origin(source)), images_left(source)
+    # On far fewer images, a competitor's model would be worse, and not just another one.
     if left < own.size / 2:
         whole = find_dataset(own.dataset).size(own.split)
         raise UserError(
@@ -97,17 +99,7 @@ def split_of(source: Source) -> Split:
     return source
 
 
-def check_choice(where: str, got: str, allowed: tuple[str, ...]) -> None:
-    """Checks an option.
-
-    Raises:
-        UserError: If it is none of those that are allowed.
-    """
-    if got not in allowed:
-        raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
-
-
-def changed(victim: Plan, unprotected: Plan, rewrite: Any) -> Plan:
+def changed(victim: Deployed, unprotected: Plan, rewrite: Any) -> Plan:
     """The victim's weights after a rewrite, without any training."""
     own = on(unprotected, unprotected.task.source, "thief")
-    return replace(own, model=victim.model, initial=victim, epochs=0, rewrites=(rewrite,))
+    return replace(own, model=victim.origin.model, initial=victim.origin, epochs=0, rewrites=(rewrite,))

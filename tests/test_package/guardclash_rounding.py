@@ -9,10 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor
 
+from guardclash.checks import within
 from guardclash.data.dataset import Dataset
 from guardclash.data.examples import Examples
 from guardclash.data.space import Images
-from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.plan.plan import Context, Plan, Predict
@@ -43,8 +43,7 @@ class Rounding(Mechanism):
     """What answers are counted on. From Python only."""
 
     def __post_init__(self) -> None:
-        if self.decimals < 0:
-            raise UserError("decimals cannot be negative", where="rounding.decimals", got=self.decimals, allowed=">= 0")
+        within("rounding", ">= 0", decimals=self.decimals)
 
     def bind(self, unprotected: Plan) -> Rounding:
         return replace(self, dots=self.dots or Split("dots", "test"))

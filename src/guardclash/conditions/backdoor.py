@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from guardclash.checks import within
 from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.plan.condition import Condition
@@ -35,12 +36,9 @@ class Backdoor(Condition):
     """Side of the square in pixels, one pixel from the lower right corner (Gu et al. 2017)."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1:
-            raise UserError("a share is poisoned", where="backdoor.rate", got=self.rate, allowed="above 0, below 1")
-        for name, least in (("target", 0), ("patch", 1)):
-            if getattr(self, name) < least:
-                got = getattr(self, name)
-                raise UserError(f"no such {name}", where=f"backdoor.{name}", got=got, allowed=f">= {least}")
+        within("backdoor", "> 0, < 1", rate=self.rate)
+        within("backdoor", ">= 0", target=self.target)
+        within("backdoor", ">= 1", patch=self.patch)
 
     def bind(self, unprotected: Plan) -> Backdoor:
         """This backdoor, once it is known that the task has its target and room for its square."""

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from guardclash.errors import UserError
+from guardclash.checks import within
 
 
 class Space(Protocol):
@@ -26,12 +26,6 @@ class Space(Protocol):
         """What is wrong with values of the right shape and type; None: nothing."""
 
 
-def _positive(what: str, **sizes: int) -> None:
-    for name, size in sizes.items():
-        if size < 1:
-            raise UserError(f"{what} need at least one", where=name, got=size, allowed=">= 1")
-
-
 @dataclass(frozen=True)
 class Images:
     """Pixels: bytes in files and arrays, numbers in [0, 1] to a model."""
@@ -41,7 +35,7 @@ class Images:
 
     def __post_init__(self) -> None:
         channels, height, width = self.shape
-        _positive("images", channels=channels, height=height, width=width)
+        within("images", ">= 1", channels=channels, height=height, width=width)
 
     @property
     def dtype(self) -> type:
@@ -61,7 +55,7 @@ class Rows:
     """Their names."""
 
     def __post_init__(self) -> None:
-        _positive("rows", columns=len(self.columns))
+        within("rows", ">= 1", columns=len(self.columns))
 
     @property
     def shape(self) -> tuple[int]:
@@ -87,7 +81,7 @@ class Tokens:
     """Tokens are 0 to vocabulary - 1."""
 
     def __post_init__(self) -> None:
-        _positive("texts", length=self.length, vocabulary=self.vocabulary)
+        within("texts", ">= 1", length=self.length, vocabulary=self.vocabulary)
 
     @property
     def shape(self) -> tuple[int]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
+from guardclash.checks import given, within
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.stats import TOLERANCE, Sample
 
@@ -26,7 +27,7 @@ class MaxDrop:
     """In the units of φ, above 0: 0.30 is 30 percentage points of an accuracy."""
 
     def __post_init__(self) -> None:
-        _check("max_drop", self.threshold, above=0)
+        within("max_drop", "a number, > 0, finite", threshold=self.threshold)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class MaxGrowth:
     """Above 1."""
 
     def __post_init__(self) -> None:
-        _check("max_growth", self.factor, above=1)
+        within("max_growth", "a number, > 1, finite", factor=self.factor)
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Floor:
     """In the units of φ."""
 
     def __post_init__(self) -> None:
-        _check("floor", self.threshold)
+        within("floor", "a number, finite", threshold=self.threshold)
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class Ceiling:
     """In the units of φ."""
 
     def __post_init__(self) -> None:
-        _check("ceiling", self.threshold)
+        within("ceiling", "a number, finite", threshold=self.threshold)
 
 
 Relative = MaxDrop | MaxGrowth
@@ -71,13 +72,6 @@ Absolute = Floor | Ceiling
 """Criteria that are fixed bounds."""
 Criterion = Relative | Absolute
 KINDS: dict[str, type[Criterion]] = {kind.kind: kind for kind in (MaxDrop, MaxGrowth, Floor, Ceiling)}
-
-
-def _check(kind: str, number: Any, above: float = -math.inf) -> None:
-    valid = isinstance(number, int | float) and not isinstance(number, bool) and above < number < math.inf
-    if not valid:
-        allowed = "a finite number" + (f" above {above}" if math.isfinite(above) else "")
-        raise UserError("not a usable criterion", where=kind, got=number, allowed=allowed)
 
 
 def criterion_from(data: Any, where: object = "criterion") -> Criterion:
@@ -171,12 +165,8 @@ class Metric:
             raise UserError("a metric is not its own control", where=self.name, got=self.controls)
         if self.range is not None and not -math.inf < self.range[0] < self.range[1] < math.inf:
             raise UserError("a range has a least and a largest value", where=self.name, got=self.range)
-        if self.least_gain is not None and not 0 <= self.least_gain < math.inf:
-            raise UserError("the least gain is a number", where=self.name, got=self.least_gain, allowed=">= 0")
-        if not 0 <= self.retain < 1:
-            raise UserError(
-                "a share of the gain is retained", where=self.name, got=self.retain, allowed="0 <= retain < 1"
-            )
+        within(self.name, ">= 0, finite", **given(least_gain=self.least_gain))
+        within(self.name, ">= 0, < 1", retain=self.retain)
 
     def _check_suits(self, bound: Criterion | None) -> None:
         unsuited = Ceiling | MaxGrowth if self.higher_is_better else Floor

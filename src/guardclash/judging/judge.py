@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from guardclash.errors import UserError
+from guardclash.checks import within
 from guardclash.judging.advice import advised
 from guardclash.judging.criteria import Absolute, Criterion, MaxDrop, Metric, Relative
 from guardclash.judging.gain import Gain, gain_of
@@ -87,8 +87,7 @@ def judge(
         >>> judge(wm, wm.criterion, Sample.of(0.97, 0.01, 5), Sample.of(0.36, 0.06, 10)).outcomes
         {'paper': 'conflict', 'strict': 'conflict'}
     """
-    if not 0 < alpha < 0.5:
-        raise UserError("not a level of significance", where="alpha", got=alpha, allowed="0 < alpha < 0.5")
+    within("", "> 0, < 0.5", alpha=alpha)
     metric, alone = replace(metric, criterion=criterion), alone or NOTHING
     missing = _missing(metric, alone, together, bare, against, look.asked) if criterion else ()
     if metric.net and criterion:

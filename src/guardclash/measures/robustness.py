@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.space import Images, Space
-from guardclash.errors import UserError
 from guardclash.judging.criteria import SHARE, MaxDrop, Metric
 from guardclash.measure import Measure
 from guardclash.numerics.attacks import PGD, attacked, ensemble, ensemble_version
@@ -114,17 +114,10 @@ def check_attack(where: str, options: Any) -> None:
     Raises:
         UserError: If one is unknown or out of range.
     """
-    for name, allowed in (("norm", ("linf", "l2")), ("units", ("pixel", "published"))):
-        choice = getattr(options, name)
-        if choice not in allowed:
-            raise UserError("unknown choice", where=f"{where}.{name}", got=choice, allowed=", ".join(allowed))
-    for name, size in (("radius", options.radius), ("step", 1.0 if options.step is None else options.step)):
-        if not (math.isfinite(size) and size > 0):
-            raise UserError(f"the {name} must be positive and finite", where=f"{where}.{name}", got=size, allowed="> 0")
-    for name in ("steps", "restarts", "test_examples"):
-        count = getattr(options, name)
-        if count < 1:
-            raise UserError("an attack needs at least one", where=f"{where}.{name}", got=count, allowed=">= 1")
+    one_of(where, ("linf", "l2"), norm=options.norm)
+    one_of(where, ("pixel", "published"), units=options.units)
+    within(where, "> 0, finite", radius=options.radius, **given(step=options.step))
+    within(where, ">= 1", steps=options.steps, restarts=options.restarts, test_examples=options.test_examples)
 
 
 def _withstands(

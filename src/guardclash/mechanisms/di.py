@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
+from guardclash.checks import one_of, within
 from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Ceiling, Metric
@@ -14,6 +15,7 @@ from guardclash.mechanisms.fingerprint import CENSORED, SPARE, Exam, Group, grou
 from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
 from guardclash.numerics.walks import BlindWalk, MinGD
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, Plan
 from guardclash.suspect import images_left
 from guardclash.suspects.independent import Independent
@@ -86,16 +88,11 @@ class DatasetInference(Mechanism):
     """The plan of the model of another data set; None: the same training there. From Python only."""
 
     def __post_init__(self) -> None:
-        for name, got, allowed in (
-            ("embedding", self.embedding, ("blind-walk", "mingd")),
-            ("layout", self.layout, ARRANGEMENTS),
-            ("statistic", self.statistic, ("full", "harmonic")),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if got not in allowed:
-                raise UserError("unknown choice", where=f"di.{name}", got=got, allowed=", ".join(allowed))
-        if self.images < 10:
-            raise UserError("a fingerprint needs images", where="di.images", got=self.images, allowed=">= 10")
+        one_of("di", ("blind-walk", "mingd"), embedding=self.embedding)
+        one_of("di", ARRANGEMENTS, layout=self.layout)
+        one_of("di", ("full", "harmonic"), statistic=self.statistic)
+        one_of("di", PRECISIONS, precision=self.precision)
+        within("di", ">= 10", images=self.images)
         self._walk(self.scale or 1.0)
         if self.scale is not None and self.embedding == "mingd":
             raise UserError("a descent has no noise", where="di.scale", got=self.scale, mend="Leave it out.")
@@ -109,9 +106,9 @@ class DatasetInference(Mechanism):
     def bind(self, unprotected: Plan) -> DatasetInference:
         """With the innocent models of this task; one that no images are left for is done without, and warned of."""
         enough = images_left(unprotected.task.source) >= unprotected.task.source.size / 2
-        framed = self.framed or (Independent().plan(unprotected, unprotected) if enough else None)
+        framed = self.framed or (Independent().plan(Deployed(unprotected), unprotected) if enough else None)
         other = unprotected.judged_by.neighbour_train
-        unrelated = self.unrelated or (Unrelated().plan(unprotected, unprotected) if other else None)
+        unrelated = self.unrelated or (Unrelated().plan(Deployed(unprotected), unprotected) if other else None)
         return replace(self, framed=framed, unrelated=unrelated)
 
     def _bound(self, plan: Plan) -> DatasetInference:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.checks import within
 from guardclash.data.space import Images, Space
-from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.sources import Drawn
 from guardclash.suspect import disjoint
@@ -63,10 +64,8 @@ def cumulative(values: Tensor) -> Curve:
 class Compared:
     """Two models on given images: what is kept of a comparison."""
 
-    suspect: Plan
-    suspect_serving: tuple[Any, ...]
-    victim: Plan
-    victim_serving: tuple[Any, ...]
+    suspect: Deployed
+    victim: Deployed
     images: tuple[tuple[str, Drawn], ...]
     noise: int
     """Number of random images."""
@@ -101,8 +100,7 @@ class ModelDistance(Mechanism):
     """Images that the owner does not have; None: as many as the owner's that follow them. From Python only."""
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise UserError("a comparison needs images", where="distance.images", got=self.images, allowed=">= 1")
+        within("distance", ">= 1", images=self.images)
 
     def bind(self, unprotected: Plan) -> ModelDistance:
         """With images that the owner does not have."""
@@ -118,7 +116,7 @@ class ModelDistance(Mechanism):
             return {}
         drawn = tuple(self._drawn(victim.plan))
         weights = suspect.weights, victim.weights
-        identity = Compared(suspect.plan, suspect.serving, victim.plan, victim.serving, drawn, self.images, weights)
+        identity = Compared(suspect.deployed, victim.deployed, drawn, self.images, weights)
 
         def compare() -> dict[str, Tensor]:
             inputs = {name: context.data(images).x for name, images in drawn}

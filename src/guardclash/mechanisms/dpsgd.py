@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
+from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
@@ -131,15 +132,10 @@ class DPSGD(Mechanism):
 
     def __post_init__(self) -> None:
         positive = {"epsilon": self.epsilon, "clip": self.clip, "learning_rate": self.learning_rate}
-        for name, value in positive.items():
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise UserError(f"{name} must be positive and finite", where=f"dpsgd.{name}", got=value, allowed="> 0")
-        if not 0 < self.delta < 1:
-            raise UserError("delta is a probability", where="dpsgd.delta", got=self.delta, allowed="0 < delta < 1")
-        if self.accountant not in ("rdp", "prv"):
-            raise UserError("unknown accountant", where="dpsgd.accountant", got=self.accountant, allowed="rdp, prv")
-        if self.noise not in ("shared", "per_stream"):
-            raise UserError("unknown choice", where="dpsgd.noise", got=self.noise, allowed="shared, per_stream")
+        within("dpsgd", "> 0, finite", **given(**positive))
+        within("dpsgd", "> 0, < 1", delta=self.delta)
+        one_of("dpsgd", ("rdp", "prv"), accountant=self.accountant)
+        one_of("dpsgd", ("shared", "per_stream"), noise=self.noise)
 
     def architecture(self, plan: Plan) -> Plan:
         """Replaces batch norm and dropout."""

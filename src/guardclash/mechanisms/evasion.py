@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import ClassVar
 
+from guardclash.checks import one_of
 from guardclash.data.space import Images, Space
-from guardclash.errors import UserError
 from guardclash.judging.criteria import Metric
 from guardclash.measure import Measure
 from guardclash.measures.robustness import Robustness, check_attack
@@ -61,14 +61,9 @@ class Evasion(Mechanism):
 
     def __post_init__(self) -> None:
         check_attack(self.name, self)
-        choices = (
-            ("mode", self.mode, ("eval", "train")),
-            ("batch_norm", self.batch_norm, ("freeze", "update")),
-            ("precision", self.precision, PRECISIONS),
-        )
-        for name, choice, allowed in choices:
-            if choice not in allowed:
-                raise UserError("unknown choice", where=f"{self.name}.{name}", got=choice, allowed=", ".join(allowed))
+        one_of(self.name, ("eval", "train"), mode=self.mode)
+        one_of(self.name, ("freeze", "update"), batch_norm=self.batch_norm)
+        one_of(self.name, PRECISIONS, precision=self.precision)
         if self.ensemble:
             object.__setattr__(self, "metrics", self.robustness().metrics)  # frozen; only who asks for it declares it
 

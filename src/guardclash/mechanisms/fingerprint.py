@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,9 @@ from guardclash.numerics.attacks import attacked
 from guardclash.numerics.distinguisher import Evidence, Normalisation, evidence, layout, train_distinguisher
 from guardclash.numerics.layout import fast
 from guardclash.numerics.walks import BlindWalk, MinGD, calibrated
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import class_indices
-from guardclash.plan.plan import Context, Plan, Source
+from guardclash.plan.plan import Context, Source
 from guardclash.plan.sources import Drawn
 from guardclash.training.trained import Trained
 
@@ -29,8 +30,7 @@ CENSORED = 0.2
 class Embedded:
     """Embeddings of images by a model: what is kept of the only dear part."""
 
-    model: Plan
-    serving: tuple[Any, ...]
+    model: Deployed
     images: Drawn
     walk: BlindWalk | MinGD
     precision: str
@@ -83,7 +83,7 @@ class Exam:
 
     def embedding(self, model: Trained, images: Drawn) -> dict[str, Tensor]:
         """Distances and lengths [N, K, 3] of images on a model, kept in the store."""
-        identity = Embedded(model.plan, model.serving, images, self.walk, self.precision, model.weights)
+        identity = Embedded(model.deployed, images, self.walk, self.precision, model.weights)
         return self.context.kept(identity, lambda: self._embed(model, images))
 
     def _embed(self, model: Trained, images: Drawn) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ class Exam:
     def calibrated(self, walk: BlindWalk) -> Exam:
         """This exam with the smallest noise that leaves few walks of the victim censored; it is kept in the store."""
         images = Drawn(self.groups[2].tested.images, SPARE, "di/others", 4 * self.groups[2].tested.size)
-        identity = Embedded(self.victim.plan, self.victim.serving, images, walk, self.precision, self.victim.weights)
+        identity = Embedded(self.victim.deployed, images, walk, self.precision, self.victim.weights)
         found = self.context.kept(identity, lambda: {"scale": torch.tensor(self._scale(images, walk))})
         return replace(self, walk=replace(walk, scale=found["scale"].item()))
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.pictures import Picture, grid
 from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
@@ -110,19 +111,11 @@ class RadioactiveData(Mechanism):
     """The plan of the marking network; None: the study's unprotected training, under another seed. From Python only."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise UserError("a share of the images is marked", where="raddata.ratio", got=self.ratio, allowed="0 to 1")
-        if self.placement not in ("task", "stream"):
-            raise UserError("unknown choice", where="raddata.placement", got=self.placement, allowed="task, stream")
-        if self.precision not in PRECISIONS:
-            raise UserError(
-                "unknown precision", where="raddata.precision", got=self.precision, allowed=", ".join(PRECISIONS)
-            )
-        if self.network_epochs is not None and self.network_epochs < 1:
-            where = "raddata.network_epochs"
-            raise UserError("a marking network is trained", where=where, got=self.network_epochs, allowed=">= 1")
-        if self.held_out < 2:
-            raise UserError("a control needs images", where="raddata.held_out", got=self.held_out, allowed=">= 2")
+        within("raddata", "> 0, < 1", ratio=self.ratio)
+        one_of("raddata", ("task", "stream"), placement=self.placement)
+        one_of("raddata", PRECISIONS, precision=self.precision)
+        within("raddata", ">= 1", **given(network_epochs=self.network_epochs))
+        within("raddata", ">= 2", held_out=self.held_out)
         if self.network is not None and not isinstance(self.network, Plan):
             raise UserError("the marking network is a plan", where="raddata.network", got=self.network)
         self._how(PUBLISHED_RADIUS if self.radius is None else self.radius)

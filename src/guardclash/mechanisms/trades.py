@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.mechanisms.evasion import Evasion
 from guardclash.numerics.attacks import PGD, attacked
@@ -60,8 +60,7 @@ class Trades(Evasion):
 
     def __post_init__(self) -> None:
         Evasion.__post_init__(self)
-        if not (math.isfinite(self.beta) and self.beta > 0):
-            raise UserError("beta must be positive and finite", where="trades.beta", got=self.beta, allowed="> 0")
+        within("trades", "> 0, finite", beta=self.beta)
         if not self.random_start:
             what = "the divergence has no gradient at the image itself, so an attack that starts there stays there"
             raise UserError(what, where="trades.random_start", got=False, allowed="true")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
 from scipy.special import gammaln, logsumexp
 
+from guardclash.checks import one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.data.pictures import Picture, grid
 from guardclash.data.space import Images, Space
@@ -145,20 +146,10 @@ class Watermark(Mechanism):
     """A source that triggers are drawn from. From Python only."""
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("labels", self.labels, ("random", "native")),
-            ("cadence", self.cadence, ("after_epoch", "mixed")),
-            ("batch_norm", self.batch_norm, ("update", "freeze", "recalibrate")),
-        ):
-            if value not in allowed:
-                raise UserError("unknown choice", where=f"wm.{name}", got=value, allowed=", ".join(allowed))
-        for name, count in (
-            ("triggers", self.triggers),
-            ("batch_size", self.batch_size),
-            ("passes", self.passes),
-        ):
-            if count < 1:
-                raise UserError("a watermark needs at least one", where=f"wm.{name}", got=count, allowed=">= 1")
+        one_of("wm", ("random", "native"), labels=self.labels)
+        one_of("wm", get_args(Cadence), cadence=self.cadence)
+        one_of("wm", get_args(BatchNormPolicy), batch_norm=self.batch_norm)
+        within("wm", ">= 1", triggers=self.triggers, batch_size=self.batch_size, passes=self.passes)
 
     def trigger_set(self, plan: Plan) -> TriggerSet:
         """The trigger set for the task of a plan, watermarked or not."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from guardclash.checks import one_of, within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics
 
@@ -46,14 +47,10 @@ class PGD:
     """Pixels per unit, for all channels or for each; (1,) means that units are pixels."""
 
     def __post_init__(self) -> None:
-        if self.norm not in ("linf", "l2"):
-            raise UserError("unknown norm", where="norm", got=self.norm, allowed="linf, l2")
-        if not (math.isfinite(self.radius) and self.radius >= 0):
-            raise UserError("a radius cannot be negative", where="radius", got=self.radius, allowed=">= 0")
-        if not (math.isfinite(self.step) and self.step > 0):
-            raise UserError("a step must be positive", where="step", got=self.step, allowed="> 0")
-        if self.steps < 1:
-            raise UserError("an attack needs a step", where="steps", got=self.steps, allowed=">= 1")
+        one_of("", ("linf", "l2"), norm=self.norm)
+        within("", ">= 0, finite", radius=self.radius)
+        within("", "> 0, finite", step=self.step)
+        within("", ">= 1", steps=self.steps)
 
     @property
     def reach(self) -> float:
@@ -166,8 +163,7 @@ def _channels_first(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tens
 
 def use_bfloat16(precision: str, device: str = "cpu") -> bool:
     """Whether an attack computes in bfloat16: where it is asked for and the device has arithmetic for it."""
-    if precision not in PRECISIONS:
-        raise UserError("unknown precision", where="precision", got=precision, allowed=", ".join(PRECISIONS))
+    one_of("", PRECISIONS, precision=precision)
     return precision != "float32" and has_bfloat16(device)
 
 

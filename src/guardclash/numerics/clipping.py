@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_recording import Recording
 
@@ -53,8 +54,7 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
         UserError: If a layer mixes the examples, if a parameter is used in a way that cannot be followed, or if
             something was changed in place that is still needed.
     """
-    if not clip > 0:
-        raise UserError("the clipping norm must be positive", where="clip", got=clip, allowed="> 0")
+    within("", "> 0", clip=clip)
     _refuse_batch_norm(network)
     recording = Recording(network)
     with torch.enable_grad(), recording.hooks():

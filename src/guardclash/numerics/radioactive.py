@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 from torch import Tensor
 
+from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 
 LN10 = math.log(10)
@@ -45,27 +46,12 @@ class Marking:
     """Of the images at each iteration, so that marks survive it: "none", or "shift" by up to 2 pixels."""
 
     def __post_init__(self) -> None:
-        for name, value, allowed in (
-            ("optimizer", self.optimizer, ("adam", "sgd")),
-            ("augmentation", self.augmentation, ("none", "shift")),
-        ):
-            if value not in allowed:
-                raise UserError("unknown choice", where=f"marking.{name}", got=value, allowed=", ".join(allowed))
-        if not 1 <= self.radius <= 255:
-            raise UserError(
-                "the radius is in 1/255 of the pixel range", where="marking.radius", got=self.radius, allowed="1 to 255"
-            )
-        if self.iterations < 1:
-            raise UserError(
-                "marking needs an iteration", where="marking.iterations", got=self.iterations, allowed=">= 1"
-            )
-        for name, number, valid in (
-            ("step", self.step, self.step is None or 0 < self.step < math.inf),
-            ("image_penalty", self.image_penalty, 0 <= self.image_penalty < math.inf),
-            ("feature_penalty", self.feature_penalty, 0 <= self.feature_penalty < math.inf),
-        ):
-            if not valid:
-                raise UserError(f"not a usable {name}", where=f"marking.{name}", got=number, allowed=">= 0, finite")
+        one_of("marking", ("adam", "sgd"), optimizer=self.optimizer)
+        one_of("marking", ("none", "shift"), augmentation=self.augmentation)
+        within("marking", ">= 1, <= 255", radius=self.radius)  # in 1/255 of the pixel range
+        within("marking", ">= 1", iterations=self.iterations)
+        within("marking", "> 0, finite", **given(step=self.step))
+        within("marking", ">= 0, finite", image_penalty=self.image_penalty, feature_penalty=self.feature_penalty)
 
     @property
     def learning_rate(self) -> float:

@@ -7,14 +7,14 @@ label changes; that of images that were trained on changes later, so the claim g
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from guardclash.checks import within
 from guardclash.errors import UserError
 
 NORMS = ("linf", "l2", "l1")
@@ -62,7 +62,8 @@ class BlindWalk:
     """Scale of Laplace noise."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, ("scale", "linf", "l2", "l1"), ("steps", "walks"))
+        within("", "> 0, finite", scale=self.scale, linf=self.linf, l2=self.l2, l1=self.l1)
+        within("", "whole, >= 1", steps=self.steps, walks=self.walks)
 
     @torch.no_grad()
     def __call__(
@@ -168,7 +169,8 @@ class MinGD:
     """Each norm's distances in ascending order, as published, not in the order of the classes."""
 
     def __post_init__(self) -> None:
-        _check_positive(self, ("linf", "l2", "l1", "gap"), ("steps", "top"))
+        within("", "> 0, finite", linf=self.linf, l2=self.l2, l1=self.l1, gap=self.gap)
+        within("", "whole, >= 1", steps=self.steps, top=self.top)
 
     def __call__(self, logits: Callable[[Tensor], Tensor], x: Tensor, classes: int, batch: int = 1000) -> Embedding:
         """Embeds images.
@@ -290,11 +292,3 @@ def _check_images(x: Tensor, batch: int) -> None:
     low, high = x.amin().item(), x.amax().item()
     if not 0 <= low <= high <= 1:  # clipping to the box would move the image itself
         raise UserError("pixels out of range", got=(low, high), allowed="[0, 1]")
-
-
-def _check_positive(owner: Any, numbers: tuple[str, ...], counts: tuple[str, ...]) -> None:
-    for name in (*numbers, *counts):
-        value = getattr(owner, name)
-        if not 0 < value < math.inf or (name in counts and value != int(value)):
-            allowed = "a whole number >= 1" if name in counts else "> 0, finite"
-            raise UserError(f"not a usable {name}", where=name, got=value, allowed=allowed)

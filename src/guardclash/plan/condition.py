@@ -114,6 +114,7 @@ def _fitting(condition: Condition, plan: Plan) -> Condition:
 
 def tested(test: Source, condition: Condition) -> Source:
     """Examples to judge on under a condition; the same source where it leaves them alone."""
+    # The same source has the same key: what was measured on it is found again.
     return test if type(condition).test is Condition.test else ConditionedTest(test, condition)
 
 

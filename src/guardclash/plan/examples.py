@@ -13,6 +13,7 @@ from torch import Tensor
 from guardclash.errors import UserError
 
 
+# Without ==, which tensors answer entry by entry.
 @dataclass(frozen=True, eq=False)
 class Data:
     """Labelled images in memory: all of a source, or a batch of them.
@@ -101,10 +102,12 @@ def refuse_other_forms(parts: Iterable[object], where: str, named: str, returns:
             raise UserError("a part that cannot be called with a batch", where=where, got=part, mend=mend)
 
 
+# Asked for every stream that is made, and all parts of a class have one answer.
 @lru_cache
 def _takes(kind: type, named: tuple[str, ...]) -> bool:
     call: Any = kind.__call__
     try:
+        # In the places of self, network and batch.
         inspect.signature(call).bind(None, None, None, **dict.fromkeys(named))
     except TypeError:
         return False

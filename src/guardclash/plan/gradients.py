@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from guardclash.errors import UserError
+from guardclash.checks import within
 from guardclash.numerics.clipping import clipped_sum
 
 
@@ -26,6 +26,7 @@ class Mean:
         """Gradients by parameter name; parameters that the loss does not touch get zeros."""
         named = trainable(network)
         values = losses()
+        # Poisson sampling may draw an empty batch.
         total = values.sum() / max(1, values.numel())
         found = torch.autograd.grad(total, list(named.values()), materialize_grads=True, allow_unused=True)
         return dict(zip(named, found, strict=True))
@@ -48,12 +49,8 @@ class ClippedNoisy:
     expected_batch_size: float
 
     def __post_init__(self) -> None:
-        if not self.clip > 0:
-            raise UserError("the clipping bound must be positive", where="clip", got=self.clip, allowed="> 0")
-        if not self.noise_multiplier >= 0:
-            raise UserError("the noise cannot be negative", where="noise_multiplier", got=self.noise_multiplier)
-        if not self.expected_batch_size > 0:
-            raise UserError("a batch has a size", where="expected_batch_size", got=self.expected_batch_size)
+        within("", "> 0", clip=self.clip, expected_batch_size=self.expected_batch_size)
+        within("", ">= 0", noise_multiplier=self.noise_multiplier)
 
     def __call__(self, network: nn.Module, losses: Callable[[], Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Noisy gradients by parameter name."""
@@ -61,6 +58,7 @@ class ClippedNoisy:
         scale = self.noise_multiplier * self.clip
         noisy = {}
         for name, value in total.items():
+            # Drawn on the CPU, so that it is the same on every device.
             noise = torch.randn(value.shape, generator=rng, dtype=value.dtype).to(value.device)
             noisy[name] = value.add(noise, alpha=scale).div_(self.expected_batch_size)
         return noisy

@@ -95,6 +95,8 @@ def describe(value: Any, *, full: bool = False) -> Any:
     if isinstance(value, tuple):
         return [describe(item, full=full) for item in value]
     if _is_instance(value):
+        if meant := _described(value):
+            return describe(meant, full=full)
         return {name: describe(item, full=full) for name, item in _members(value, full).items()}
     raise TypeError(
         f"{value!r} of type {type(value).__name__} cannot be part of a plan. Use numbers, strings, tuples and frozen"
@@ -110,6 +112,12 @@ def _number(value: float) -> float | int | str:
 
 def _is_instance(value: Any) -> bool:
     return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _described(value: Any) -> Any:
+    """What is described in a value's place, if it says so: for what came to be a value of its own later."""
+    described = getattr(value, "__described__", None)
+    return described() if described else None
 
 
 def _members(value: Any, full: bool) -> dict[str, Any]:
@@ -129,13 +137,16 @@ def _members(value: Any, full: bool) -> dict[str, Any]:
 
 
 def _is_default(field: dataclasses.Field[Any], item: Any) -> bool:
+    # The usual case, found without making texts.
     if item is field.default and isinstance(item, bool | int | float | str | None):
         return True
+    # By descriptions and not by ==, for 1 == True.
     if field.default is not dataclasses.MISSING:
         return _text(item) == _text(field.default)
     return field.default_factory is not dataclasses.MISSING and _text(item) == _text(field.default_factory())
 
 
+# Of one form for good: every key is a hash of such texts.
 _json = json.JSONEncoder(sort_keys=True, ensure_ascii=True).encode
 
 
@@ -147,6 +158,8 @@ def _text(value: Any) -> str:
 
 
 def _text_of_members(value: Any) -> str:
+    if meant := _described(value):
+        return _text(meant)
     members = sorted(_members(value, full=False).items())
     return f"{{{', '.join(f'{_json(name)}: {_text(item)}' for name, item in members)}}}"
 
@@ -157,6 +170,7 @@ _text_of_dataclass = Remembered(_text_of_members)
 
 def fingerprint(*values: Any) -> str:
     """The key of one or several values: 20 hexadecimal digits of the SHA-256 of their descriptions."""
+    # 80 bits: among a million keys, two are equal by chance with a probability below 1e-12.
     return hashlib.sha256(_text(values).encode()).hexdigest()[:20]
 
 

@@ -19,6 +19,7 @@ def _flips(count: int, device: torch.device, rng: torch.Generator) -> Tensor:
 
 def _resample(x: Tensor, scale: Tensor, shift: Tensor, outside: str) -> Tensor:
     """Images seen through windows, bilinear, zeros outside; scales and shifts [B, 2] (x, y) in half images."""
+    # affine_grid refuses an empty batch, and Poisson sampling may draw one.
     if not len(x):
         return x
     theta = torch.zeros(len(x), 2, 3, device=x.device)
@@ -59,6 +60,7 @@ class FlipAndResizedCrop:
         area = self.smallest + (1 - self.smallest) * area
         aspect = torch.exp((2 * ratio - 1) * math.log(4 / 3))
         size = torch.stack([(area * aspect).sqrt(), (area / aspect).sqrt()], 1).clamp_(max=1)
+        # So that the window stays within the image.
         shift = (2 * torch.stack(place, 1) - 1) * (1 - size)
         flip = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
         return replace(batch, x=_resample(x, size * flip, shift, "border"))

@@ -25,6 +25,7 @@ class Marks:
     network: OtherSeed
     """Whose features carry the marks."""
     precision: str = "auto"
+    # Marking takes long, so stores keep what it made (`Context.data`).
     kept: ClassVar[bool] = True
 
     def chosen(self, y: Tensor, context: Context) -> Tensor:
@@ -73,6 +74,7 @@ class Marked:
     def load(self, context: Context) -> Data:
         """All examples, in their order."""
         whole = context.data(self.images)
+        # In place: a context loads examples anew for each who asks.
         whole.x[self.marks.chosen(whole.y, context)] = context.data(self.marks).x
         return whole
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from guardclash.checks import one_of
 from guardclash.errors import UserError
 
 Norm = Literal["batch", "group", "none"]
@@ -23,6 +24,7 @@ class Normalize(nn.Module):
 
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]):
         super().__init__()
+        # Not among the stored weights: they follow from the plan.
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
@@ -42,8 +44,7 @@ def group_norm(channels: int, each: int = 1) -> nn.GroupNorm:
 
 def norm_layer(norm: Norm, channels: int, flat: bool = False) -> nn.Module:
     """The normalisation layer for `channels` feature maps, or features if `flat`."""
-    if norm not in get_args(Norm):
-        raise UserError("unknown norm", where="norm", got=norm, allowed=", ".join(get_args(Norm)))
+    one_of("", get_args(Norm), norm=norm)
     if norm == "batch":
         return nn.BatchNorm1d(channels) if flat else nn.BatchNorm2d(channels)
     return group_norm(channels, 4 if flat else 1) if norm == "group" else nn.Identity()

@@ -8,16 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from guardclash.errors import UserError
-
-
-def _check(learning_rate: float, weight_decay: float, momentum: float) -> None:
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise UserError("the learning rate must be positive", where="learning_rate", got=learning_rate, allowed="> 0")
-    if not (math.isfinite(weight_decay) and weight_decay >= 0):
-        raise UserError("weights cannot grow by decay", where="weight_decay", got=weight_decay, allowed=">= 0")
-    if not 0 <= momentum < 1:
-        raise UserError("momentum is a share", where="momentum", got=momentum, allowed="0 <= momentum < 1")
+from guardclash.checks import within
 
 
 @dataclass(frozen=True)
@@ -29,7 +20,9 @@ class SGD:
     weight_decay: float = 5e-4
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate, self.weight_decay, self.momentum)
+        within("", "> 0, finite", learning_rate=self.learning_rate)
+        within("", ">= 0, finite", weight_decay=self.weight_decay)
+        within("", ">= 0, < 1", momentum=self.momentum)
 
     def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Fresh momentum buffers for the parameters."""
@@ -54,7 +47,9 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(self.learning_rate, self.weight_decay, self.beta1)
+        within("", "> 0, finite", learning_rate=self.learning_rate)
+        within("", ">= 0, finite", weight_decay=self.weight_decay)
+        within("", ">= 0, < 1", beta1=self.beta1)
 
     def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
         """Fresh moment estimates for the parameters."""
@@ -95,12 +90,13 @@ class OneCycle:
     """Momentum at the largest and at the smallest rate; None leaves the optimizer's own."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.rise <= 1:
-            raise UserError("the rise is a share of the steps", where="rise", got=self.rise, allowed="0 to 1")
+        within("", ">= 0, <= 1", rise=self.rise)
 
     def at(self, step: int, total: int) -> tuple[float, float | None]:
         """Factor on the largest learning rate and momentum at a step in 0..total-1."""
+        # torch's OneCycleLR has its peak one step before this share of the steps, and so has this.
         last, peak = max(total - 1, 1), max(self.rise * total - 1, 0.0)
+        # What comes after the last step of the task counts all of its steps as done.
         step = min(step, last)
         if step <= peak:
             share = step / peak if peak else 1.0

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, get_args
 import torch
 from torch import Tensor, nn
 
+from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.plan.examples import Data, Moment, refuse_other_forms
 from guardclash.plan.gradients import Mean
@@ -190,13 +191,9 @@ class Stream:
     after the training."""
 
     def __post_init__(self) -> None:
-        for name, allowed in (("cadence", get_args(Cadence)), ("batch_norm", get_args(BatchNormPolicy))):
-            got = getattr(self, name)
-            if got not in allowed:
-                where = f"{self.name}.{name}"
-                raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
-        if self.passes < 1:
-            raise UserError("an epoch needs a pass", where=f"{self.name}.passes", got=self.passes, allowed=">= 1")
+        one_of(self.name, get_args(Cadence), cadence=self.cadence)
+        one_of(self.name, get_args(BatchNormPolicy), batch_norm=self.batch_norm)
+        within(self.name, ">= 1", passes=self.passes)
         refuse_other_forms(self.maps, f"{self.name}.maps", "rng, now", "Data")
         refuse_other_forms(self.objectives, f"{self.name}.objectives", "now", "losses [B]")
 
@@ -229,10 +226,8 @@ class Plan:
             raise UserError("a plan needs at least one stream", where="plan.streams")
         if self.initial is not None and self.initial.model != self.model:
             raise UserError("a training goes on with the network that it starts from", where="plan.model")
-        least = 1 if self.initial is None else 0  # what goes on may change weights by its rewrites alone
-        if self.epochs < least:
-            allowed = f">= {least}"
-            raise UserError("a training needs at least one epoch", where="epochs", got=self.epochs, allowed=allowed)
+        least = 0 if self.initial or self.rewrites else 1  # rewrites alone may change weights, or bring others
+        within("", f">= {least}", epochs=self.epochs)
 
     @property
     def task(self) -> Stream:
@@ -289,8 +284,7 @@ class OtherSeed:
     so 2, 3, 4, ... for the first pair, and 0, 1, ... for all others."""
 
     def __post_init__(self) -> None:
-        if self.companion is not None and self.companion < 0:
-            raise UserError("companions count from 0", where="companion", got=self.companion, allowed=">= 0")
+        within("", ">= 0", **given(companion=self.companion))
 
     def seed(self, seed: int) -> int:
         """The other seed, for a replicate's."""

@@ -46,6 +46,7 @@ class GroupNormForBatchNorm:
 def _without_batch_norm(module: nn.Module, place: str) -> nn.Module:
     if isinstance(module, _BatchNorm):
         return _group_norm_for(module, place).train(module.training)
+    # Not `named_children`, which leaves out the second place of a module that stands in two.
     for name, child in module._modules.items():
         if child is not None:
             setattr(module, name, _without_batch_norm(child, f"{place}.{name}".lstrip(".")))

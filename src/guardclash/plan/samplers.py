@@ -7,12 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from guardclash.errors import UserError
-
-
-def _positive(batch_size: int) -> None:
-    if batch_size < 1:
-        raise UserError("a batch needs at least one example", where="batch_size", got=batch_size, allowed=">= 1")
+from guardclash.checks import within
 
 
 @dataclass(frozen=True)
@@ -22,7 +17,7 @@ class Shuffled:
     batch_size: int
 
     def __post_init__(self) -> None:
-        _positive(self.batch_size)
+        within("", ">= 1", batch_size=self.batch_size)
 
     def steps(self, size: int) -> int:
         """Batches in one pass over `size` examples."""
@@ -51,7 +46,7 @@ class Poisson:
     batch_size: int
 
     def __post_init__(self) -> None:
-        _positive(self.batch_size)
+        within("", ">= 1", batch_size=self.batch_size)
 
     def rate(self, size: int) -> float:
         """The probability with which an example joins a batch."""

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.errors import UserError
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import Data
-from guardclash.plan.plan import Context, OtherSeed, Plan, Source
-from guardclash.plan.serving import Server, served
+from guardclash.plan.plan import Context, Source
 
 Answer = Literal["labels", "probabilities"]
 
@@ -31,18 +32,9 @@ class Split:
     (`guardclash.data.contents`)."""
 
     def __post_init__(self) -> None:
-        whole = find_dataset(self.dataset).size(self.split)
-        if not 0 <= self.start < whole:
-            what, allowed = f"{self.dataset} has no such {self.split} example", f"0 to {whole - 1}"
-            raise UserError(what, where="start", got=self.start, allowed=allowed)
-        rest = whole - self.start
-        if self.limit is not None and not 1 <= self.limit <= rest:
-            raise UserError(
-                f"{self.dataset} has no such number of {self.split} examples" + " left" * bool(self.start),
-                where="limit",
-                got=self.limit,
-                allowed=f"1 to {rest}",
-            )
+        where, whole = f"{self.dataset}.{self.split}", find_dataset(self.dataset).size(self.split)
+        within(where, f">= 0, < {whole}", start=self.start)
+        within(where, f">= 1, <= {whole - self.start}", **given(limit=self.limit))
 
     @property
     def size(self) -> int:
@@ -102,31 +94,22 @@ class Answers:
     """Images of another source with the answers of a trained model in the place of their labels."""
 
     images: Source
-    model: Plan
-    """The training whose model is asked, under the context's seed."""
+    model: Deployed
+    """Who is asked, under the context's seed."""
     answer: Answer = "labels"
     """"labels": the most likely class; "probabilities": those of all classes."""
-    serving: tuple[Server, ...] = ()
-    """The mechanisms through which the model answers as deployed, the first one nearest to the network."""
 
     def __post_init__(self) -> None:
-        if self.answer not in get_args(Answer):
-            allowed = ", ".join(get_args(Answer))
-            raise UserError("unknown choice", where="answers", got=self.answer, allowed=allowed)
+        one_of("", get_args(Answer), answers=self.answer)
 
     @property
     def size(self) -> int:
         """Number of queries."""
         return self.images.size
 
-    def needed(self) -> tuple[Source | Plan | OtherSeed, ...]:
-        """What it reads: images, the model, and other trainings that the mechanisms read to answer."""
-        needs = (need for mechanism in self.serving for need in mechanism.needs(self.model))
-        return (self.images, self.model, *needs)
-
     def load(self, context: Context) -> Data:
-        """Asks the model as deployed; it must be trained. All queries are one call: one client's session, in order."""
+        """Asks the model, which must be trained. All queries are one call: one client's session, in order."""
         asked = context.data(self.images)
-        logits = served(context.trained(self.model), self.serving, context).predict(asked.x)
+        logits = self.model.load(context).predict(asked.x)
         answers = logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1)
         return replace(asked, y=answers)

@@ -20,12 +20,18 @@ Outcome = Literal[
     "mixed",
     "cleared",
     "false claim",
+    "claimed",
+    "not claimed",
     "not credible",
     "undecided",
     "not measured",
     "clash",
 ]
 """Of a claim; see `Claim.outcome`."""
+TRUTH = {True: "yes", False: "no", None: "unknown"}
+"""How tables answer whether a suspect is stolen."""
+ORIGIN = {True: "stolen", False: "innocent", None: "of unknown origin"}
+"""How legends say it."""
 ITSELF = "itself"
 """How a combination's own model is called among its suspects."""
 
@@ -62,20 +68,20 @@ class Claim:
     """Labels of the mechanisms of the owner's model, `mechanism` among them."""
     suspect: str
     """The suspect's label, or `ITSELF`."""
-    stolen: bool
-    """Whether the claim would be true."""
+    stolen: bool | None
+    """Whether the claim would be true; None: nobody knows."""
     mechanism: str
     finding: Proof
     controls: tuple[Proof, ...]
     """The same test where it must not make a claim, under the same seeds."""
-    accuracy: Sample
-    """Of the suspect, on the task."""
+    useful: Sample
+    """How good the suspect is at the task: replicates of its utility."""
     asked: int
     """Seeds that the study asks for."""
     clash: str | None = None
     """Why the suspect cannot be built."""
     utility: Metric = ACCURACY
-    """Whose replicates `accuracy` are: the task's utility."""
+    """Of the task: the metric of `useful`."""
 
     @property
     def discredited(self) -> tuple[int, ...]:
@@ -90,18 +96,22 @@ class Claim:
         Returns:
             Of a stolen model: "detected" if it is claimed under every seed, "missed" under none, "mixed" under some,
             and "not credible" if a control fires under the seed of a claim. Of an innocent one: "false claim" if it is
-            claimed under any seed, "cleared" under none. What missing seeds can still change is "undecided".
+            claimed under any seed, "cleared" under none. Of one whose origin nobody knows: "claimed" if it is under any
+            seed, each of which is another owner, "not claimed" under none, and "not credible" as of a stolen one. What
+            missing seeds can still change is "undecided".
         """
         if self.clash is not None:
             return "clash"
-        if self.discredited or (self.finding.claimed and not self.stolen):
-            return "not credible" if self.stolen else "false claim"
         measured, claimed = len(self.finding.seeds), len(self.finding.claimed)
+        if claimed and self.stolen is False:
+            return "false claim"
+        if self.discredited:
+            return "not credible"
         if measured < self.asked:
             return "undecided" if measured else "not measured"
-        if not self.stolen:
-            return "cleared"
-        return "missed" if not claimed else "detected" if claimed == measured else "mixed"
+        if self.stolen:
+            return "missed" if not claimed else "detected" if claimed == measured else "mixed"
+        return "claimed" if claimed else "not claimed" if self.stolen is None else "cleared"
 
     def to_dict(self) -> dict[str, Any]:
         """Strictly valid JSON."""
@@ -116,7 +126,7 @@ class Claim:
             "claimed_at": bound and criterion_dict(bound),
             "asked": self.asked,
             "controls": [control.to_dict() for control in self.controls],
-            "accuracy": list(self.accuracy.values),
+            "utility": {"metric": self.utility.name, "values": list(map(plain, self.useful.values))},
             "outcome": self.outcome,
             "clash": self.clash,
         }
@@ -141,7 +151,7 @@ def claims(study: Study, results: Results) -> tuple[Claim, ...]:
 
 def victims(study: Study) -> Iterator[Cell]:
     """The combinations that are asked for, on each recipe."""
-    return (cell for cell in study.cells() if cell.combination in study.combinations)
+    return (cell for cell in study.cells() if study.asks_for(cell.combination))
 
 
 def suspects_of(study: Study, victim: Cell) -> tuple[Cell, ...]:
@@ -178,11 +188,11 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
         recipe=study.recipe_label(cell.recipe),
         combination=tuple(study.label(other) for other in cell.combination),
         suspect=study.suspect_label(cell.suspect) if cell.suspect else ITSELF,
-        stolen=entry.stolen is not False,
+        stolen=entry.stolen if cell.suspect else True,
         mechanism=study.label(named.plain),
         finding=_finding(study, results, cell, named, metric, metric),
         controls=tuple(control for control in controls if control.seeds),
-        accuracy=sample(study, results, cell, None, results.utility(cell)),
+        useful=sample(study, results, cell, None, results.utility(cell)),
         utility=results.utility(cell),
         asked=cell.replicates,
         clash=entry.clash,

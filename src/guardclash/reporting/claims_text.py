@@ -10,7 +10,7 @@ from rich.table import Table
 
 from guardclash.records.cells import Cell, braces
 from guardclash.records.results import Results
-from guardclash.reporting.claims import ITSELF, Claim, Proof, claiming, suspects_of, victims
+from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof, claiming, suspects_of, victims
 from guardclash.reporting.tables import bound, number, place, styled, summary, titled
 from guardclash.studies.study import Study
 
@@ -38,11 +38,10 @@ def _table(title: str, found: Iterable[Claim]) -> Table:
 
 def _add_claim(table: Table, claim: Claim) -> None:
     metric = claim.finding.metric
-    stolen = "-" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
+    stolen = "-" if claim.suspect == ITSELF else TRUTH[claim.stolen]
     limit = bound(metric.claimed_at) if metric.claimed_at else "-"
     value, counted = summary(metric, claim.finding.sample), _counted(claim.finding)
-    accuracy = summary(claim.utility, claim.accuracy)
-    row = claim.suspect, stolen, metric.symbol, value, limit, counted, accuracy
+    row = claim.suspect, stolen, metric.symbol, value, limit, counted, summary(claim.utility, claim.useful)
     table.add_row(*map(escape, row), styled(claim.outcome))
 
 

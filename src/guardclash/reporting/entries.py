@@ -22,7 +22,7 @@ Verdicts = Mapping[str, Verdict]
 
 @dataclass(frozen=True)
 class Column:
-    """A metric of the mechanisms of one name; of None: accuracy."""
+    """A metric of the mechanisms of one name; of None: the task's utility."""
 
     of: str | None
     metric: Metric
@@ -81,7 +81,7 @@ def cells_of(study: Study, recipe: Named) -> list[Cell]:
 
 
 def columns_of(study: Study, results: Results) -> tuple[Column, ...]:
-    """Accuracy, then the metrics that have a criterion, in the order of the mechanisms."""
+    """The utilities of the tasks, then the metrics that have a criterion, in the order of the mechanisms."""
     criteria, cells = dict(study.criteria), study.cells()
     columns = {("", metric.name): Column(None, metric) for metric in results.utilities}
     for cell in cells:

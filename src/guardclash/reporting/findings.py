@@ -80,7 +80,7 @@ class Findings:
 
     @cached_property
     def columns(self) -> tuple[Column, ...]:
-        """The metrics that are judged somewhere, accuracy first."""
+        """The metrics that are judged somewhere, utilities first."""
         return columns_of(self.study, self.results)
 
     @cached_property

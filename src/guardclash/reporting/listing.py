@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
 
 from rich import box
 from rich.console import Group
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from guardclash.mechanism import Mechanism
     from guardclash.tasks.task import Task
 
+WRITTEN = (bool, int, float, str, Path, NoneType)
+"""What values in study files are made of."""
+
 
 def listing(
     mechanisms: Iterable[type[Mechanism]],
@@ -23,7 +28,10 @@ def listing(
     datasets: Iterable[Dataset],
     tasks: Mapping[str, Task],
 ) -> Group:
-    """Tables of what studies can name: mechanisms, other things by kind, data sets with their tasks."""
+    """Tables of what studies can name: mechanisms, other things by kind, data sets with their tasks.
+
+    Options are those that a study file can give.
+    """
     tables = (_others(title, found) for title, found in others.items())
     return Group(_mechanisms(mechanisms), *tables, _datasets(datasets, tasks))
 
@@ -54,7 +62,21 @@ def _others(title: str, found: Mapping[str, type]) -> Table:
 
 
 def _options(cls: Any) -> str:
-    return ", ".join(f"{field.name}={field.default!r}" for field in dataclasses.fields(cls))
+    hints = get_type_hints(cls)
+    fields = [field for field in dataclasses.fields(cls) if _in_study_files(hints[field.name])]
+    return ", ".join(f"{field.name}={_written(field.default)}" for field in fields)
+
+
+def _written(default: Any) -> str:
+    return repr(str(default) if isinstance(default, Path) else default)
+
+
+def _in_study_files(hint: Any) -> bool:
+    """Whether a study file can give such a value; a plan or a source comes from Python only."""
+    if get_origin(hint) is Literal:
+        return True
+    parts = [part for part in get_args(hint) if part is not ...]
+    return all(map(_in_study_files, parts)) if parts else hint in WRITTEN
 
 
 def _card(cls: type) -> str:

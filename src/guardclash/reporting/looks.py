@@ -47,6 +47,8 @@ LIKE = {
     "missed": "conflict",
     "false claim": "conflict",
     "mixed": "undecided",
+    "claimed": "compatible",
+    "not claimed": "undecided",
     "fires": "not credible",
     "harmed": "conflict",
     "unharmed": "compatible",

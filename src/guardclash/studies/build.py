@@ -6,8 +6,9 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, cast, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -46,7 +47,8 @@ def build_mechanism(named: Named, study: Study) -> Mechanism:
     Raises:
         UserError: If the mechanism, an option or a value is not allowed.
     """
-    return _checked(find_mechanism(named.name, study.plugins), dict(named.options), named.name)
+    cls = find_mechanism(named.name, study.plugins)
+    return _checked(cls, dict(named.options), named.name, folder=study.folder)
 
 
 def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
@@ -55,7 +57,8 @@ def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
     Raises:
         UserError: If the measure, an option or a value is not allowed, or it is for other inputs.
     """
-    found = _checked(find(MEASURES, named.name, study.plugins), dict(named.options), named.name)
+    cls = find(MEASURES, named.name, study.plugins)
+    found = _checked(cls, dict(named.options), named.name, folder=study.folder)
     plan = base.plan()
     if not found.fits(plan):
         what, allowed = f"{named.name} cannot be measured on {base.dataset}", [one.__name__ for one in found.spaces]
@@ -75,23 +78,42 @@ def build_suspect(named: Named, study: Study) -> Suspect:
     Raises:
         UserError: If the kind, an option or a value is not allowed.
     """
-    return _checked(find(SUSPECTS, named.name, study.plugins), dict(named.options), named.name)
+    cls = find(SUSPECTS, named.name, study.plugins)
+    return _checked(cls, dict(named.options), named.name, folder=study.folder)
 
 
-def _checked(cls: type[T], options: Mapping[str, Any], where: str, known: Mapping[str, Any] | None = None) -> T:
-    hints = get_type_hints(cls)
+def _checked(
+    cls: type[T],
+    options: Mapping[str, Any],
+    where: str,
+    known: Mapping[str, Any] | None = None,
+    folder: Path = Path(),
+) -> T:
+    """A value of a class with options, each of the type of its field; paths are relative to the folder."""
     fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for name in options:
         if name not in fields:
             raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
-    found = {name: _value(hints[name], value, f"{where}.{name}") for name, value in options.items()}
-    return cls(**{**(known or {}), **found})
+    found = {name: _value(_adapter(cast(Any, cls), name), value, f"{where}.{name}") for name, value in options.items()}
+    built = cls(**{**(known or {}), **found})
+    paths = {name: (folder / value).resolve() for name in fields if isinstance(value := getattr(built, name), Path)}
+    return replace(cast(Any, built), **paths) if paths else built
 
 
-def _value(hint: Any, value: Any, where: str) -> Any:
+@cache
+def _hints(cls: type) -> dict[str, Any]:
+    return get_type_hints(cls)
+
+
+@cache
+def _adapter(cls: type, field: str) -> TypeAdapter[Any]:
+    return TypeAdapter(_hints(cls)[field])
+
+
+def _value(adapter: TypeAdapter[Any], value: Any, where: str) -> Any:
     try:
         # Through JSON, where a list may become a tuple but "3" no number.
-        return TypeAdapter(hint).validate_json(json.dumps(value), strict=True)
+        return adapter.validate_json(json.dumps(value), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         path = ".".join([where, *(str(part) for part in first["loc"])])

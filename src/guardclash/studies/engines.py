@@ -50,10 +50,14 @@ class Inline:
 
 
 class _Workers(ProcessPoolExecutor):
-    """Worker processes that give their free memory back to the system after each job."""
+    """Worker processes that give their free memory back to the system after each job.
+
+    They are born with the first jobs: a run that finds all done takes no time for them.
+    """
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        return super().submit(_tidy, fn, *args, **kwargs)
+        with _ctrl_c_blocked():  # workers inherit that, and this is where they are born
+            return super().submit(_tidy, fn, *args, **kwargs)
 
 
 def _tidy(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -75,12 +79,9 @@ def processes(workers: int, plugins: tuple[Path, ...] = (), threads: int = 1) ->
     fresh = {**ALLOCATOR, **(SINGLE_THREAD if threads == 1 else {})}
     for name, value in fresh.items():
         os.environ.setdefault(name, value)
+    # A forked process would inherit the locks of torch's threads, but not the threads.
     context = multiprocessing.get_context("spawn")
-    pool = _Workers(workers, context, _start_worker, (os.getpid(), plugins))
-    with _ctrl_c_blocked():  # workers inherit that, so they must be born here and now
-        for _ in range(workers):
-            pool.submit(int)
-    return pool
+    return _Workers(workers, context, _start_worker, (os.getpid(), plugins))
 
 
 @contextmanager

@@ -14,10 +14,11 @@ from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.studies.composing import compose_study
 from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Trial, compose_study
+from guardclash.studies.trials import ComposedCell, Trial
 
 LARGEST = 64 * 1024
 """Bytes of a picture in the records: a page may show it in the details of dozens of combinations."""

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,8 @@ from guardclash.judging.criteria import Metric
 from guardclash.judging.judgement import plain
 from guardclash.measure import Measure
 from guardclash.mechanism import Curve
-from guardclash.plan.identity import describe, fingerprint, nested, refuse_changed_default
+from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
-from guardclash.plan.serving import served
 from guardclash.studies.activity import noted
 from guardclash.studies.environment import environment
 from guardclash.studies.store import SCHEMA, Store, now
@@ -61,6 +61,7 @@ class Site:
         if path is None:
             content = safetensors.torch.save(make(), {"source": json.dumps(describe(identity))})
             path = self.store.keep_data(key, content)
+        # Read back even if just made: whoever finds it later gets the very same tensors.
         try:
             return safetensors.torch.load_file(path)
         except (safetensors.SafetensorError, OSError) as error:
@@ -77,6 +78,7 @@ class Site:
         folder = self.store.trial(trial.key)
         if folder is None:
             raise LookupError(f"{trial.key} is not in the store")
+        # As for a training: the rewrites make the layers that the weights are of.
         network = build_network(plan, self.context(seed))
         try:
             network.load_state_dict(safetensors.torch.load_file(folder / "weights.safetensors"))
@@ -143,34 +145,44 @@ def _measured(probe: Probe, trained: Trained, site: Site) -> Exception | None:
     return None
 
 
-def check_record(trial: Trial, store: Store) -> bool:
-    """Whether a trial is in the store, made by the same defaults.
-
-    Raises:
-        UserError: If a default of one of its parts has changed since.
-    """
-    record = store.record(trial.key)
-    if record is None:
-        return False
-    refuse_changed_default(record["plan"], describe(trial.plan, full=True), f"trial {trial.key}")
-    return True
+_full: Remembered[Any] = Remembered(partial(describe, full=True))
+"""One plan is that of many trials, and one measure that of many probes."""
 
 
-def check_measurement(probe: Probe, store: Store) -> bool:
-    """Whether a measurement is in the store, made by the same defaults.
+@dataclass(frozen=True)
+class Checked:
+    """What is in a store, made by the same defaults; looked at once for each key."""
 
-    Raises:
-        UserError: If a default of its mechanism has changed since.
-    """
-    found = store.measurement(probe.key)
-    if found is None:
-        return False
-    refuse_changed_default(found["measure"], describe(probe.measure, full=True), f"measurement {probe.key}")
-    return True
+    store: Store
+    _seen: dict[str, bool] = field(default_factory=dict)
+
+    def record(self, trial: Trial) -> bool:
+        """Whether a trial is there.
+
+        Raises:
+            UserError: If a default of one of its parts has changed since.
+        """
+        return self._there(trial.key, self.store.record, "plan", trial.plan, "trial")
+
+    def measurement(self, probe: Probe) -> bool:
+        """Whether a measurement is there.
+
+        Raises:
+            UserError: If a default of its mechanism has changed since.
+        """
+        return self._there(probe.key, self.store.measurement, "measure", probe.measure, "measurement")
+
+    def _there(self, key: str, read: Callable[[str], Any], part: str, value: Any, where: str) -> bool:
+        if key not in self._seen:
+            found = read(key)
+            if found is not None:
+                refuse_changed_default(found[part], _full(value), f"{where} {key}")
+            self._seen[key] = found is not None
+        return self._seen[key]
 
 
 def _trained(trial: Trial, site: Site) -> tuple[Trained, float]:
-    if check_record(trial, site.store):
+    if Checked(site.store).record(trial):
         return site.read(trial.plan, trial.seed), 0.0
     history: list[dict[str, Any]] = []
     with noted(site.store, f"{trial.key}.progress", epochs=trial.plan.epochs, epoch=0) as note:
@@ -214,7 +226,7 @@ def _kept_in(trial: Trial) -> list[str]:
 
 
 def _measure(probe: Probe, trained: Trained, site: Site) -> None:
-    if check_measurement(probe, site.store):
+    if Checked(site.store).measurement(probe):
         return
     start = time.perf_counter()
     with noted(site.store, f"{probe.key}.measuring"):
@@ -242,7 +254,7 @@ def _values(
     probe: Probe, trained: Trained, context: RunContext
 ) -> tuple[dict[str, float], dict[str, list[list[float]]], dict[str, Any]]:
     """Metrics as they were measured; curves and a scatter as records hold them."""
-    answering = served(trained, probe.serving, context)
+    answering = probe.model.answering(trained, context)
     metrics = probe.measure.measure(answering, context)
     declared = {metric.name for metric in probe.measure.metrics}
     if not set(metrics) <= declared:

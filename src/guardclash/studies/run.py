@@ -10,15 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from guardclash.errors import UserError
-from guardclash.plan.identity import fingerprint
+from guardclash.plan.identity import plan_key
 from guardclash.plan.trainings import depth
 from guardclash.records.results import Results
 from guardclash.studies.collect import collect, keep_results
+from guardclash.studies.composing import compose_study
 from guardclash.studies.evidence import keep_pictures
-from guardclash.studies.jobs import Done, Job, Site, check_measurement, check_record, run_job
+from guardclash.studies.jobs import Checked, Done, Job, Site, run_job
+from guardclash.studies.read_once import ReadOnce
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
-from guardclash.studies.trials import Asked, ComposedCell, Probe, Trial, compose_study, needed_trials
+from guardclash.studies.trials import ComposedCell, Probe, Trial
 from guardclash.studies.verdicts import wanted
 from guardclash.training.stopwatch import estimate_seconds
 
@@ -86,32 +88,24 @@ def waves(composed: Iterable[ComposedCell], store: Store) -> tuple[tuple[Job, ..
         if probe:
             probes[probe.key] = probe
 
+    there = Checked(store)
     for entry in composed:
         for trial in entry.trials():
-            _ask_for(entry, trial, store, ask)
-    levels = sorted({level for level, _ in jobs})
-    return tuple(
-        tuple(
-            Job(trial, tuple(probes.values()))
-            for (at, _), (trial, probes) in sorted(jobs.items(), key=lambda item: item[1][0].seed)
-            if at == level
-        )
-        for level in levels
-    )
+            _ask_for(entry, trial, there, ask)
+    levels: dict[int, list[Job]] = {}
+    # Seed by seed, so that an interrupted study has all of its cells, with fewer replicates.
+    for (level, _), (trial, probes) in sorted(jobs.items(), key=lambda item: (item[0][0], item[1][0].seed)):
+        levels.setdefault(level, []).append(Job(trial, tuple(probes.values())))
+    return tuple(map(tuple, levels.values()))
 
 
-def _ask_for(entry: ComposedCell, trial: Trial, store: Store, ask: Callable[..., None]) -> None:
-    readers = [*(measure for _, measure in entry.measures), *entry.serving()]
-    for needed in needed_trials(trial, readers):
-        if not check_record(needed, store):
+def _ask_for(entry: ComposedCell, trial: Trial, there: Checked, ask: Callable[..., None]) -> None:
+    for needed in (*entry.needed(trial), trial):
+        if not there.record(needed):
             ask(depth(needed.plan), needed)
-    if not check_record(trial, store):
-        ask(depth(trial.plan), trial)
-    for probe in entry.probes(trial):
-        if not check_measurement(probe, store):
-            asking: tuple[Asked, ...] = (probe.measure, *probe.serving)
-            after = (depth((need,)) for reader in asking for need in reader.needs(trial.plan))
-            ask(max([depth(trial.plan), *after]), trial, probe)
+    for probe, level in zip(entry.probes(trial), entry.levels, strict=True):
+        if not there.measurement(probe):
+            ask(level, trial, probe)
 
 
 def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]:
@@ -121,15 +115,11 @@ def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]
 
 def estimates(trials: Iterable[Trial], site: Site) -> dict[str, float]:
     """Seconds that each training will take: as its other seeds took, or by timing a few of its steps."""
-    measured = _measured_seconds(site.store)
-    seconds: dict[str, float] = {}
-    found: dict[str, float] = {}
-    for trial in trials:
-        plan = fingerprint(trial.plan)
-        if plan not in found:
-            found[plan] = measured.get(plan) or _estimate(trial, site)
-        seconds[trial.key] = found[plan]
-    return seconds
+    trials = tuple(trials)
+    plans = {plan_key(trial.plan): trial for trial in reversed(trials)}
+    measured = _measured_seconds(site.store, plans)
+    found = {plan: measured.get(plan) or _estimate(trial, site) for plan, trial in plans.items()}
+    return {trial.key: found[plan_key(trial.plan)] for trial in trials}
 
 
 def _estimate(trial: Trial, site: Site) -> float:
@@ -141,13 +131,14 @@ def _estimate(trial: Trial, site: Site) -> float:
         return 0.0  # its job will fail as well, and say why
 
 
-def _measured_seconds(store: Store) -> dict[str, float]:
+def _measured_seconds(store: Store, plans: Collection[str]) -> dict[str, float]:
     """Mean seconds by plan of what is in the store."""
     taken: dict[str, list[float]] = {}
-    for path in (store.folder / "trials").glob("*"):
-        record = store.record(path.name)
+    for key in store.trial_keys() if plans else ():
+        plan = key.rpartition("-")[0]
+        record = store.record(key) if plan in plans else None
         if record:
-            taken.setdefault(path.name.rsplit("-", 1)[0], []).append(record["seconds"])
+            taken.setdefault(plan, []).append(record["seconds"])
     return {plan: sum(values) / len(values) for plan, values in taken.items()}
 
 
@@ -180,10 +171,11 @@ def run_study(
     watcher = watcher or Together()
     composed = compose_study(study, site.data_folder)
     site.store.sweep_work()
-    keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, site.store)), clock)
+    store = ReadOnce(site.store.folder)
+    keeping = _Sparingly(lambda: watcher.collected(keep_results(study, composed, store)), clock)
     try:
         asked: set[str] = set()
-        while planned := _missing(study, composed, site.store, datasets):
+        while planned := _missing(study, composed, store, datasets):
             jobs = {
                 key for wave in planned for job in wave for key in (job.trial.key, *(one.key for one in job.probes))
             }
@@ -199,13 +191,16 @@ def run_study(
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
     finally:
-        results = keep_results(study, composed, site.store)
+        # Whatever ended the run: reports show what there is.
+        results = keep_results(study, composed, store)
     watcher.collected(results)
     return results
 
 
 def needed_now(study: Study, composed: tuple[ComposedCell, ...], results: Results) -> tuple[ComposedCell, ...]:
     """The cells with those seeds that they need now: all, unless the study adds seeds step by step."""
+    if study.start is None:
+        return composed
     needed = wanted(study, results)
     return tuple(replace(entry, seeds=entry.seeds[: needed[entry.cell.key]]) for entry in composed)
 

@@ -27,6 +27,8 @@ from typing import Any
 from guardclash.errors import UserError
 
 SCHEMA = 1
+MEND = "Remove it; the next run makes it anew."
+"""What to do about a damaged result."""
 
 
 @dataclass(frozen=True)
@@ -41,19 +43,20 @@ class Store:
 
     def trial(self, key: str) -> Path | None:
         """The folder of a finished trial, if there is one."""
-        path = self.folder / "trials" / key
-        return path if (path / "record.json").is_file() else None
+        return self.folder / "trials" / key if os.path.isfile(self._record(key)) else None
 
     def record(self, key: str) -> dict[str, Any] | None:
         """The record of a finished trial, if there is one."""
-        path = self.trial(key)
-        return None if path is None else read_json(path / "record.json")
+        return _found_json(self._record(key))
+
+    def _record(self, key: str) -> str:
+        return f"{self.folder}/trials/{key}/record.json"
 
     def losses(self, key: str) -> dict[str, list[float]]:
         """Mean losses by epoch of each stream of a finished trial, to four digits; empty where none were kept."""
-        path = self.folder / "trials" / key / "history.jsonl"
         try:
-            lines = [json.loads(line) for line in path.read_text().splitlines()]
+            with open(f"{self.folder}/trials/{key}/history.jsonl", "rb", buffering=0) as file:
+                lines = json.loads(b"[%s]" % b",".join(file.read().splitlines()))
         except (OSError, ValueError):
             return {}  # they are there to be drawn; the results do not hang on them
         streams = [name for name in (lines[0] if lines else {}) if name != "epoch"]
@@ -72,17 +75,25 @@ class Store:
             try:
                 work.rename(target)
             except OSError:
+                # Another process was first, or else something is wrong.
                 if not (target / "record.json").is_file():
                     raise
 
     def measurement(self, key: str) -> dict[str, Any] | None:
         """A measurement, if there is one."""
-        path = self.measurement_path(key)
-        return read_json(path) if path.is_file() else None
+        return _found_json(f"{self.folder}/measurements/{key}.json")
 
-    def measurement_path(self, key: str) -> Path:
-        """Where a measurement is, or will be."""
-        return self.folder / "measurements" / f"{key}.json"
+    def trial_keys(self) -> set[str]:
+        """The keys of all trials that have a folder; one whose record was taken away is among them."""
+        return set(_listed(self.folder / "trials"))
+
+    def measurement_keys(self) -> set[str]:
+        """The keys of all measurements."""
+        return {name.removesuffix(".json") for name in _listed(self.folder / "measurements")}
+
+    def failure_keys(self) -> set[str]:
+        """The keys of all trials whose last failure is noted."""
+        return {name.removesuffix(".json") for name in _listed(self.folder / "failures")}
 
     def keep_measurement(self, key: str, content: Mapping[str, Any]) -> None:
         """Keeps a measurement."""
@@ -111,8 +122,7 @@ class Store:
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why a trial failed last time, if it did."""
-        path = self.folder / "failures" / f"{key}.json"
-        return read_json(path) if path.is_file() else None
+        return _found_json(f"{self.folder}/failures/{key}.json")
 
     def forget_failure(self, key: str) -> None:
         """After a trial was trained and measured."""
@@ -172,23 +182,47 @@ class Store:
                     work.unlink(missing_ok=True)
 
 
+def _listed(folder: Path) -> list[str]:
+    try:
+        return os.listdir(folder)
+    except FileNotFoundError:
+        return []
+
+
+def _found_json(path: str) -> dict[str, Any] | None:
+    """As `read_json`; None if there is no such file. Of large studies tens of thousands are read, so it is brief."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return _checked(file.read(), path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"a result cannot be read: {error}", where=path, mend=MEND) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.
 
     Raises:
         UserError: If it is damaged or of a newer schema.
     """
-    mend = "Remove it; the next run makes it anew."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise UserError(f"a result cannot be read: {error}", where=path, mend=mend) from error
+        return _checked(path.read_bytes(), path)
+    except OSError as error:
+        raise UserError(f"a result cannot be read: {error}", where=path, mend=MEND) from error
+
+
+def _checked(text: bytes, path: Path | str) -> dict[str, Any]:
+    try:
+        content: Any = json.loads(text.decode())
+    except ValueError as error:
+        raise UserError(f"a result cannot be read: {error}", where=path, mend=MEND) from error
     schema = content.get("schema", SCHEMA) if isinstance(content, dict) else None
     if not isinstance(schema, int):
-        raise UserError("a result is damaged", where=path, mend=mend)
+        raise UserError("a result is damaged", where=path, mend=MEND)
     if schema > SCHEMA:
         raise UserError("a result of a newer version of guardclash", where=path, mend="Update guardclash.")
-    return dict(content)
+    return content
 
 
 def now() -> str:

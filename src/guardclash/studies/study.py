@@ -7,7 +7,8 @@ at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from guardclash.judging.criteria import Criterion
 from guardclash.judging.rules import Rule, beside
 from guardclash.judging.verdict import Correction
 from guardclash.records.cells import Cell, Named, Note, Options, Suspected, short, without
+from guardclash.studies.varying import varying
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,8 @@ class Study:
     records: Path | None = None
     """The folder, absolute, in which exported records of this and other studies are kept, each under its name."""
     notes: tuple[Note, ...] = ()
+    folder: Path = field(default=Path(), compare=False)
+    """Which files that options name are relative to: that of the study file."""
 
     def __post_init__(self) -> None:
         if self.rule == "paper" and (self.start is not None or self.correction == "holm"):
@@ -96,10 +100,14 @@ class Study:
 
     def cells(self) -> tuple[Cell, ...]:
         """All that is trained: per recipe the unprotected model, each mechanism alone, each combination; once each."""
-        return self._cells
+        return tuple(self._cells.values())
+
+    def cell(self, recipe: Named, combination: tuple[Named, ...]) -> Cell | None:
+        """The cell of a combination on a recipe; None if the study has none."""
+        return self._cells.get(Cell(recipe, combination, 0).key)
 
     @cached_property
-    def _cells(self) -> tuple[Cell, ...]:
+    def _cells(self) -> dict[str, Cell]:
         """Kept, since a report asks for it hundreds of times; with this very study, for True == 1 would mix up two."""
         cells: dict[str, Cell] = {}
         for recipe in self.recipes:
@@ -108,18 +116,28 @@ class Study:
                 replicates = self.together if len(combination) > 1 else self.alone
                 cell = Cell(recipe, combination, replicates)
                 cells.setdefault(cell.key, cell)
-        return tuple(cells.values())
+        return cells
 
     def suspect_cells(self) -> tuple[Cell, ...]:
         """Every suspect of every combination that is asked for."""
+        return self._suspect_cells
+
+    @cached_property
+    def _suspect_cells(self) -> tuple[Cell, ...]:
         return tuple(
-            Cell(
-                victim.recipe, victim.combination, min(self.suspected or victim.replicates, victim.replicates), suspect
-            )
-            for victim in self.cells()
-            if victim.combination in self.combinations
+            replace(cell, replicates=min(self.suspected or cell.replicates, cell.replicates), suspect=suspect)
+            for cell in self.cells()
+            if self.asks_for(cell.combination)
             for suspect in self.suspects
         )
+
+    def asks_for(self, combination: tuple[Named, ...]) -> bool:
+        """Whether a combination is one of its own, not only implied by one."""
+        return combination in self._asked
+
+    @cached_property
+    def _asked(self) -> frozenset[tuple[Named, ...]]:
+        return frozenset(self.combinations)
 
     def stages(self) -> tuple[Study, ...]:
         """The study at each of its looks at the results, with fixed replicates; itself if it has only one.
@@ -149,22 +167,21 @@ class Study:
         """Kept, as the cells are."""
         return tuple(dict.fromkeys(mechanism.plain for combination in self.combinations for mechanism in combination))
 
-    def cell(self, recipe: Named, combination: tuple[Named, ...]) -> Cell | None:
-        """The cell of a combination on a recipe; None if the study has none."""
-        return self._by_key.get(Cell(recipe, combination, 0).key)
-
-    @cached_property
-    def _by_key(self) -> dict[str, Cell]:
-        return {cell.key: cell for cell in self.cells()}
-
     def measured_in(self, cell: Cell) -> tuple[Named, ...]:
         """Whose metrics are measured in a cell: of its mechanisms, and of each that it is the control for."""
         if not cell.combination:
             return self.mechanisms()
-        controls = [
-            named for other in self.combinations for named in other if without(other, named) == cell.combination
-        ]
+        controls = self._controlled.get(cell.combination, ())
         return tuple(dict.fromkeys(named.plain for named in (*cell.combination, *controls)))
+
+    @cached_property
+    def _controlled(self) -> dict[tuple[Named, ...], list[Named]]:
+        """The mechanisms that a combination is the control for, by combination."""
+        found: dict[tuple[Named, ...], list[Named]] = {}
+        for other in self.combinations:
+            for named in other:
+                found.setdefault(without(other, named), []).append(named)
+        return found
 
     def read(self, mechanism: Named, recipe: Named) -> Named:
         """A mechanism with the options of the recipe's reading under its own."""
@@ -177,25 +194,27 @@ class Study:
 
     def label(self, mechanism: Named) -> str:
         """A mechanism's name, with those options by which the study tells its variants apart."""
-        return mechanism.label(_varying(mechanism.name, self.mechanisms()))
+        return mechanism.label(self._shown[mechanism.name])
+
+    @cached_property
+    def _shown(self) -> Mapping[str, set[str]]:
+        return varying(self.mechanisms())
 
     def suspect_label(self, suspect: Suspected) -> str:
         """A suspect's kind with those options by which the study tells its variants apart, and its mechanisms."""
-        kinds = tuple(other.kind for other in self.suspects)
-        label = suspect.kind.label(_varying(suspect.kind.name, kinds))
-        others = tuple(named for other in self.suspects for named in other.mechanisms)
-        own = [named.label(_varying(named.name, others)) for named in suspect.mechanisms]
+        kinds = varying(other.kind for other in self.suspects)
+        others = varying(named for other in self.suspects for named in other.mechanisms)
+        label = suspect.kind.label(kinds[suspect.kind.name])
+        own = [named.label(others[named.name]) for named in suspect.mechanisms]
         return label + (f" with {', '.join(own)}" if own else "")
 
     def recipe_label(self, recipe: Named) -> str:
         """Data set and scale, such as "mnist/reduced", with the options by which the study tells recipes apart."""
-        shown = _varying(recipe.name, self.recipes) - {"scale"} | {"conditions"}  # the world that all is true of
+        shown = self._swept[recipe.name] - {"scale"} | {"conditions"}  # the world that all is true of
         scale = dict(recipe.options)["scale"]
         options = [f"{name}={short(value)}" for name, value in recipe.options if name in shown]
         return f"{recipe.name}/{scale}" + (f" ({', '.join(options)})" if options else "")
 
-
-def _varying(name: str, all_of: tuple[Named, ...]) -> set[str]:
-    same = [dict(other.options) for other in all_of if other.name == name]
-    names = {option for options in same for option in options}
-    return {option for option in names if len({repr(options.get(option)) for options in same}) > 1}
+    @cached_property
+    def _swept(self) -> Mapping[str, set[str]]:
+        return varying(self.recipes)

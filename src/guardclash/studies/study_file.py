@@ -87,6 +87,7 @@ def study_from(
         reference_tables=tuple(file.reference_tables),
         records=beside(file.records) if file.records else None,
         notes=tuple(_note(note, file, where) for note in file.notes),
+        folder=folder or Path(),
     )
 
 

@@ -20,12 +20,13 @@ from guardclash.studies.study import Study
 def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
     """A verdict for every combination of two or more mechanisms that a study asks for, in its order."""
     found = [verdict_so_far(study, results, cell)[0] for cell in judged_cells(study)]
+    # Only Holm's is over the whole study; one by verdict was made with each.
     return corrected(found, study.correction, study.rules) if study.correction == "holm" else tuple(found)
 
 
 def judged_cells(study: Study) -> tuple[Cell, ...]:
     """The combinations that get a verdict, on each recipe."""
-    return tuple(cell for cell in study.cells() if len(cell.combination) > 1 and cell.combination in study.combinations)
+    return tuple(cell for cell in study.cells() if len(cell.combination) > 1 and study.asks_for(cell.combination))
 
 
 def verdict_so_far(study: Study, results: Results, cell: Cell) -> tuple[Verdict, int]:

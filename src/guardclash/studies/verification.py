@@ -8,8 +8,8 @@ from typing import cast
 
 from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, OtherSeed, Plan
-from guardclash.plan.serving import served
 from guardclash.training.trained import Trained
 
 
@@ -18,9 +18,7 @@ class Verification:
     """What a mechanism's owner finds out about a suspect."""
 
     mechanism: Mechanism
-    victim: Plan
-    serving: tuple[Mechanism, ...] = ()
-    """The mechanisms through which the victim answers."""
+    victim: Deployed
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -29,7 +27,7 @@ class Verification:
 
     def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
         """The victim, and what the mechanism needs to measure it."""
-        return (self.victim, *self.mechanism.needs(self.victim))
+        return (*self.victim.needed(), *self.mechanism.needs(self.victim.origin))
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """The mechanism's metrics on the suspect."""
@@ -40,7 +38,7 @@ class Verification:
         return self.mechanism.curves(trained, self._victim(context), context)
 
     def _victim(self, context: Context) -> Trained:
-        return cast(Trained, served(context.trained(self.victim), self.serving, context))
+        return cast(Trained, self.victim.load(context))
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """The mechanism's own."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, get_args
+from typing import ClassVar, get_args
 
+from guardclash.checks import one_of
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.sources import Answer, Answers
-from guardclash.suspect import Suspect, check_choice, disjoint, on, other_images
+from guardclash.suspect import Suspect, disjoint, on, other_images
 
 
 @dataclass(frozen=True)
@@ -26,10 +28,10 @@ class Extraction(Suspect):
     """"labels": the most likely class; "probabilities": those of all classes."""
 
     def __post_init__(self) -> None:
-        check_choice("extraction.queries", self.queries, ("task", "out-of-distribution", "members"))
-        check_choice("extraction.answers", self.answers, get_args(Answer))
+        one_of("extraction", ("task", "out-of-distribution", "members"), queries=self.queries)
+        one_of("extraction", get_args(Answer), answers=self.answers)
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """A fresh network of the recipe's architecture, trained on the answers."""
         own = unprotected.task.source
         images: Source = own
@@ -37,4 +39,4 @@ class Extraction(Suspect):
             images = disjoint(own)
         elif self.queries == "out-of-distribution":
             images = other_images(unprotected)
-        return on(unprotected, Answers(images, victim, self.answers, serving), "thief")
+        return on(unprotected, Answers(images, victim, self.answers), "thief")

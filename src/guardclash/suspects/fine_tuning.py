@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from guardclash.errors import UserError
+from guardclash.checks import given, one_of, within
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
-from guardclash.suspect import Suspect, check_choice, disjoint, on
+from guardclash.suspect import Suspect, disjoint, on
 
 
 @dataclass(frozen=True)
@@ -24,21 +25,18 @@ class FineTuning(Suspect):
     """The largest, as a share of the recipe's."""
 
     def __post_init__(self) -> None:
-        check_choice("fine-tuning.images", self.images, ("task", "members"))
-        if self.epochs is not None and self.epochs < 1:
-            raise UserError("fine-tuning takes epochs", where="fine-tuning.epochs", got=self.epochs, allowed=">= 1")
-        if not 0 < self.learning_rate <= 1:
-            where, allowed = "fine-tuning.learning_rate", "above 0, at most 1"
-            raise UserError("a share of the recipe's rate", where=where, got=self.learning_rate, allowed=allowed)
+        one_of("fine-tuning", ("task", "members"), images=self.images)
+        within("fine-tuning", ">= 1", **given(epochs=self.epochs))
+        within("fine-tuning", "> 0, <= 1", learning_rate=self.learning_rate)
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network with a smaller learning rate and fewer epochs."""
         own = unprotected.task.source
         optimizer: Any = unprotected.optimizer
         return replace(
             on(unprotected, own if self.images == "members" else disjoint(own), "thief"),
-            model=victim.model,
-            initial=victim,
+            model=victim.origin.model,
+            initial=victim.origin,
             epochs=self.epochs or (unprotected.epochs + 1) // 2,
             optimizer=replace(optimizer, learning_rate=self.learning_rate * optimizer.learning_rate),
         )

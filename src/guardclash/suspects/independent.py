@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from guardclash.checks import one_of
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
-from guardclash.suspect import Suspect, check_choice, disjoint, on
+from guardclash.suspect import Suspect, disjoint, on
 
 
 @dataclass(frozen=True)
@@ -20,14 +22,14 @@ class Independent(Suspect):
     code of dataset inference has it, although the owner uses test images as well."""
 
     def __post_init__(self) -> None:
-        check_choice("independent.images", self.images, ("train", "test"))
+        one_of("independent", ("train", "test"), images=self.images)
 
     @property
     def stolen(self) -> bool:
         """It is not."""
         return False
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The recipe's training on other images."""
         own = unprotected.task.source
         return on(unprotected, unprotected.judged_by.test if self.images == "test" else disjoint(own), "independent")

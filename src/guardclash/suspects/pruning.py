@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from guardclash.errors import UserError
+from guardclash.checks import within
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, changed
 
@@ -41,10 +42,8 @@ class Pruning(Suspect):
     """Share of each weight tensor that becomes zero."""
 
     def __post_init__(self) -> None:
-        if not 0 < self.sparsity < 1:
-            where, allowed = "pruning.sparsity", "above 0, below 1"
-            raise UserError("a share of the weights is pruned", where=where, got=self.sparsity, allowed=allowed)
+        within("pruning", "> 0, < 1", sparsity=self.sparsity)
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network, pruned."""
         return changed(victim, unprotected, Pruned(self.sparsity))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import nn
 
-from guardclash.errors import UserError
+from guardclash.checks import within
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, changed
 
@@ -45,9 +46,8 @@ class Quantisation(Suspect):
     """Of each weight."""
 
     def __post_init__(self) -> None:
-        if not 1 <= self.bits <= 16:
-            raise UserError("weights have bits", where="quantisation.bits", got=self.bits, allowed="1 to 16")
+        within("quantisation", ">= 1, <= 16", bits=self.bits)
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network, rounded."""
         return changed(victim, unprotected, Quantised(self.bits))

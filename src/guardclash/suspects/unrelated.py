@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from guardclash.data.catalog import find_dataset
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.suspect import Suspect, on, other_images
@@ -23,7 +24,7 @@ class Unrelated(Suspect):
         """It is not."""
         return False
 
-    def plan(self, victim: Plan, unprotected: Plan, serving: tuple[Any, ...] = ()) -> Plan:
+    def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The recipe's training on the other data set."""
         images = other_images(unprotected)
         data = find_dataset(images.dataset) if isinstance(images, Split) else images

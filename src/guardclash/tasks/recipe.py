@@ -9,8 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Literal, cast, get_args, get_type_hints
 
+from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
 from guardclash.data.space import Images, Rows, Space, Tokens
@@ -92,22 +94,17 @@ class Recipe:
     """`guardclash.plan.condition.Condition`s under which all models are trained, the first one nearest to the data."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "protected_epochs", "batch_size"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UserError(f"{name} must be at least 1", where=f"recipe {self.dataset}", got=value, allowed=">= 1")
-        hints = get_type_hints(Recipe)
-        for name in ("model", "norm", "optimizer", "augmentation"):
-            got, allowed = getattr(self, name), get_args(hints[name]) or tuple(NETWORKS)
-            if not isinstance(got, str) and name == "model" and hasattr(got, "build"):
-                continue
-            if got not in allowed:
-                where = f"recipe {self.dataset}.{name}"
-                raise UserError("unknown choice", where=where, got=got, allowed=", ".join(allowed))
+        where = f"recipe {self.dataset}"
+        counts = {"epochs": self.epochs, "protected_epochs": self.protected_epochs, "batch_size": self.batch_size}
+        within(where, ">= 1", **given(**counts))
+        for name, allowed in _choices().items():
+            one_of(where, allowed, **{name: getattr(self, name)})
+        if isinstance(self.model, str) or not hasattr(self.model, "build"):
+            one_of(where, NETWORKS, model=self.model)
         if not 0 < self.first_learning_rate <= self.learning_rate:
             raise UserError(
                 "the first learning rate must be positive and at most the largest",
-                where=f"recipe {self.dataset}",
+                where=where,
                 got=self.first_learning_rate,
                 allowed=f"> 0, <= learning_rate = {self.learning_rate:g}",
             )
@@ -150,6 +147,13 @@ class Recipe:
         if self.optimizer == "adam":
             return Adam(self.learning_rate, weight_decay=self.weight_decay)
         return SGD(self.learning_rate, weight_decay=self.weight_decay)
+
+
+@cache
+def _choices() -> dict[str, tuple[str, ...]]:
+    """By field, what its text may be."""
+    hints = get_type_hints(Recipe)
+    return {name: get_args(hints[name]) for name in ("norm", "optimizer", "augmentation")}
 
 
 def grey(dataset: str) -> tuple[Recipe, ...]:

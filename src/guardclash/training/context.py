@@ -60,6 +60,7 @@ class RunContext:
         """
         whose = ("party", self.party) if self.party else ()
         text = "/".join(str(part) for part in (self.seed, *whose, *purpose))
+        # Seven bytes of it: a seed must fit a signed 64-bit integer.
         digest = hashlib.sha256(text.encode()).digest()
         return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
@@ -84,6 +85,7 @@ class RunContext:
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
+        # Most sources are cheap to load; kept is what was dear to make.
         if not getattr(source, "kept", False):
             return source.load(self)
         return _examples(self.kept(source, lambda: _bytes(source.load(self))))

@@ -77,6 +77,7 @@ def released_gradient(
                     "a map gives a batch back", where=f"{stream.name}.maps", got=got, allowed="Data", mend=mend
                 )
 
+        # A function, because clipping must have its hooks in place before the forward pass.
         def losses() -> Tensor:
             nonlocal seen
             parts = enumerate(stream.objectives)
@@ -86,6 +87,7 @@ def released_gradient(
             return values
 
         gradient = stream.gradient(network, losses, chance.gradient)
+    # What is remembered of an example would enter later steps, past the bound on what it does.
     if getattr(stream.gradient, "per_example", False):
         moments.refuse_memory()
     return Released(gradient, seen)

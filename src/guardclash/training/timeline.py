@@ -40,11 +40,13 @@ def epoch(plan: Plan, number: int, rng: Callable[..., torch.Generator]) -> Itera
     first = number * lead.steps_per_epoch()
     total = len(drawn[lead.name])
     mixed = [stream for stream in plan.streams[1:] if stream.cadence == "mixed"]
+    # Every epoch has as many batches of a stream, so earlier ones need not be counted.
     done = {stream.name: number * len(drawn[stream.name]) for stream in plan.streams}
 
     steps = plan.steps()
 
     def turns(stream: Stream, batches: list[Tensor], finished: int) -> Iterator[Turn]:
+        # A stream that comes after the last step of the lead is still within the training, below 1.
         share = min(finished, steps - 1) / steps
         for indices in batches:
             yield Turn(stream, indices, finished, Moment(number, done[stream.name], share))

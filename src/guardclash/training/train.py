@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import reestimate
 from guardclash.plan.examples import Data, Moment
@@ -52,8 +53,7 @@ class Execution:
             raise UserError("unknown device", where="device", got=self.device, allowed="cpu, cuda, cuda:N")
         if self.device != "cpu" and not torch.cuda.is_available():
             raise UserError("this machine has no CUDA device that torch can use", where="device", got=self.device)
-        if self.threads < 1:
-            raise UserError("a training needs a thread", where="threads", got=self.threads, allowed=">= 1")
+        within("", ">= 1", threads=self.threads)
 
 
 def chance(plan: Plan, context: Context) -> Callable[..., torch.Generator]:
@@ -71,8 +71,10 @@ def build_network(plan: Plan, context: Context) -> nn.Module:
 
     Where the plan goes on from another training, that one's weights, which the context must hold.
     """
+    # Layers draw initial weights from torch's global generator and can be given no other.
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(chance(plan, context)("weights").get_state())
+        # A copy: rewrites and training change a network in place, and others may read this one.
         network = deepcopy(context.trained(plan.initial).network) if plan.initial else plan.model.build()
         for rewrite in plan.rewrites:
             network = rewrite(network)
@@ -102,9 +104,11 @@ def train(
     execution = execution or Execution()
     torch.set_num_threads(execution.threads)
     run = Run(plan, context, torch.device(execution.device))
+    # Dropout draws from the global generator too, which is the caller's again afterwards.
     with torch.random.fork_rng(devices=[]):
         torch.random.set_rng_state(chance(plan, context)("dropout").get_state())
         if run.device.type == "cuda":
+            # A GPU has a generator of its own; its seed follows from the one just set.
             torch.cuda.manual_seed(int(torch.randint(2**62, ())))
         for number in range(plan.epochs):
             losses = run.epoch(number)
@@ -113,6 +117,7 @@ def train(
             if broken:
                 raise Diverged(f"the loss of stream {broken[0]!r} is {losses[broken[0]]} after epoch {number + 1}")
         run.finish()
+    # A loss is taken before its step, so none speaks of the last update.
     if not all(value.isfinite().all() for value in run.network.state_dict().values()):
         raise Diverged("the weights are not finite after the last step")
     return Trained(plan, context.seed, run.network, predictor(run.network))
@@ -127,6 +132,7 @@ class Run:
         self.network: nn.Module = build_network(plan, context)
         self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.examples = {stream.name: self._load(stream) for stream in plan.streams}
+        # By optimizer and not by stream: equal ones share their momentum. None: the plan's own.
         self._states: dict[Optimizer | None, torch.optim.Optimizer] = {}
         self._chance = {
             stream.name: Chance(self.rng("maps", stream.name), self.rng("gradient", stream.name))
@@ -139,6 +145,7 @@ class Run:
 
     def epoch(self, number: int) -> dict[str, float]:
         """One epoch over all streams; returns each stream's mean loss."""
+        # Sums stay on the device: reading them at every step would make the processor wait for it.
         sums = {stream.name: torch.zeros((), device=self.device) for stream in self.plan.streams}
         counts = dict.fromkeys(sums, 0)
         for stream, indices, lead, now in epoch(self.plan, number, self.rng):
@@ -159,14 +166,17 @@ class Run:
         if stream.optimizer not in self._states:
             self._states[stream.optimizer] = rule.start(list(self.network.parameters()))
         state = self._states[stream.optimizer]
+        # By steps of the task, so that further streams do not hurry through the schedule.
         rule.adjust(state, *self.plan.schedule.at(lead, self.plan.steps()))
         for name, parameter in self.network.named_parameters():
+            # None where there is no gradient, and optimizers leave such a parameter alone.
             parameter.grad = gradients.get(name)
         state.step()
 
     def finish(self) -> None:
         """Re-estimates batch norm if a stream asks for it, and sets the network to evaluation mode."""
         if any(stream.batch_norm == "recalibrate" for stream in self.plan.streams):
+            # Without the maps: the statistics are for what the deployed model will see.
             clean = self.examples[self.plan.task.name].x
             reestimate(self.network, clean.chunk(math.ceil(len(clean) / 500)))
         self.network.eval()

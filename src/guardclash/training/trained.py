@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.numerics.layout import fast
+from guardclash.plan.deployed import Deployed, Server
 from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Plan, Predict
 
@@ -25,8 +25,13 @@ class Trained:
     """In evaluation mode."""
     predict: Predict
     """Images [N, C, H, W] in [0, 1] to logits [N, classes], as deployed (through every mechanism's `serve`)."""
-    serving: tuple[Hashable, ...] = ()
+    serving: tuple[Server, ...] = ()
     """The mechanisms through which it answers."""
+
+    @property
+    def deployed(self) -> Deployed:
+        """What says which model this is, but for its seed."""
+        return Deployed(self.plan, self.serving)
 
     @cached_property
     def weights(self) -> str:
@@ -35,6 +40,7 @@ class Trained:
         A plan does not: a foreign network may be given the plan of a victim, and must not be taken for it.
         """
         digest = hashlib.sha256(type(self.network).__qualname__.encode())
+        # Tensors that are plain attributes, neither parameters nor buffers, are in no state_dict.
         loose = {
             f"{name}.{key}": value
             for name, module in self.network.named_modules()
@@ -55,6 +61,7 @@ def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
         device = next(network.parameters()).device
         batches = x.split(batch_size)
         answers = [network(fast(batch.to(device))).cpu() for batch in batches]
+        # No images have no batches, but their answers have a width.
         return torch.cat(answers) if answers else network(x.to(device)).cpu()
 
     return predict

@@ -8,14 +8,14 @@ from __future__ import annotations
 import calendar
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Literal
 
 from guardclash.errors import UserError
 from guardclash.studies.activity import notes
-from guardclash.studies.store import Store, read_json
+from guardclash.studies.store import Store
 from guardclash.watching.forecast import Expected, Means, Note, epoch_seconds
 from guardclash.watching.tasks import Asked, Followed, learnt_kinds
 
@@ -83,10 +83,7 @@ class Board:
         self._study, self.tasks, self._store, self._clock = study, tasks, store, clock
         self._seconds: dict[str, float] = {}
         self._measured: set[str] = set()
-        self._read: set[str] = set()
-        self._measuring = Means()
-        for path in (store.folder / "measurements").glob("*.json"):  # those of other studies teach as well
-            self._learn(path.stem)
+        self._measuring = _Measured(store)
 
     def standing(self) -> Standing:
         """Where the study stands now."""
@@ -95,7 +92,10 @@ class Board:
         training, measuring = notes(self._store, "progress"), notes(self._store, "measuring")
         expected = Expected(self.tasks, self._seconds, self._measuring, runs, training)
         since = min((note["started"] for note in runs), default=0.0)
-        states = [self._state(task, {**training, **measuring}, expected, since) for task in self.tasks.values()]
+        working, failed = {**training, **measuring}, self._store.failure_keys()
+        failures = {key: _when(noted) for key in failed & self.tasks.keys() if (noted := self._store.failure(key))}
+        tried = {key for key, when in failures.items() if when >= int(since)}  # a run tries again what failed before it
+        states = [self._state(task, working, expected, tried) for task in self.tasks.values()]
         counts = Counter(state.word for state in states)
         left = [sum(filter(None, state.left)) for state in states]
         workers = sum(note["workers"] for note in runs) or counts["running"] or 1
@@ -111,7 +111,9 @@ class Board:
             untimed=sum(state.left.count(None) for state in states),
         )
 
-    def _state(self, task: Followed, working: Mapping[str, Note], expected: Expected, since: float) -> _State:
+    def _state(
+        self, task: Followed, working: Mapping[str, Note], expected: Expected, failed: Collection[str]
+    ) -> _State:
         trained = task.key in self._seconds
         now = self._clock()
         missing = [asked for asked in task.asked if asked.key not in self._measured]
@@ -119,8 +121,7 @@ class Board:
             return _State("done")
         underway = [_training(task, working[task.key], expected, now)] if task.key in working and not trained else []
         underway += [_measuring(task, one, working[one.key], expected, now) for one in missing if one.key in working]
-        failure = None if underway else self._store.failure(task.key)
-        if failure and _when(failure) >= int(since):  # a run tries again what failed before it
+        if task.key in failed and not underway:
             return _State("failed")
         left = [one.left for one in underway]
         left += [] if trained or task.key in working else [expected.training(task)]
@@ -128,23 +129,40 @@ class Board:
         return _State("running" if underway else "waiting", tuple(underway), tuple(left))
 
     def _look(self) -> None:
-        """Notices what was finished since the last time."""
-        for task in self.tasks.values():
-            if task.key not in self._seconds and (record := self._store.record(task.key)):
-                self._seconds[task.key] = record["seconds"]
-            for asked in task.asked:
-                if asked.key not in self._measured and self._store.measurement_path(asked.key).is_file():
-                    self._measured.add(asked.key)
-                    self._learn(asked.key)
+        """Notices what was finished since the last time; folders are listed, so that no file is looked for in vain."""
+        for key in (self._store.trial_keys() & self.tasks.keys()) - self._seconds.keys():
+            if record := self._store.record(key):
+                self._seconds[key] = record["seconds"]
+        asked = {one.key for task in self.tasks.values() for one in task.asked}
+        new = (self._store.measurement_keys() & asked) - self._measured
+        self._measured |= new
+        self._measuring.notice(new)
 
-    def _learn(self, key: str) -> None:
-        if key in self._read:
-            return
-        self._read.add(key)
-        with suppress(UserError, KeyError, TypeError):  # a damaged one is for those to tell who need its values
-            found = read_json(self._store.measurement_path(key))
-            if "seconds" in found:  # records of before it was noted have none
-                self._measuring.learn(learnt_kinds(key, found), found["seconds"])
+
+class _Measured(Means):
+    """Mean seconds of the measurements in a store, those of other studies among them.
+
+    They are read when a duration is asked for: never where all is measured.
+    """
+
+    def __init__(self, store: Store):
+        super().__init__()
+        self._store, self._read, self._waiting = store, set[str](), store.measurement_keys()
+
+    def notice(self, keys: Iterable[str]) -> None:
+        """Of measurements that were made in the meantime."""
+        self._waiting.update(keys)
+
+    def expect(self, kinds: Iterable[str]) -> float | None:
+        """The mean of the first kind that is known."""
+        for key in self._waiting - self._read:
+            with suppress(UserError, KeyError, TypeError):  # a damaged one is for those to tell who need its values
+                found = self._store.measurement(key) or {}
+                if "seconds" in found:  # records of before it was noted have none
+                    self.learn(learnt_kinds(key, found), found["seconds"])
+        self._read |= self._waiting
+        self._waiting = set()
+        return super().expect(kinds)
 
 
 def _training(task: Followed, note: Note, expected: Expected, now: float) -> Underway:

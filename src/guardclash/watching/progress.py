@@ -17,16 +17,19 @@ from guardclash.reporting.findings import find
 from guardclash.reporting.tables import duration
 from guardclash.studies.activity import Write, noted
 from guardclash.studies.collect import collect
+from guardclash.studies.composing import compose_study, unusual_data
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.run import needed_now
 from guardclash.studies.study import Study
-from guardclash.studies.trials import compose_study, unusual_data
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import tasks
 from guardclash.watching.view import decided, left, view
 
 LINE_EVERY_S = 15.0
+NOTE_EVERY_S = 60.0
 REFRESHED_PER_SECOND = 1.0
+VIEWING_SHARE = 0.05
+"""Of the time of a run that may go to what the terminal shows."""
 
 
 class Progress:
@@ -60,7 +63,7 @@ class Progress:
         self._moving = console.is_terminal and not console.is_dumb_terminal
         self._open = ExitStack()
         self._jobs = self._finished = 0
-        self._clock, self._line = clock, clock()
+        self._clock, self._line, self._noted, self._viewed, self._viewing = clock, clock(), clock(), clock(), 0.0
         self._estimates: dict[str, float] = {}
         self._words: dict[str, str] = {}
 
@@ -116,7 +119,7 @@ class Progress:
     def done(self, done: Done) -> None:
         """Counts a finished job."""
         self._finished += 1
-        self._note()  # a store is swept of old notes; this one lives as long as its run
+        self._keep_note()
         if done.error:
             self.failed += 1
             self.say(f"trial {done.job.trial.key} failed: {done.error}")
@@ -124,6 +127,12 @@ class Progress:
         if not self._moving and over:
             self._line = self._clock()
             self.say(f"{self._finished} of {self._jobs} done, {self._left()}")
+
+    def _keep_note(self) -> None:
+        """A store is swept of old notes; this one lives as long as its run. All estimates are in it: it takes time."""
+        if self._clock() - self._noted > NOTE_EVERY_S:
+            self._note()
+            self._noted = self._clock()
 
     def collected(self, results: Results) -> None:
         """Says what is decided now and was not before."""
@@ -149,9 +158,16 @@ class Progress:
         return "time left unknown"
 
     def _view(self) -> Group:
-        """The view; the last one if there is an error, which must not end the thread that refreshes it."""
-        with suppress(Exception):
-            self._shown = view(self._board.standing(), self._verdicts, self._rule, self._console.height)
+        """The view; the last one if there is an error, which must not end the thread that refreshes it.
+
+        The last one as well where another would take more than its share of the time: of large studies.
+        """
+        start = self._clock()
+        if start - self._viewed >= self._viewing / VIEWING_SHARE:
+            with suppress(Exception):
+                self._shown = view(self._board.standing(), self._verdicts, self._rule, self._console.height)
+            self._viewed = self._clock()
+            self._viewing = self._viewed - start
         return self._shown
 
     def say(self, text: str) -> None:

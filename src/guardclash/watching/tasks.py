@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from guardclash.plan.identity import describe, fingerprint
+from guardclash.plan.identity import describe
 from guardclash.records.cells import braces
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Trial, needed_trials
+from guardclash.studies.trials import ComposedCell
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Asked:
 
     key: str
     of: str
-    """The mechanism's label, or "accuracy"."""
+    """The mechanism's label, or the name of the task's utility."""
     kinds: tuple[str, ...]
     """What it is, from the narrowest to the widest: durations are alike within these."""
 
@@ -47,28 +47,26 @@ class Followed:
 
 def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Followed]:
     """All trials of a study by key, those that others need among them; one that serves several cells is one task."""
-    found: dict[str, Followed] = {}
+    first: dict[str, tuple[int, str, str, ComposedCell]] = {}
+    asked: dict[str, dict[str, Asked]] = {}
     for entry in composed:
+        recipe, what = study.recipe_label(entry.cell.recipe), combination(study, entry)
+        labels = [study.label(named) if named else measure.metrics[0].name for named, measure in entry.measures]
         kinds = [measurement_kinds(describe(measure, full=True)) for _, measure in entry.measures]
         for trial in entry.trials():
-            task = found.setdefault(trial.key, _task(study, entry, trial, combination(study, entry)))
-            asked = [
-                Asked(probe.key, study.label(named) if named else "accuracy", (_narrowest(probe.key), *kind))
-                for (named, _), probe, kind in zip(entry.measures, entry.probes(trial), kinds, strict=True)
-            ]
-            both = {one.key: one for one in (*task.asked, *asked)}
-            found[trial.key] = replace(task, asked=tuple(both.values()))
+            first.setdefault(trial.key, (trial.seed, recipe, what, entry))
+            these = asked.setdefault(trial.key, {})
+            for probe, of, kind in zip(entry.probes(trial), labels, kinds, strict=True):
+                these[probe.key] = Asked(probe.key, of, (_narrowest(probe.key), *kind))
     for entry in composed:
-        readers = [*(measure for _, measure in entry.measures), *entry.serving()]
+        recipe, what = study.recipe_label(entry.cell.recipe), f"for {combination(study, entry)}"
         for trial in entry.trials():
-            for needed in needed_trials(trial, readers):
-                what = f"for {combination(study, entry)}"
-                found.setdefault(needed.key, _task(study, entry, needed, what))
-    return found
-
-
-def _task(study: Study, entry: ComposedCell, trial: Trial, what: str) -> Followed:
-    return Followed(trial.key, fingerprint(trial.plan), trial.seed, study.recipe_label(entry.cell.recipe), what, entry)
+            for needed in entry.needed(trial):
+                first.setdefault(needed.key, (needed.seed, recipe, what, entry))
+    return {
+        key: Followed(key, _narrowest(key), *serving, tuple(asked.get(key, {}).values()))
+        for key, serving in first.items()
+    }
 
 
 def combination(study: Study, entry: ComposedCell) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -13,10 +14,11 @@ from guardclash.plan.identity import describe
 from guardclash.records.cells import braces
 from guardclash.records.results import Results
 from guardclash.reporting.findings import find
+from guardclash.studies.composing import compose_study
 from guardclash.studies.jobs import Done, Job, Site
+from guardclash.studies.run import KEEPING_SHARE
 from guardclash.studies.store import SCHEMA, Store, read_json
 from guardclash.studies.study import Study
-from guardclash.studies.trials import compose_study
 from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
 from guardclash.watching.tasks import Followed, tasks
 
@@ -53,6 +55,7 @@ class Tracking:
     ) -> None:
         for listener in self._listeners:
             listener.tell(lambda tracker: tracker.study_finished(self._study.name))
+            listener.keep()
 
     def started(self, waves: tuple[tuple[Job, ...], ...], seconds: dict[str, float]) -> None:
         """Tells what is in the store already."""
@@ -72,7 +75,7 @@ class Tracking:
             self._catch_up(listener, task)
             if done.error:
                 listener.tell(_failed(tracked(self._study.name, task), done.error))
-            listener.keep()
+            listener.keep_sparingly()
 
     def collected(self, results: Results) -> None:
         """Tells of verdicts that have changed."""
@@ -112,6 +115,7 @@ class _Listener:
         self.told: set[str] = set(before.get("told", []))
         self._words: dict[str, str] = dict(before.get("verdicts", {}))
         self._before = self._content()
+        self._kept, self._keeping = time.monotonic(), 0.0
         self._tracker: Tracker | None = None
         with self._failing():
             self._tracker = cls(store.folder / "trackers" / name)
@@ -147,10 +151,18 @@ class _Listener:
 
     def keep(self) -> None:
         """Writes down what it was told."""
+        start = time.monotonic()
         content = self._content()
         if content != self._before:
             self._store.keep_json(self._file, content)
             self._before = content
+        self._kept = time.monotonic()
+        self._keeping = self._kept - start
+
+    def keep_sparingly(self) -> None:
+        """Writes it down unless that would take more than its share of the time: all of it is written each time."""
+        if time.monotonic() - self._kept >= self._keeping / KEEPING_SHARE:
+            self.keep()
 
     def _content(self) -> dict[str, Any]:
         return {"schema": SCHEMA, "told": sorted(self.told), "verdicts": dict(self._words)}

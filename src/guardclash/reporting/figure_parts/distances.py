@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from guardclash.errors import UserError
 from guardclash.records.cells import Cell, Named, Suspected, braces
 from guardclash.records.results import UNKNOWN, Curve, Results
+from guardclash.reporting.claims import ORIGIN
 from guardclash.reporting.figure_parts.style import COLOURS, EDGE, GUIDE, MARKERS, PAGE, plain
 from guardclash.reporting.findings import Findings
 from guardclash.studies.study import Study
@@ -41,7 +42,7 @@ class SuspectLine:
     """A suspect of one victim."""
 
     suspect: Suspected
-    stolen: bool
+    stolen: bool | None
     curves: dict[str, tuple[Curve, ...]]
     """By name, one for each seed that is there."""
     asked: int
@@ -105,7 +106,7 @@ def _lines(study: Study, results: Results, cells: Iterable[Cell], of: Named) -> 
         if cell.suspect:
             seeds, known = study.seeds(cell), results.cell(cell) or UNKNOWN
             curves = {name: results.curves(cell, of, name, seeds) for name in names}
-            yield SuspectLine(cell.suspect, known.stolen is not False, curves, len(seeds))
+            yield SuspectLine(cell.suspect, known.stolen, curves, len(seeds))
 
 
 def band(curves: Iterable[Curve], first: float = FIRST) -> list[tuple[float, float, float, float]]:
@@ -171,7 +172,7 @@ def _share_ends(across: Iterable[Axes]) -> None:
 def _look(line: SuspectLine, study: Study) -> dict[str, Any]:
     """Colour and marker by suspect; lines of innocent ones are dashed."""
     number = study.suspects.index(line.suspect)
-    style = "-" if line.stolen else (0, (4, 1.5))
+    style = (0, (4, 1.5)) if line.stolen is False else "-"
     colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
     return {"color": colour, "marker": marker, "linestyle": style, "linewidth": 1, "markersize": 4, **EDGE}
 
@@ -183,7 +184,7 @@ def _legend(figure: Figure, grids: Sequence[Grid], study: Study) -> None:
     handles = []
     for suspect in study.suspects:
         if line := shown.get(suspect):
-            label = f"{study.suspect_label(suspect)} ({'stolen' if line.stolen else 'innocent'})"
+            label = f"{study.suspect_label(suspect)} ({ORIGIN[line.stolen]})"
             handles.append(Line2D([], [], label=plain(label), **_look(line, study)))
     figure.legend(
         handles=handles,

@@ -1,4 +1,4 @@
-"""The figure `pareto`: accuracy against every other judged metric, and what no other cell surpasses in both."""
+"""The figure `pareto`: the utility against every other judged metric, and what no other cell surpasses in both."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guardclash.reporting.entries import Column, cells_of
 from guardclash.reporting.figure_parts.spread import held, within
 from guardclash.reporting.figure_parts.style import EDGE, GUIDE, LOOKS, PAGE, QUIET, RARE, plain
 from guardclash.reporting.findings import Findings
-from guardclash.reporting.tables import percent
+from guardclash.reporting.tables import percent, utility_head
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -53,9 +53,10 @@ class ParetoPoint:
 
     number: int
     """Its place in the list below the panels."""
-    accuracy: Sample
+    useful: Sample
+    """Of the task's utility."""
     values: Sample
-    accuracy_interval: tuple[float, float] | None
+    useful_interval: tuple[float, float] | None
     """Of its mean; None of a single value."""
     interval: tuple[float, float] | None
     outcome: str
@@ -69,24 +70,30 @@ class ParetoPanel:
 
     title: str
     column: Column
-    accuracy: Column
+    utility: Column
     points: tuple[ParetoPoint, ...]
 
 
 def pareto(found: Findings) -> Figure:
-    """A panel for every recipe and judged metric but accuracy, in it a point for every cell.
+    """A panel for every recipe and judged metric but the utility, in it a point for every cell.
 
     Raises:
-        UserError: No cell has both accuracy and another judged metric.
+        UserError: No cell has both the utility and another judged metric.
     """
     from matplotlib.figure import Figure
 
-    study, (accuracy, *columns) = found.study, found.columns
-    all_of = [_panel(found, recipe, accuracy, column) for recipe in study.recipes for column in columns]
+    study, columns = found.study, [column for column in found.columns if column.of]
+    all_of = [
+        _panel(found, recipe, utility, column)
+        for recipe in study.recipes
+        for utility in found.columns
+        if utility.of is None  # only that of the recipe's own task has points
+        for column in columns
+    ]
     panels = [panel for panel in all_of if panel.points]
     if not panels:
-        mend = "It takes accuracy and a metric with a criterion, measured on the same models."
-        raise UserError("the study has nothing to draw against accuracy", where=study.name, mend=mend)
+        mend = "It takes the utility and a metric with a criterion, measured on the same models."
+        raise UserError("the study has nothing to draw against the utility", where=study.name, mend=mend)
     key = _key(study, panels)
     rows = math.ceil(len(panels) / ACROSS)
     size = PAGE, 0.9 + 2.2 * rows + 0.11 * (key.count("\n") + 1)
@@ -96,7 +103,7 @@ def pareto(found: Findings) -> Figure:
         _draw(axes, panel)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
-    head = f"{study.name}: accuracy against other judged metrics, rule {found.rule}"
+    head = f"{study.name}: {utility_head(found.results)} against other judged metrics, rule {found.rule}"
     figure.suptitle(plain(head), x=0.005, ha="left", fontsize=7)
     missing = f"\nNot finished: {found.unfinished}." if found.unfinished else ""
     _legend(figure, panels, study.confidence, key + missing)
@@ -106,24 +113,24 @@ def pareto(found: Findings) -> Figure:
 # What is drawn
 
 
-def _panel(found: Findings, recipe: Named, accuracy: Column, column: Column) -> ParetoPanel:
+def _panel(found: Findings, recipe: Named, utility: Column, column: Column) -> ParetoPanel:
     points = []
     for number, cell in enumerate(cells_of(found.study, recipe), 1):
-        first, entry = found.entry(cell, accuracy), found.entry(cell, column)
+        first, entry = found.entry(cell, utility), found.entry(cell, column)
         deployed = any(named.name == column.of for named in cell.combination)
         pairs = [(one, other) for one in first.samples for other in entry.samples if one.n and other.n]
         points += [
             ParetoPoint(number, one, other, found.interval(one), found.interval(other), entry.outcome, deployed)
             for one, other in pairs
         ]
-    return ParetoPanel(found.study.recipe_label(recipe), column, accuracy, tuple(points))
+    return ParetoPanel(found.study.recipe_label(recipe), column, utility, tuple(points))
 
 
 def front(panel: ParetoPanel) -> list[tuple[float, float]]:
-    """Means that no other cell with the mechanism surpasses in both accuracy and the metric, by accuracy."""
+    """Means that no other cell with the mechanism surpasses in both the utility and the metric, by the utility."""
     better = 1 if panel.column.metric.higher_is_better else -1
-    more = 1 if panel.accuracy.metric.higher_is_better else -1
-    means = [(more * point.accuracy.mean, better * point.values.mean) for point in panel.points if point.deployed]
+    more = 1 if panel.utility.metric.higher_is_better else -1
+    means = [(more * point.useful.mean, better * point.values.mean) for point in panel.points if point.deployed]
     best, kept = -math.inf, []
     for x, y in sorted(means, reverse=True):
         if y > best:
@@ -148,9 +155,9 @@ def _key(study: Study, panels: Iterable[ParetoPanel]) -> str:
 
 
 def _draw(axes: Axes, panel: ParetoPanel) -> None:
-    metric, accuracy = panel.column.metric, panel.accuracy.metric
+    metric, utility = panel.column.metric, panel.utility.metric
     axes.set_title(plain(panel.title), pad=3, fontsize=7)
-    axes.set_xlabel(plain(f"{accuracy.symbol} ({_wish(accuracy.higher_is_better)})"), fontsize=6)
+    axes.set_xlabel(plain(f"{utility.symbol} ({_wish(utility.higher_is_better)})"), fontsize=6)
     whose = f" of {panel.column.of}" if panel.column.of else ""
     axes.set_ylabel(plain(f"{metric.symbol}{whose} ({_wish(metric.higher_is_better)})"), fontsize=6)
     axes.grid(color=GUIDE, linewidth=0.4)
@@ -160,14 +167,14 @@ def _draw(axes: Axes, panel: ParetoPanel) -> None:
     axes.locator_params(nbins=5)
     line = front(panel)
     xs, ys = [x for x, _ in line], [y for _, y in line]
-    where: Literal["pre", "post"] = "pre" if accuracy.higher_is_better else "post"
+    where: Literal["pre", "post"] = "pre" if utility.higher_is_better else "post"
     axes.step(xs, ys, where=where, color=FRONT, linewidth=1.4, zorder=1.5)
     axes.plot(xs, ys, **RING)
     for point in panel.points:
         _draw_point(axes, point)
     axes.margins(MARGIN)
     if panel.points:
-        across = (number for point in panel.points for number in held(point.accuracy, point.accuracy_interval))
+        across = (number for point in panel.points for number in held(point.useful, point.useful_interval))
         up = (number for point in panel.points for number in held(point.values, point.interval))
         axes.set_xlim(within(axes.get_xlim(), across, MARGIN))
         axes.set_ylim(within(axes.get_ylim(), up, MARGIN))
@@ -179,8 +186,8 @@ def _wish(higher: bool) -> str:
 
 
 def _draw_point(axes: Axes, point: ParetoPoint) -> None:
-    look, x, y = LOOKS[point.outcome], point.accuracy.mean, point.values.mean
-    axes.hlines(y, *(point.accuracy_interval or (x, x)), color=look.colour, linewidth=0.7, zorder=2)
+    look, x, y = LOOKS[point.outcome], point.useful.mean, point.values.mean
+    axes.hlines(y, *(point.useful_interval or (x, x)), color=look.colour, linewidth=0.7, zorder=2)
     axes.vlines(x, *(point.interval or (y, y)), color=look.colour, linewidth=0.7, zorder=2)
     hollow = {} if point.deployed else {"markerfacecolor": "white", "markeredgecolor": look.colour}
     axes.plot(x, y, look.marker, color=look.colour, markersize=look.size, zorder=4, **{**EDGE, **hollow})
@@ -191,8 +198,7 @@ def _draw_numbers(axes: Axes, points: Sequence[ParetoPoint]) -> None:
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = (72 * inches for inches in SIDE)
     places = [
-        ((p.accuracy.mean - left) / (right - left) * width, (p.values.mean - low) / (high - low) * height)
-        for p in points
+        ((p.useful.mean - left) / (right - left) * width, (p.values.mean - low) / (high - low) * height) for p in points
     ]
     taken = list(places)
     for point, (x, y) in zip(points, places, strict=True):
@@ -201,7 +207,7 @@ def _draw_numbers(axes: Axes, points: Sequence[ParetoPoint]) -> None:
         taken.append((x + spot[0], y + spot[1]))
         place: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "zorder": 5}
         tie = {"arrowstyle": "-", "linewidth": 0.3, "color": QUIET, "shrinkA": 2, "shrinkB": 2}
-        at = point.accuracy.mean, point.values.mean
+        at = point.useful.mean, point.values.mean
         axes.annotate(str(point.number), at, xytext=spot, fontsize=5.5, arrowprops=tie, **place)
 
 

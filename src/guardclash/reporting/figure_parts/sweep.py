@@ -237,7 +237,7 @@ def _legend(figure: Figure, labels: Sequence[str], confidence: float, missing: s
     ]
     caption = (
         f"Lines are means over seeds; bands and bars: {percent(confidence)} intervals of the means.\n"
-        "Dashed: combinations are held against the mechanism alone (accuracy against the lowest of all alone), "
+        "Dashed: combinations are held against the mechanism alone (the utility against the lowest of all alone), "
         "mechanisms alone against the unprotected model." + (f"\nNot finished: {missing}." if missing else "")
     )
     place: dict[str, Any] = {"loc": "outside lower left", "ncols": 3, "frameon": False, "alignment": "left"}

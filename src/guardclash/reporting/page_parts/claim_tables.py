@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from guardclash.records.cells import braces
-from guardclash.reporting.claims import ITSELF, Claim, Proof
+from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof
 from guardclash.reporting.tables import bound, number, summary
 
 
@@ -20,7 +20,8 @@ class ClaimRow:
     value: str
     counted: str
     """Under how many seeds it is claimed."""
-    accuracy: str
+    useful: str
+    """How good it is at the task."""
     outcome: str
     control: bool = False
 
@@ -34,6 +35,8 @@ class ClaimTable:
     symbol: str
     mechanism: str
     bound: str
+    utility: str
+    """The symbol of what the task is judged by."""
     rows: tuple[ClaimRow, ...]
 
 
@@ -71,7 +74,15 @@ def _table(group: Sequence[Claim]) -> ClaimTable:
                 rows.append(_control(control))
             known |= numbers
     limit = bound(metric.claimed_at) if metric.claimed_at else "-"
-    return ClaimTable(first.recipe, braces(first.combination), metric.symbol, first.mechanism, limit, tuple(rows))
+    return ClaimTable(
+        first.recipe,
+        braces(first.combination),
+        metric.symbol,
+        first.mechanism,
+        limit,
+        first.utility.symbol,
+        tuple(rows),
+    )
 
 
 def _row(claim: Claim) -> ClaimRow:
@@ -80,7 +91,7 @@ def _row(claim: Claim) -> ClaimRow:
         _stolen(claim),
         summary(claim.finding.metric, claim.finding.sample),
         _counted(claim.finding),
-        summary(claim.utility, claim.accuracy),
+        summary(claim.utility, claim.useful),
         claim.outcome,
     )
 
@@ -92,7 +103,7 @@ def _control(control: Proof) -> ClaimRow:
 
 
 def _stolen(claim: Claim) -> str:
-    return "the owner's own" if claim.suspect == ITSELF else "yes" if claim.stolen else "no"
+    return "the owner's own" if claim.suspect == ITSELF else TRUTH[claim.stolen]
 
 
 def _counted(finding: Proof) -> str:

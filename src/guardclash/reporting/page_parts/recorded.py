@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import UNKNOWN, Results
-from guardclash.reporting.claims import suspects_of
+from guardclash.reporting.claims import ORIGIN, suspects_of
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, NEAREST, ROWS, band
 from guardclash.reporting.page_parts.charts import Chart, wrapped
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Scales, lines, span_of
@@ -75,13 +75,13 @@ def _bundle(study: Study, results: Results, suspect: Cell, of: Named, name: str)
     points = band(curves, FIRST if known else float("-inf"))
     if len(points) < 2 or suspect.suspect is None:
         return None
-    stolen = (results.cell(suspect) or UNKNOWN).stolen is not False
-    label = f"{study.suspect_label(suspect.suspect)} ({'stolen' if stolen else 'innocent'})"
+    stolen = (results.cell(suspect) or UNKNOWN).stolen
+    label = f"{study.suspect_label(suspect.suspect)} ({ORIGIN[stolen]})"
     label += f", {len(curves)} of {len(seeds)} seeds" if len(curves) < len(seeds) else ""
     drawn = [(x, *(max(1 - y, NEAREST) if known else y for y in ys)) for x, *ys in points]
     mean = tuple((x, y) for x, y, _, _ in drawn)
     spread = tuple((x, min(both), max(both)) for x, _, *both in drawn)
-    return Bundle(label, study.suspects.index(suspect.suspect), (mean,), spread, dashed=not stolen)
+    return Bundle(label, study.suspects.index(suspect.suspect), (mean,), spread, dashed=stolen is False)
 
 
 def _chart(one: Recorded, span: tuple[float, float], place: str, of: str, file: str) -> LineChart:

@@ -27,6 +27,8 @@ CLAIMS: dict[str, str] = {
     "detected": "a stolen model, claimed under every seed",
     "missed": "a stolen model, claimed under no seed",
     "mixed": "a stolen model, claimed under some seeds",
+    "claimed": "a model of unknown origin, claimed under a seed at least: each is another owner",
+    "not claimed": "a model of unknown origin, claimed under no seed",
     "not credible": "a stolen model is claimed, and under the same seed a control fires: so would an innocent one be",
     "cleared": "an innocent model, claimed under no seed",
     "false claim": "an innocent model, claimed under at least one seed",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
-from rich.console import Console
+
+from guardclash.cli.console import out
+from guardclash.cli.options import DataPath
 
 data = typer.Typer(help="Data sets: fetch from the official sources, check what is there.", no_args_is_help=True)
-out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
-DataPath = Annotated[Path | None, typer.Option("--data-dir", envvar="GUARDCLASH_DATA", help="Folder of the data sets.")]
 
 
 @data.command("fetch")

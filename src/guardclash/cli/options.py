@@ -1,22 +1,19 @@
-"""What the commands share: their options, where results come from, how they speak."""
+"""What the commands share: their options, and what these make of a study; where results come from, where a run is."""
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
-from guardclash.cli_data import out
+from guardclash.cli.console import say
 from guardclash.errors import UserError, suggestion
 from guardclash.judging import rules
 from guardclash.studies.study import Study
-
-if TYPE_CHECKING:
-    from guardclash.reporting.findings import Findings
 
 
 class RuleName(StrEnum):
@@ -29,6 +26,7 @@ class RuleName(StrEnum):
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY", help="A study file, such as studies/digits.toml.")]
 StorePath = Annotated[Path, typer.Option("--store", envvar="GUARDCLASH_STORE", help="Folder that results are kept in.")]
+DataPath = Annotated[Path | None, typer.Option("--data-dir", envvar="GUARDCLASH_DATA", help="Folder of the data sets.")]
 ResultsPath = Annotated[Path | None, typer.Option("--results", help="A results.json to read instead of the store.")]
 Rule = Annotated[RuleName | None, typer.Option("--rule", help="Which rule decides; by default the study's own.")]
 Workers = Annotated[
@@ -95,24 +93,16 @@ def rule_of(given: RuleName | None) -> rules.Rule | None:
     return rules.check_rule(given.value) if given else None
 
 
-def print_text(found: Findings) -> None:
-    """Prints the report as text."""
-    from guardclash.reporting.text import told
+def site_of(store: Path, data_dir: Path | None, device: str = "cpu") -> Any:
+    """Where a run reads data and keeps results, and what it computes on."""
+    from guardclash.data.loading import data_folder
+    from guardclash.studies.jobs import Site
+    from guardclash.studies.store import Store
+    from guardclash.training.train import Execution
 
-    for part in told(found):
-        out.print(part)
-
-
-def write(content: bytes, output: Path, what: str) -> None:
-    """Writes a file that was asked for, and says so."""
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_bytes(content)
-    except OSError as error:
-        raise UserError(f"the {what} cannot be written: {error.strerror}", where=output) from error
-    say(f"wrote {output}")
+    return Site(Store(store.resolve()), data_folder(data_dir), Execution(device=device))
 
 
-def say(message: str) -> None:
-    """A word beside the output proper."""
-    Console(stderr=True).print(message, markup=False, highlight=False, soft_wrap=True)
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

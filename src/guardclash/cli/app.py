@@ -1,0 +1,64 @@
+"""The command line: a file for each command, put together here in the order of the help.
+
+Mistakes of the user's end with exit code 2 and one message, an interrupted run with 130. Commands that only read
+results do not import torch, which is why imports stand inside the commands.
+"""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable
+
+import typer
+
+from guardclash.cli.compare import compare
+from guardclash.cli.console import say
+from guardclash.cli.data import data
+from guardclash.cli.evidence import evidence
+from guardclash.cli.export import export_records
+from guardclash.cli.figure import figure
+from guardclash.cli.listing import list_all
+from guardclash.cli.plan import plan
+from guardclash.cli.report import report
+from guardclash.cli.run import run
+from guardclash.cli.show import show
+from guardclash.cli.status import status
+from guardclash.errors import UserError
+
+RARELY = 100_000, 20, 20
+"""How often garbage is looked for: what is imported and read stays until the end of a command, and looking through it
+again and again takes a fifth of the time."""
+app = typer.Typer(
+    name="guardclash",
+    help="Which protections of a machine-learning model survive each other? Trains, measures and tests combinations.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+COMMANDS: dict[str, Callable[..., None]] = {
+    "list": list_all,
+    "plan": plan,
+    "run": run,
+    "status": status,
+    "report": report,
+    "figure": figure,
+    "compare": compare,
+    "export": export_records,
+    "evidence": evidence,
+    "show": show,
+}
+for name, command in COMMANDS.items():
+    app.command(name)(command)
+app.add_typer(data, name="data")
+
+
+def main() -> None:
+    """Entry point: prints a user's mistake as one message and exits with code 2."""
+    gc.set_threshold(*RARELY)
+    try:
+        app()
+    except UserError as error:
+        say(f"error: {error}")
+        sys.exit(2)

@@ -1,0 +1,39 @@
+"""`guardclash plan`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from guardclash.cli.console import out
+from guardclash.cli.options import (
+    RUNS,
+    DataPath,
+    Datasets,
+    Scale,
+    StorePath,
+    StudyPath,
+    Workers,
+    cores,
+    restricted,
+    site_of,
+)
+from guardclash.studies.study_file import read_study
+
+
+def plan(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    data_dir: DataPath = None,
+    workers: Workers = None,
+    full: Annotated[bool, typer.Option("--full", help="Print every plan with all its parts.")] = False,
+    scale: Scale = None,
+    datasets: Datasets = None,
+) -> None:
+    """What a run would train, what is shared and how long it would take. Trains nothing."""
+    from guardclash.planning import planned
+
+    wanted = restricted(read_study(study, scale), datasets)
+    for part in planned(wanted, site_of(store, data_dir), workers or cores(), full):
+        out.print(part)

@@ -1,0 +1,58 @@
+"""`guardclash report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from guardclash.cli.console import print_text, say, write
+from guardclash.cli.options import (
+    RUNS,
+    Datasets,
+    ResultsPath,
+    Rule,
+    Scale,
+    StorePath,
+    StudyPath,
+    restricted,
+    results_of,
+    rule_of,
+)
+from guardclash.reporting.forms import FORMS, form_asked
+from guardclash.studies.study_file import read_study
+
+
+def report(
+    study: StudyPath,
+    store: StorePath = RUNS,
+    results: ResultsPath = None,
+    rule: Rule = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help=f"{', '.join(FORMS)}; by default what the file's suffix says, else text."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A file to write instead of the terminal.")
+    ] = None,
+    scale: Scale = None,
+    datasets: Datasets = None,
+) -> None:
+    """What is measured so far, in the form that is asked for; works on a half-finished study."""
+    from guardclash.reporting.findings import find
+
+    chosen = form_asked(form, output)
+    wanted = restricted(read_study(study, scale), datasets)
+    found = find(wanted, results_of(wanted, store, results), rule_of(rule))
+    if chosen == "text" and output is None:
+        print_text(found)
+        return
+    content = FORMS[chosen](found)
+    if output is None:
+        sys.stdout.buffer.write(content)
+    else:
+        write(content, output, "report")
+    if found.unfinished:
+        say(f"note: {found.unfinished}")

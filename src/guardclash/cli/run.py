@@ -1,0 +1,83 @@
+"""`guardclash run`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from guardclash.cli.console import print_text, say
+from guardclash.cli.interruption import Interruption
+from guardclash.cli.options import (
+    RUNS,
+    DataPath,
+    Datasets,
+    Rule,
+    Scale,
+    StorePath,
+    StudyPath,
+    Workers,
+    cores,
+    known,
+    restricted,
+    ruled,
+    site_of,
+)
+from guardclash.studies.study_file import read_study
+
+
+def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
+    study: StudyPath,
+    store: StorePath = RUNS,
+    data_dir: DataPath = None,
+    workers: Workers = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    rule: Rule = None,
+    track: Annotated[
+        list[str] | None, typer.Option("--track", help="tensorboard, mlflow or an installed tracker; may be repeated.")
+    ] = None,
+    scale: Scale = None,
+    datasets: Datasets = None,
+) -> None:
+    """Trains and measures what is missing, then reports. The same command continues after an interruption."""
+    from guardclash.reporting.findings import find
+    from guardclash.studies.engines import Inline, processes
+    from guardclash.studies.run import Together, run_study
+    from guardclash.watching.progress import Progress
+    from guardclash.watching.tracking import Tracking
+
+    wanted, count = ruled(read_study(study, scale), rule), workers or cores()
+    asked = restricted(wanted, datasets)
+    site, chosen = site_of(store, data_dir, device), wanted.rule
+    executor: Any = Inline()
+    interruption = Interruption()
+    try:
+        with (
+            interruption,
+            Progress(Console(stderr=True), count, asked, site, chosen) as progress,
+            Tracking(track or (), wanted, site, chosen, progress.say) as tracking,
+        ):
+            if count > 1:
+                executor = processes(count, wanted.plugins)
+            watchers = Together((progress, tracking, interruption))
+            results = run_study(wanted, site, executor, watchers, known(datasets, wanted))
+    except BaseException as error:
+        _kill_workers()
+        executor.shutdown(cancel_futures=True)
+        if isinstance(error, KeyboardInterrupt) or interruption.asked:
+            say("interrupted; finished trials are kept, the same command continues")
+            raise typer.Exit(130) from None
+        raise
+    executor.shutdown()
+    print_text(find(asked, results))
+    if progress.failed:
+        raise typer.Exit(1)
+
+
+def _kill_workers() -> None:
+    """Stops the workers at once; what they were training is trained again by the next run."""
+    import multiprocessing
+
+    for worker in multiprocessing.active_children():
+        worker.kill()
