@@ -79,7 +79,7 @@ class Judgement:
         """Name and mean of the baselines that were not chosen."""
         return tuple((name, sample.mean) for name, sample in self.baselines if name != self.against)
 
-    @property
+    @cached_property
     def change(self) -> Estimate:
         """Mean together minus mean alone, in the units of the metric; seed by seed if the metric is `paired`."""
         return estimate_difference(self.together, self.alone, self.metric.paired)

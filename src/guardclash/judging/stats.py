@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from statistics import fmean, stdev
 
 from guardclash.errors import UserError
@@ -91,6 +92,7 @@ class Sample:
         return Sample(tuple(value * factor for value in self.values), seeds=self.seeds)
 
 
+@lru_cache(100_000)  # the same replicates are held against many others
 def _summary(values: tuple[float, ...]) -> tuple[float, float, int]:
     if math.inf in values:
         return math.inf, math.nan, len(values)

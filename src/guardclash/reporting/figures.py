@@ -1,6 +1,6 @@
 """Figures by name, as the content of files. Needs matplotlib, not torch.
 
-A figure is a function in `FIGURES` that lays out what a study says; `draw` makes a file of it, byte for byte the same
+A figure is a function that lays out what a study says; `draw` makes a file of it, byte for byte the same
 for the same records. Texts of studies stay text: neither mathematics nor markup is read into them.
 """
 
@@ -9,31 +9,21 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from guardclash.errors import UserError, suggestion
-from guardclash.reporting.figure_parts.distances import distances
-from guardclash.reporting.figure_parts.embeddings import embeddings
-from guardclash.reporting.figure_parts.matrix import matrix
-from guardclash.reporting.figure_parts.metrics import metrics
-from guardclash.reporting.figure_parts.pareto import pareto
 from guardclash.reporting.figure_parts.style import plain
-from guardclash.reporting.figure_parts.sweep import sweep
-from guardclash.reporting.findings import Findings
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FIGURES: dict[str, Callable[[Findings], Figure]] = {
-    "metrics": metrics,
-    "matrix": matrix,
-    "sweep": sweep,
-    "pareto": pareto,
-    "distances": distances,
-    "embeddings": embeddings,
-}
-"""By the name that the command line knows. They are made under `STYLE`, and import matplotlib when they are called."""
+    from guardclash.reporting.findings import Findings
+
+FIGURES = "metrics", "matrix", "sweep", "pareto", "distances", "embeddings"
+"""As the command line names them: each a function in the module of its name in figure_parts/. That is imported when it
+is drawn, for every command lists these. They are made under `STYLE`."""
 
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 """The forms of a figure. Files that name the time of their making would never be equal."""
@@ -76,14 +66,15 @@ def figure_named(name: str) -> Callable[[Findings], Figure]:
     """
     if name not in FIGURES:
         raise UserError("no such figure", got=name, mend=suggestion(name, FIGURES))
-    return FIGURES[name]
+    module = import_module(f"guardclash.reporting.figure_parts.{name}")
+    return cast("Callable[[Findings], Figure]", getattr(module, name))
 
 
 def draw(name: str, found: Findings, form: str) -> bytes:
     """A figure as a file's content.
 
     Args:
-        name: A key of `FIGURES`.
+        name: One of `FIGURES`.
         found: What the study says.
         form: "svg", "pdf" or "png".
 
