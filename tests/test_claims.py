@@ -23,6 +23,7 @@ from guardclash.reporting.claims import ITSELF, Claim, Outcome, Proof, claims
 from guardclash.reporting.controls import controls
 from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.findings import find
+from guardclash.reporting.forms import FORMS
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.tables import number, styled
 from guardclash.reporting.text import render
@@ -219,6 +220,16 @@ def test_replicates_of_suspects_may_be_fewer():
     assert render(find(wanted, results(wanted), "strict")).count("control: framed") == 1
 
 
+def test_a_control_that_fires_in_seeds_of_the_victim_alone_is_shown_as_silent_beside_its_suspect():
+    """The same values are told by the victim's row, which says of all of its seeds that it fires."""
+    wanted = study(replicates={"alone": 5, "together": 5, "suspects": 2})
+    loud = results(wanted, lambda s, metric, seed: -9.0 if metric == "framed" and seed == 4 else quiet(s, metric, seed))
+    text = render(find(wanted, loud, "strict"), width=300).splitlines()
+    assert [row.split()[-1] for row in text if "control: framed" in row] == ["fires", "silent"]
+    page = FORMS["html"](find(wanted, loud, "strict")).decode()
+    assert page.count(">control: framed<") % 2 == 0 and page.count(">control: framed<") > 0
+
+
 def test_the_bound_of_the_study_counts():
     strict = study(criteria={"print": {"ceiling": -10}})
     assert outcomes(strict)["extraction"] == "mixed", "-9, -10 and -11"
@@ -404,6 +415,7 @@ def test_text_and_json_say_the_same(shapes):
     text = render(find(wanted, found, "strict"), width=300)
     shown = [row for row in rows(text, "Ownership claims: digits/smoke {p, t}") if "control: " not in row]
     assert len(shown) == len(content["claims"]) == 10
+    told = set()
     for row, entry in zip(shown, content["claims"], strict=True):
         assert row.strip().startswith(entry["suspect"])
         assert row.strip().endswith(entry["outcome"])
@@ -417,7 +429,10 @@ def test_text_and_json_say_the_same(shapes):
         assert len(entry["seeds"]) == len(entry["values"]) <= entry["asked"] == 4
         assert entry["claimed_at"] == ({"ceiling": -3} if entry["metric"] == "print" else {"floor": 0.01})
         for control in entry["controls"]:
-            assert number(FRAMED, statistics.fmean(control["values"])) in text
+            values = zip(control["seeds"], control["values"], strict=True)
+            said = {(bool(control["claimed"]), seed, round(one, FRAMED.decimals)) for seed, one in values}
+            assert said <= told or number(FRAMED, statistics.fmean(control["values"])) in text
+            told |= said
 
 
 # --- with and without -------------------------------------------------------------------------------------------------

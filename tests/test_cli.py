@@ -456,7 +456,7 @@ def test_a_reader_that_goes_away_is_no_mistake(finished):
 LONG = """
 name = "long"
 replicates = { alone = 5, together = 5 }
-recipes = [{ dataset = "digits", scale = "smoke", epochs = 60 }]
+recipes = [{ dataset = "digits", scale = "smoke", epochs = 30 }]
 combinations = [{ mechanisms = ["dpsgd-control"] }]
 """
 TRIALS = 10

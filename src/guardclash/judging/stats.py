@@ -1,8 +1,7 @@
 """Student's t in the forms that verdicts need, from replicates or printed summaries (paper, section 4.2).
 
-Every test here starts from an `Estimate`: a value, its standard error and its degrees of freedom. Fewer than
-two replicates show no spread: their tests and intervals are nan, which is never below a level, so nothing is
-decided.
+Every test starts from an `Estimate`: value, standard error and degrees of freedom. Fewer than two replicates show no
+spread: their tests and intervals are nan, which is never below a level, so nothing is decided.
 """
 
 from __future__ import annotations
@@ -55,9 +54,7 @@ class Sample:
         if self.seeds and len(self.seeds) != len(values):
             raise UserError("a sample has one seed for each value", got=self.seeds, allowed=f"{len(values)} seeds")
         mean, std, n = self.summary or _summary(values)
-        facts = {"values": values, "mean": mean, "std": std if n > 1 else math.nan, "n": n}
-        for name, value in facts.items():
-            object.__setattr__(self, name, value)
+        vars(self).update(values=values, mean=mean, std=std if n > 1 else math.nan, n=n)  # it is frozen
 
     @classmethod
     def of(cls, mean: float, std: float, n: int) -> Sample:
@@ -92,7 +89,7 @@ class Sample:
         return Sample(tuple(value * factor for value in self.values), seeds=self.seeds)
 
 
-@lru_cache(100_000)  # the same replicates are held against many others
+@lru_cache(100_000)  # the same are held against many
 def _summary(values: tuple[float, ...]) -> tuple[float, float, int]:
     if math.inf in values:
         return math.inf, math.nan, len(values)

@@ -48,6 +48,16 @@ class Proof:
     claimed: tuple[int, ...]
     """The seeds in which the value makes the claim."""
 
+    @property
+    def told(self) -> frozenset[tuple[str, bool, int, float]]:
+        """What a reader learns of it: whether it ever makes the claim, and by seed the values as they are printed.
+
+        A victim's controls are the same for all of its suspects: one that tells nothing new is not shown again.
+        """
+        values = zip(self.seeds, self.sample.values, strict=True)
+        about, decimals = (self.metric.name, bool(self.claimed)), self.metric.decimals
+        return frozenset((*about, seed, round(value, decimals)) for seed, value in values)
+
     def to_dict(self) -> dict[str, Any]:
         """Strictly valid JSON."""
         return {

@@ -11,7 +11,7 @@ from rich.table import Table
 from guardclash.records.cells import Cell, braces
 from guardclash.records.results import Results
 from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof, claiming, suspects_of, victims
-from guardclash.reporting.tables import bound, number, place, styled, summary, titled
+from guardclash.reporting.tables import bound, place, styled, summary, titled
 from guardclash.studies.study import Study
 
 
@@ -27,11 +27,13 @@ def _table(title: str, found: Iterable[Claim]) -> Table:
     columns = "suspect", "stolen", "metric", "value", "claim at", "claims", utility, "outcome"
     table = titled(escape(title), *columns)
     for _, rows in groupby(found, lambda claim: (claim.mechanism, claim.finding.metric.name)):
-        shown: set[tuple[str, int, str]] = set()
+        told: set[object] = set()
         for claim in rows:
             _add_claim(table, claim)
             for control in claim.controls:
-                _add_control(table, control, shown)
+                if not control.told <= told:
+                    _add_control(table, control)
+                told |= control.told
         table.add_section()
     return table
 
@@ -45,13 +47,7 @@ def _add_claim(table: Table, claim: Claim) -> None:
     table.add_row(*map(escape, row), styled(claim.outcome))
 
 
-def _add_control(table: Table, control: Proof, shown: set[tuple[str, int, str]]) -> None:
-    """One that says something new: a victim's controls are the same for all of its suspects."""
-    values = zip(control.seeds, control.sample.values, strict=True)
-    numbers = {(control.metric.name, seed, number(control.metric, value)) for seed, value in values}
-    if numbers <= shown:
-        return
-    shown |= numbers
+def _add_control(table: Table, control: Proof) -> None:
     label = f"control: {control.metric.symbol}"
     row = label, "no", "", summary(control.metric, control.sample), "", _counted(control), ""
     table.add_row(*map(escape, row), styled("fires" if control.claimed else "silent"))

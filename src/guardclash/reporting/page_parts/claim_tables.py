@@ -8,7 +8,7 @@ from itertools import groupby
 
 from guardclash.records.cells import braces
 from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof
-from guardclash.reporting.tables import bound, number, summary
+from guardclash.reporting.tables import bound, summary
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,13 @@ def claim_tables(found: Iterable[Claim]) -> tuple[ClaimTable, ...]:
 def _table(group: Sequence[Claim]) -> ClaimTable:
     first, metric = group[0], group[0].finding.metric
     rows: list[ClaimRow] = []
-    known: set[tuple[str, int, str]] = set()
+    told: set[object] = set()
     for claim in group:
         rows.append(_row(claim))
         for control in claim.controls:
-            values = zip(control.seeds, control.sample.values, strict=True)
-            numbers = {(control.metric.name, seed, number(control.metric, value)) for seed, value in values}
-            if not numbers <= known:  # a victim's controls are the same for all of its suspects
+            if not control.told <= told:
                 rows.append(_control(control))
-            known |= numbers
+            told |= control.told
     limit = bound(metric.claimed_at) if metric.claimed_at else "-"
     return ClaimTable(
         first.recipe,
