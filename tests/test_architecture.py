@@ -268,6 +268,13 @@ def test_reports_import_no_torch():
     assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip() == "[]"
 
 
+def test_commands_start_with_nothing_heavy():
+    heavy = "torch numpy scipy sklearn jinja2 matplotlib"
+    code = f"import sys, guardclash.cli.app; print([name for name in {heavy.split()} if name in sys.modules])"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout.strip() == "[]"
+
+
 # House rules
 
 

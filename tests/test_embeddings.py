@@ -26,15 +26,8 @@ from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics.features import linear_readout
-from guardclash.numerics.scatter import (
-    MOST,
-    Plane,
-    Scatter,
-    boundary_plane,
-    carrier_planes,
-    in_planes,
-    scatter_from,
-)
+from guardclash.numerics.planes import Plane, boundary_plane, carrier_planes, in_planes
+from guardclash.numerics.scatter import MOST, Scatter, scatter_from
 from guardclash.records.cells import Cell, Named
 from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain

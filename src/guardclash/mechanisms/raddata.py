@@ -18,6 +18,7 @@ from guardclash.judging.criteria import Floor, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.features import classifier, features_of, linear_readout
+from guardclash.numerics.planes import carrier_planes, in_planes
 from guardclash.numerics.radioactive import (
     LN10,
     Marking,
@@ -26,7 +27,7 @@ from guardclash.numerics.radioactive import (
     log_fisher,
     psnr,
 )
-from guardclash.numerics.scatter import Scatter, carrier_planes, in_planes
+from guardclash.numerics.scatter import Scatter
 from guardclash.plan.examples import Data, class_indices
 from guardclash.plan.identity import nested
 from guardclash.plan.marked import Marked, Marks, Unmarked, carriers_of

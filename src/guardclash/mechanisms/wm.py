@@ -18,7 +18,8 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.features import linear_readout
-from guardclash.numerics.scatter import Scatter, boundary_plane
+from guardclash.numerics.planes import boundary_plane
+from guardclash.numerics.scatter import Scatter
 from guardclash.plan.examples import Data, class_indices
 from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Plan, Stream
 from guardclash.plan.samplers import Shuffled
