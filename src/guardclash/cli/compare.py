@@ -40,6 +40,7 @@ def compare(
 
     wanted = restricted(read_study(study, scale), datasets)
     reference, path = reference_of(wanted), results_path(wanted, store, results)
+    # Published numbers can be looked at before anything is run; a file that was named must be there.
     known = read_results(path) if results or path.is_file() else Results()
     for part in compare_tables(find(wanted, known, rule_of(rule)), reference):
         out.print(part)

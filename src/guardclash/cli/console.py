@@ -13,7 +13,7 @@ from guardclash.errors import UserError
 if TYPE_CHECKING:
     from guardclash.reporting.findings import Findings
 
-out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+out = Console(width=None if sys.stdout.isatty() else 140, highlight=False)  # a pipe has no width: that of `text.WIDTH`
 
 
 def say(message: str) -> None:

@@ -38,7 +38,7 @@ def figure(
     from guardclash.reporting.figures import draw, figure_named, form_of
     from guardclash.reporting.findings import find
 
-    form, _ = form_of(output), figure_named(name)
+    form, _ = form_of(output), figure_named(name)  # mistakes are told before anything is read
     wanted = restricted(read_study(study, scale), datasets)
     found = find(wanted, results_of(wanted, store, results), rule_of(rule))
     write(draw(name, found, form), output, "figure")

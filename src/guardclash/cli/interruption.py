@@ -33,7 +33,7 @@ class Interruption:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt  # at once if Python lets it through, else by `done`
 
     def started(self, waves: Any, seconds: dict[str, float]) -> None:
         """Nothing, unless it is to end."""

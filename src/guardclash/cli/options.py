@@ -107,4 +107,5 @@ def site_of(store: Path, data_dir: Path | None, device: str = "cpu") -> Any:
 
 def cores() -> int:
     """Processor cores that this process may use."""
+    # A container or a queue may give a process fewer cores than the machine has.
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

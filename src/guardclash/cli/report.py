@@ -51,7 +51,7 @@ def report(
         return
     content = FORMS[chosen](found)
     if output is None:
-        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.write(content)  # bytes, as in a file: no encoding of the terminal, no line ends
     else:
         write(content, output, "report")
     if found.unfinished:

@@ -48,13 +48,14 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     from guardclash.watching.tracking import Tracking
 
     wanted, count = ruled(read_study(study, scale), rule), workers or cores()
+    # What is shown. The run gets the whole study beside the data sets: results of all are kept in one file.
     asked = restricted(wanted, datasets)
     site, chosen = site_of(store, data_dir, device), wanted.rule
     executor: Any = Inline()
     interruption = Interruption()
     try:
         with (
-            interruption,
+            interruption,  # outermost, so that it still answers while the others close
             Progress(Console(stderr=True), count, asked, site, chosen) as progress,
             Tracking(track or (), wanted, site, chosen, progress.say) as tracking,
         ):
@@ -62,10 +63,10 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
                 executor = processes(count, wanted.plugins)
             watchers = Together((progress, tracking, interruption))
             results = run_study(wanted, site, executor, watchers, known(datasets, wanted))
-    except BaseException as error:
-        _kill_workers()
+    except BaseException as error:  # Ctrl-C among them: workers must not outlive the command
+        _kill_workers()  # first, because `shutdown` waits for the trainings under way
         executor.shutdown(cancel_futures=True)
-        if isinstance(error, KeyboardInterrupt) or interruption.asked:
+        if isinstance(error, KeyboardInterrupt) or interruption.asked:  # it may have become another error
             say("interrupted; finished trials are kept, the same command continues")
             raise typer.Exit(130) from None
         raise

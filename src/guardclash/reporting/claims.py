@@ -113,9 +113,10 @@ class Claim:
         if self.clash is not None:
             return "clash"
         measured, claimed = len(self.finding.seeds), len(self.finding.claimed)
+        # Before all else: neither a control nor a seed to come takes back that an innocent model was claimed.
         if claimed and self.stolen is False:
             return "false claim"
-        if self.discredited:
+        if self.discredited:  # seeds to come do not take this back either
             return "not credible"
         if measured < self.asked:
             return "undecided" if measured else "not measured"
@@ -154,7 +155,7 @@ def claims(study: Study, results: Results) -> tuple[Claim, ...]:
         for named in victim.combination
         for metric in claiming(study, results, victim, named)
         for cell in (victim, *suspects_of(study, victim))
-        if results.cell(cell) is not None
+        if results.cell(cell) is not None  # results of before the study had suspects know none
         for claim in (_claim(study, results, cell, named, metric),)
     )
 
@@ -185,6 +186,7 @@ def claiming(study: Study, results: Results, victim: Cell, named: Named) -> tupl
 
 def _as_judged(study: Study, metric: Metric) -> Metric:
     criterion = dict(study.criteria).get(metric.name)
+    # A study's drop or growth says nothing of when a claim is made.
     return replace(metric, criterion=criterion) if isinstance(criterion, Absolute) else metric
 
 
@@ -198,10 +200,10 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
         recipe=study.recipe_label(cell.recipe),
         combination=tuple(study.label(other) for other in cell.combination),
         suspect=study.suspect_label(cell.suspect) if cell.suspect else ITSELF,
-        stolen=entry.stolen if cell.suspect else True,
+        stolen=entry.stolen if cell.suspect else True,  # the owner's own model is the owner's
         mechanism=study.label(named.plain),
         finding=_finding(study, results, cell, named, metric, metric),
-        controls=tuple(control for control in controls if control.seeds),
+        controls=tuple(control for control in controls if control.seeds),  # not measured is not silent
         useful=sample(study, results, cell, None, results.utility(cell)),
         utility=results.utility(cell),
         asked=cell.replicates,
@@ -212,5 +214,6 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
 def _finding(study: Study, results: Results, cell: Cell, named: Named, metric: Metric, claim: Metric) -> Proof:
     """A metric, held against the bound of another one's claim."""
     found = dict(results.by_seed(cell, named, metric.name, study.seeds(cell)))
+    # By the bound of the claim: a control has none of its own.
     claimed = tuple(seed for seed, value in found.items() if claim.claims(value))
     return Proof(metric, tuple(found), metric.sample(found.values()), claimed)

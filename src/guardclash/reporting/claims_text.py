@@ -26,12 +26,13 @@ def _table(title: str, found: Iterable[Claim]) -> Table:
     utility = found[0].utility.symbol
     columns = "suspect", "stolen", "metric", "value", "claim at", "claims", utility, "outcome"
     table = titled(escape(title), *columns)
+    # Neighbours suffice for groups: `claims` goes by combination, mechanism and metric.
     for _, rows in groupby(found, lambda claim: (claim.mechanism, claim.finding.metric.name)):
         told: set[object] = set()
         for claim in rows:
             _add_claim(table, claim)
             for control in claim.controls:
-                if not control.told <= told:
+                if not control.told <= told:  # suspects of the same seeds share the victim's controls
                     _add_control(table, control)
                 told |= control.told
         table.add_section()

@@ -46,7 +46,7 @@ class Ours:
             return "missing"
         if published.conflict is None or self.outcome is None:
             return ""
-        word = combined([self.outcome])
+        word = combined([self.outcome])  # a rule has words of its own, such as "no difference"
         if word not in ("conflict", "compatible"):
             return "open"
         return "agrees" if (word == "conflict") == published.conflict else "disagrees"
@@ -84,6 +84,7 @@ def _rows(published: Published, found: Findings) -> Iterator[BesidePublished]:
 def _ours(name: str, cell: Cell, found: Findings) -> Ours:
     recipe, rule = found.study.recipe_label(cell.recipe), found.rule
     verdict = None if cell.suspect else found.by_cell.get(cell.key)
+    # A clash answers for every metric: there are no values to set beside the published one.
     if verdict and (verdict.clash or name == VERDICT.name):
         return Ours(recipe, cell, VERDICT, _reasons(verdict, rule), verdict.outcome(rule), bool(verdict.missing))
     of, metric = _metric(name, cell, found.results)
@@ -95,7 +96,7 @@ def _ours(name: str, cell: Cell, found: Findings) -> Ours:
         metric,
         _said(metric, values, judgement) if values.n else "missing",
         judgement.outcome(rule) if judgement else None,
-        bool(judgement.missing) if judgement else not values.n,
+        bool(judgement.missing) if judgement else not values.n,  # what is not judged stands with the seeds there are
     )
 
 
@@ -118,7 +119,7 @@ def _metric(name: str, cell: Cell, results: Results) -> tuple[Named | None, Metr
         for metric in results.metrics(cell, of):
             if metric.name == name:
                 return of, metric
-    return None, Metric(name, ACCURACY.symbol if name == ACCURACY.name else name, None)
+    return None, Metric(name, ACCURACY.symbol if name == ACCURACY.name else name, None)  # not measured yet
 
 
 def counts(rows: Iterable[BesidePublished]) -> dict[str, dict[Agreement, int]]:
@@ -174,6 +175,7 @@ def _table(rows: list[BesidePublished], dataset: str) -> Table:
 
 
 def _published(row: BesidePublished) -> tuple[str, ...]:
+    # One that is measured knows symbol and decimals, by which the published number is written as well.
     metric = next((ours.metric for ours in row.ours if ours.said != "missing"), row.ours[0].metric)
     said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
     models = _models(row)
@@ -208,6 +210,7 @@ def _printed(metric: Metric, published: Published) -> str:
 
 def _disagreements(study: Study, rows: Iterable[BesidePublished]) -> Iterator[str]:
     """A line for every published conclusion that is not confirmed, with what the notes know of it."""
+    # Sentences that are the same are said once, of all their combinations.
     alike: dict[tuple[str, str], list[str]] = {}
     for row in rows:
         found = [ours for ours in row.ours if ours.agreement(row.published) in ("disagrees", "open")]

@@ -73,7 +73,7 @@ def _of_cell(study: Study, results: Results, cell: Cell, cells: dict[Any, Cell])
     for named in cell.combination:
         bare = cells.get((cell.recipe, without(cell.combination, named)))
         if bare is None:
-            continue
+            continue  # the study does not train the rest by itself
         for metric in results.metrics(cell, named):
             present, absent = (sample(study, results, where, named, metric) for where in (cell, bare))
             if present.n and absent.n and not _same(results, cell, bare, present, absent):
@@ -88,5 +88,6 @@ def _same(results: Results, cell: Cell, bare: Cell, present: Sample, absent: Sam
     One that answers for the model still changes what is measured.
     """
     plans = [(results.cell(where) or UNKNOWN).plan for where in (cell, bare)]
+    # As far as both go, for either may have more seeds than the other.
     same_values = all(one == other for one, other in zip(present.values, absent.values, strict=False))
-    return plans[0] is not None and plans[0] == plans[1] and same_values
+    return plans[0] is not None and plans[0] == plans[1] and same_values  # two unknown plans are not equal

@@ -88,7 +88,7 @@ def columns_of(study: Study, results: Results) -> tuple[Column, ...]:
         for named in cell.combination:
             for metric in results.metrics(cell, named):
                 if criteria.get(metric.name, metric.criterion) is not None:
-                    shown = replace(metric, symbol=metric.judged_symbol)
+                    shown = replace(metric, symbol=metric.judged_symbol)  # a net metric is shown as it is judged
                     columns.setdefault((named.name, metric.name), Column(named.name, shown))
     return tuple(columns.values())
 
@@ -107,6 +107,7 @@ def entry_of(study: Study, results: Results, found: Verdicts, cell: Cell, column
     if known and known.clash:
         return Entry(clash=True)
     owners, seeds, rule = _owners(study, results, cell, column), study.seeds(cell), study.rule
+    # Equal ones once: most variants of a mechanism measure the unprotected model in the same way.
     samples = tuple(dict.fromkeys(judged_sample(study, results, cell, of, column.metric) for of in owners))
     judgement = judgement_of(study, found, cell, column)
     if judgement is not None and judgement.unmeasured:
@@ -114,7 +115,7 @@ def entry_of(study: Study, results: Results, found: Verdicts, cell: Cell, column
     if any(one.mean == math.inf for one in samples):
         return Entry(outcome=combined([judgement.outcome(rule)]) if judgement else "", unbounded=True)
     if judgement is None or not samples:
-        return Entry(samples, len(seeds) if samples else 0)
+        return Entry(samples, len(seeds) if samples else 0)  # what has no meaning here is not missing
     worse = -1 if column.metric.higher_is_better else 1
     return Entry(samples, len(seeds), combined([judgement.outcome(rule)]), limit_of(judgement, worse), worse)
 
@@ -125,16 +126,17 @@ def _owners(study: Study, results: Results, cell: Cell, column: Column) -> list[
     Where a mechanism is not deployed its metric may have been measured as a control, which is shown once it is there.
     """
     if column.of is None:
-        return [None] if column.metric.name == results.utility(cell).name else []
+        return [None] if column.metric.name == results.utility(cell).name else []  # or that of another task
     name, seeds = column.metric.name, study.seeds(cell)
     variants = [named for named in study.mechanisms() if named.name == column.of]
     own = [named for named in variants if named in [one.plain for one in cell.combination]]
     if column.metric.net and not own:
         return []  # what is not there adds nothing
+    # Without values yet, a control is not waited for; what a deployed mechanism or the unprotected model lacks is.
     there = [named for named in own or variants if results.values(cell, named, name, seeds)]
     if there or (cell.combination and not own):
         return list(there)
-    left_out = any(
+    left_out = any(  # one seed tells: measured, but this metric left out
         results.without(cell, named, name, range(seed, seed + 1)) for named in own or variants for seed in seeds
     )
     return [] if left_out else list(own or variants)
@@ -145,6 +147,7 @@ def judgement_of(study: Study, found: Verdicts, cell: Cell, column: Column) -> J
     verdict = found.get(cell.key)
     if verdict is None:
         return None
+    # The utility is judged first, and a mechanism's metric may have its name.
     if column.of is None:
         return next((one for one in verdict.judgements[:1] if one.metric.name == column.metric.name), None)
     own = {study.label(named.plain) for named in cell.combination if named.name == column.of}

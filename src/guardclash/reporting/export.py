@@ -53,4 +53,4 @@ def export(results: Results, folder: Path) -> tuple[Path, ...]:
 
 def dump(content: dict[str, Any]) -> str:
     """JSON text for people and programs."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"  # NaN is no JSON

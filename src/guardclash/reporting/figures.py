@@ -32,14 +32,14 @@ STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],  # comes with matplotlib, so that a layout is the same on every machine
     "font.size": 7,
-    "text.parse_math": False,
+    "text.parse_math": False,  # a name may hold two dollars
     "axes.linewidth": 0.5,
     "xtick.major.width": 0.5,
     "xtick.major.size": 2,
     "xtick.major.pad": 2,
     "svg.fonttype": "none",  # text that can be searched, copied and read aloud, at half the size of outlines
-    "svg.hashsalt": "guardclash",
-    "pdf.fonttype": 42,
+    "svg.hashsalt": "guardclash",  # without one, ids in the file are random
+    "pdf.fonttype": 42,  # TrueType; many journals refuse matplotlib's Type 3
 }
 PIXELS = 60_000
 """No side of a png may have more; longer figures get coarser."""
@@ -88,7 +88,7 @@ def draw(name: str, found: Findings, form: str) -> bytes:
         mend = "Install it: pip install matplotlib, or guardclash with its extra: guardclash[figures]."
         raise UserError("figures need matplotlib, which is not installed", mend=mend) from error
     content = io.BytesIO()
-    with matplotlib.rc_context(), warnings.catch_warnings():
+    with matplotlib.rc_context(), warnings.catch_warnings():  # who draws from Python keeps their own settings
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is drawn as a box
         matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)

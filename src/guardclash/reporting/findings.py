@@ -38,6 +38,7 @@ class Findings:
         """Which decides."""
         return self.study.rule
 
+    # A frozen value can keep these: `cached_property` writes into `__dict__` itself, past the refusing `__setattr__`.
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """On every combination of two or more mechanisms, in the study's order."""

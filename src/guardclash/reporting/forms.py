@@ -12,6 +12,7 @@ Form = Callable[[Findings], bytes]
 """From what a study says to the content of a file."""
 
 
+# Each form is imported when it is asked for: a command starts without what the others need, such as jinja2.
 def _text(found: Findings) -> bytes:
     from guardclash.reporting.text import render
 

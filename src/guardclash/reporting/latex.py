@@ -95,7 +95,7 @@ def _alone(found: Findings, recipe: Named) -> Iterator[str]:
         own = [
             [prose(metric.symbol), value(cell, named, metric), value(unprotected, named, metric)] for metric in judged
         ]
-        for position, fields in enumerate(own or [["", "", ""]]):
+        for position, fields in enumerate(own or [["", "", ""]]):  # the utility has its row in any case
             label = ["", ""] if position else [escaped(study.label(named)), value(cell, None, results.utility(cell))]
             yield row([*label, *fields])
 

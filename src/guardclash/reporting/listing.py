@@ -62,7 +62,7 @@ def _others(title: str, found: Mapping[str, type]) -> Table:
 
 
 def _options(cls: Any) -> str:
-    hints = get_type_hints(cls)
+    hints = get_type_hints(cls)  # the annotations of fields are texts
     fields = [field for field in dataclasses.fields(cls) if _in_study_files(hints[field.name])]
     return ", ".join(f"{field.name}={_written(field.default)}" for field in fields)
 
@@ -75,7 +75,7 @@ def _in_study_files(hint: Any) -> bool:
     """Whether a study file can give such a value; a plan or a source comes from Python only."""
     if get_origin(hint) is Literal:
         return True
-    parts = [part for part in get_args(hint) if part is not ...]
+    parts = [part for part in get_args(hint) if part is not ...]  # of tuple[int, ...]
     return all(map(_in_study_files, parts)) if parts else hint in WRITTEN
 
 

@@ -25,7 +25,7 @@ def render_markdown(found: Findings) -> str:
     study, lacking = found.study, found.unfinished
     parts = [
         f"# {escaped(study.name)}",
-        f"R{escaped(ruling(study))[1:]}.",
+        f"R{escaped(ruling(study))[1:]}.",  # a sentence here
         *([f"> **Note:** {lacking}; what can still change is undecided."] if lacking else []),
         *_section(verdict_table(found.verdicts, study.rules)),
         *(part for table in judgement_tables(found.verdicts, study.rules) for part in _section(table)),
@@ -39,6 +39,7 @@ def render_markdown(found: Findings) -> str:
 def escaped(text: str) -> str:
     """Any text on one line, such that Markdown shows it as it is."""
     line = " ".join(text.split())
+    # Entities after backslashes: the "#" of an entity must not get one.
     return "".join(HTML.get(letter, letter) for letter in SPECIAL.sub(r"\\\g<0>", line))
 
 

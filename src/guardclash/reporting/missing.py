@@ -22,6 +22,7 @@ def missing(study: Study, results: Results, needed: Mapping[str, int]) -> tuple[
         results: What is measured so far.
         needed: Seeds that each cell needs now, by its key.
     """
+    # `Study.seeds` goes by the replicates of the cell: so these are the seeds needed now, not all it may have.
     cells = (replace(cell, replicates=needed[cell.key]) for cell in (*study.cells(), *study.suspect_cells()))
     return tuple(line for cell in cells for line in _missing(study, results, cell))
 

@@ -26,6 +26,7 @@ def notes(found: Findings) -> list[str]:
     study, results = found.study, found.results
     cells = (*study.cells(), *study.suspect_cells())
     of_cells = [note for cell in cells for note in _cell_notes(study, results, cell)]
+    # Of these a verdict would only say the same again, metric by metric.
     unknown = {note[:2] for note in of_cells if note[2] == NOT_RUN}
     of_verdicts = [
         note for verdict in found.verdicts for note in _verdict_notes(study, verdict) if note[:2] not in unknown
@@ -54,6 +55,7 @@ def _grouped(notes: Iterable[Noted]) -> list[str]:
 def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
     """How many models were trained for cells, in what time, and where."""
     known = [entry for cell in cells if (entry := results.cell(cell))]
+    # By key: a training that serves several cells took its time once.
     taken = {trial.key: trial.seconds for entry in known for trial in entry.trials}
     seconds = [time for time in taken.values() if time is not None]
     machines = dict.fromkeys(
@@ -74,7 +76,7 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
         yield recipe, models, f"{name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
     for trial in entry.trials:
         if trial.error:
-            yield recipe, models, f"seed {trial.seed} failed: {trial.error.strip().splitlines()[-1]}"
+            yield recipe, models, f"seed {trial.seed} failed: {trial.error.strip().splitlines()[-1]}"  # of a traceback
         for measurement in trial.measurements.values():
             for warning in measurement.warnings:
                 yield recipe, models, f"seed {trial.seed}: {warning}."

@@ -134,14 +134,15 @@ def render_html(found: Findings) -> str:
     environment = Environment(
         loader=PackageLoader("guardclash.reporting", "page_parts"),
         autoescape=True,
-        finalize=shown,
-        undefined=StrictUndefined,
+        finalize=shown,  # every text, wherever it is put in
+        undefined=StrictUndefined,  # a misspelt name in a template is an error, not a gap
         trim_blocks=True,
         lstrip_blocks=True,
     )
     environment.filters |= {"look": look, "symbol": symbol, "broken": broken, "place": plain, "percent": percent}
     environment.filters["plural"] = plural
     texts = {"style": _text("page.css"), "figure_style": _text("figure.css"), "script": _text("page.js")}
+    # Only our own files are not escaped; the hashes must be of these very texts, or a browser refuses them.
     given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
     hashes = {name: _hash(text) for name, text in texts.items()}
     return environment.get_template("page.html").render(
@@ -186,6 +187,7 @@ def _page(found: Findings) -> Page:
         recipes=recipe_table(study, results),
         machines=environment_table(results),
         study_text=study_text(study),
+        # Sorted, for sets have no order, and the same records give the same bytes.
         commits=listed(sorted({str(one["commit"]) for one in results.environments if one.get("commit")})),
         seeds=seeds,
         values=values,
@@ -198,6 +200,7 @@ def _details(found: Findings, swept: Sequence[SweepSection]) -> dict[Cell, Detai
     reserved = (*SECTIONS, *(sweep.id for sweep in swept))
     ids = unique((slug(" ".join((recipe, *labels))) for recipe, labels in map(found.labels, cells)), reserved)
     sections = [detail(found, swept, cell, id) for cell, id in zip(cells, ids, strict=True)]
+    # After all sections are made: only then it is known how much room their pictures take.
     pictures = shown_once(((one.id, f"{one.recipe} {one.combination}"), one.exhibits) for one in sections)
     shown = (replace(one, exhibits=own) for one, own in zip(sections, pictures, strict=True))
     return dict(zip(cells, shown, strict=True))
@@ -227,7 +230,7 @@ def _head(found: Findings) -> tuple[tuple[str, str], ...]:
 
 def _counts(outcomes: Iterable[str]) -> tuple[tuple[str, int], ...]:
     counted = Counter(outcomes)
-    return tuple((word, counted[word]) for word in MEANINGS if counted[word])
+    return tuple((word, counted[word]) for word in MEANINGS if counted[word])  # not in the order of what came first
 
 
 def _effects(found: Findings) -> tuple[EffectRow, ...]:
@@ -257,6 +260,7 @@ def _alone(found: Findings) -> tuple[AloneRow, ...]:
         for owners in ((), *((named,) for named in study.mechanisms())):
             cell, mechanism = Cell(recipe, owners, study.alone), study.label(owners[0]) if owners else "none"
             for of in (None, *owners):
+                # A cell that was not run declares nothing, and still has a row.
                 for metric in results.metrics(cell, of) or ((results.utility(cell),) if of is None else ()):
                     values = (summary(metric, found.sample(where, of, metric)) for where in (cell, bare))
                     rows.append(AloneRow(label, mechanism, metric.symbol, *values))

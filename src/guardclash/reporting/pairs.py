@@ -55,6 +55,7 @@ def pairs_of(study: Study) -> Pairs | None:
     """The pairs of a study; None if it has none."""
     order = _in_order(study)
     asked = [_plain(combination) for combination in study.combinations if len(combination) == 2]
+    # By the order of the study, not that of training: both orders of a pair belong into one cell.
     first = {min(pair, key=order.index) for pair in asked}
     second = {max(pair, key=order.index) for pair in asked}
     rows, columns = (tuple(named for named in order if named in side) for side in (first, second))
@@ -79,6 +80,7 @@ def _pair(study: Study, order: Sequence[Named], recipe: Named, row: Named, colum
         return Pair(recipe, (), ONE)
     if order.index(row) > order.index(column):
         return Pair(recipe, (), MIRRORED)
+    # Without any sequence "at once" would stand in every cell and tell nothing.
     sequences = any(named.later for combination in study.combinations for named in combination)
     ways = tuple(
         Way(_words(combination) if sequences else "", cell)

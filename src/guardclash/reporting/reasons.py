@@ -51,7 +51,7 @@ def reasons(verdict: Verdict, rule: Rule) -> Iterator[Said]:
 
 
 def _diverged(verdict: Verdict) -> Said:
-    together, *alone = verdict.trainings
+    together, *alone = verdict.trainings  # the combination first, then all that it is made of
     seeds = ", ".join(map(str, together.diverged))
     return Said(
         "{} of {} trainings together diverged (seeds {}), alone none of {}. The same seeds would end so again: no run "
@@ -65,6 +65,7 @@ def _reason(one: Judgement, outcome: str, symbols: dict[str, str], rule: Rule) -
     if outcome == "conflict":
         yield _conflict(one, own)
     elif outcome == "not credible":
+        # By its name where it has no symbol: a control that is measured alone only is not among the judgements.
         fired = ", ".join(symbols.get(name, name) for name in one.fired)
         are = "are its controls" if len(one.fired) > 1 else "is its control"
         yield Said("{} is met, but so {} {}: not credible.", (own, are, Symbol(fired)))
@@ -78,6 +79,7 @@ def _reason(one: Judgement, outcome: str, symbols: dict[str, str], rule: Rule) -
 
 def _conflict(one: Judgement, own: Symbol) -> Said:
     values = f"{number(one.metric, one.alone.mean)} alone, {number(one.metric, one.together.mean)} together"
+    # Either loss is a conflict, of too much or of the effect; the smaller p-value is the one that decides.
     if one.gain and one.gain.lost_effect is not None and one.gain.lost_effect < (one.raw.inferior or 0.0):
         share, bare = percent(one.metric.retain), number(one.metric, one.gain.unprotected.mean)
         kept = (
@@ -88,6 +90,7 @@ def _conflict(one: Judgement, own: Symbol) -> Said:
 
 
 def _ineffective(one: Judgement, own: Symbol, gain: Gain) -> Said:
+    # A metric without a criterion may still make a claim, and miss that alone.
     if isinstance(one.metric.criterion or one.metric.claim, Absolute):
         claim = one.metric.claim
         demanded = limit(one.metric) if one.metric.criterion or claim is None else f"claim {bound(claim)}"
@@ -104,6 +107,7 @@ def _ineffective(one: Judgement, own: Symbol, gain: Gain) -> Said:
 
 
 def _undecided(one: Judgement, own: Symbol, rule: Rule) -> Iterator[Said]:
+    # The first reason that applies is told, and advice only where no other does: seeds may not be what is lacking.
     if one.too_few:
         yield Said("{}: fewer than {} seeds in an arm decide nothing.", (own, MINIMUM))
     elif rule == "bounded" and one.uncorrected(rule).noninferior is None:
@@ -118,7 +122,7 @@ def _undecided(one: Judgement, own: Symbol, rule: Rule) -> Iterator[Said]:
         spread = f" [{number(one.metric, ends[0])}, {number(one.metric, ends[1])}]" if ends else ""
         template = "{} is undecided: its own effect alone is not shown yet ({})."
         yield Said(template, (own, number(one.metric, one.gain.estimate.value) + spread))
-    elif one.replicates_needed and rule != "bounded":
+    elif one.replicates_needed and rule != "bounded":  # the advice is worked out for t tests
         yield Said(
             "{} is undecided; {} replicates in each arm would probably decide. Plan them beforehand, as {{ start, most "
             "}} or as one new study with other seeds: each further test, of these seeds or others, may err once more "
@@ -131,7 +135,7 @@ def _only_uncorrected(one: Judgement, rule: Rule) -> tuple[float, float] | None:
     """p-values of a conflict before and after a correction, where it takes the conflict away."""
     before, after = one.uncorrected(rule).inferior, one.decisive(rule).inferior
     lost = rule != "paper" and before is not None and after is not None and before < one.alpha <= after
-    return (before, after) if lost and before is not None and after is not None else None
+    return (before, after) if lost and before is not None and after is not None else None  # mypy cannot read `lost`
 
 
 def warnings(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Said]:
@@ -172,10 +176,10 @@ def _unseen(verdict: Verdict, rule: Rule) -> Iterator[Said]:
     judged = [one for one in verdict.judgements if one.unseen is not None]
     outcome = verdict.outcome(rule)
     if outcome == "compatible" and judged:
-        one = max(judged, key=lambda one: one.unseen or 0.0)
+        one = max(judged, key=lambda one: one.unseen or 0.0)  # compatible needs all metrics: the weakest counts
         said = "compatible on {} seeds: single trainings, up to {} of them, may still break the limit of {}."
     elif broken := [one for one in judged if outcome == one.outcome(rule) == "conflict"]:
-        one = min(broken, key=lambda one: one.unseen_success or 0.0)
+        one = min(broken, key=lambda one: one.unseen_success or 0.0)  # a conflict needs one: the surest counts
         said = "conflict on {} seeds: single trainings, up to {} of them, may still keep the limit of {}."
     else:
         return
@@ -186,7 +190,7 @@ def _unseen(verdict: Verdict, rule: Rule) -> Iterator[Said]:
 
 def coverage(study: Study, found: Iterable[Verdict]) -> str:
     """What the level of the tests covers: metrics, verdicts, the study."""
-    verdicts = [one for one in found if any(judged.together.n for judged in one.judgements)]
+    verdicts = [one for one in found if any(judged.together.n for judged in one.judgements)]  # others claim nothing
     level, many = f"{study.alpha:g}", len(verdicts)
     most = max((verdict.tested for verdict in verdicts), default=1)
     if study.rule == "paper":
@@ -204,7 +208,7 @@ def coverage(study: Study, found: Iterable[Verdict]) -> str:
     beyond = f'{by_chance}; correction = "holm" would' if many > 1 else ""
     if study.correction == "none":
         rest = f"; {beyond}" if beyond else ""
-        wrong = min(1.0, study.alpha * most)
+        wrong = min(1.0, study.alpha * most)  # Bonferroni's bound, whatever the dependence
         return f"α = {level} covers each metric, {presumed}; a verdict is a wrong conflict in up to {wrong:.2g}{rest}."
     rest = f"; {beyond}" if beyond else ""
     metrics = f"up to {most} metrics" if most > 1 else "1 metric"

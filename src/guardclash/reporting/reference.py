@@ -56,6 +56,7 @@ def _fits(published: dict[str, Any] | None, named: Named) -> bool:
     if published is None:
         return False
     options = _plain(named)
+    # What the publication does not name may be anything; a variant that it does not name must not be there.
     asked = {name: value for name, value in options.items() if name in {*VARIANTS, *published}}
     return asked == published
 
@@ -96,6 +97,7 @@ def read_reference(path: Path) -> tuple[Published, ...]:
         return TypeAdapter(tuple[Published, ...]).validate_python(json.loads(path.read_text(encoding="utf-8")))
     except OSError as error:
         raise UserError(f"the published numbers cannot be read: {error.strerror}", where=path) from error
+    # Before ValueError, of which it is one.
     except ValidationError as error:
         first = error.errors()[0]
         where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"

@@ -53,7 +53,7 @@ COLUMNS = {
     "warnings": TEXT,
 }
 """Columns and their types, in order; docs/studies.md says what they hold. Each may hold nothing."""
-PANDAS = {TEXT: "string", WHOLE: "Int64", FLAG: "boolean", NUMBER: "float64"}
+PANDAS = {TEXT: "string", WHOLE: "Int64", FLAG: "boolean", NUMBER: "float64"}  # numpy's have no missing integer or flag
 MEND = "Install it: pip install {0}, or guardclash with its extra: guardclash[tables]."
 
 
@@ -67,7 +67,7 @@ def rows(found: Findings) -> Iterator[dict[str, Any]]:
 
 
 def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str, Any]]:
-    labels = {named.text: study.label(named) for named in study.mechanisms()}
+    labels = {named.text: study.label(named) for named in study.mechanisms()}  # a measure has none and goes by its name
     symbols = {(of, metric.name): metric.symbol for of, metrics in entry.measures.items() for metric in metrics}
     about = {
         "study": study.name,
@@ -84,7 +84,7 @@ def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str
             for metric, value in measurement.values.items():
                 found = {
                     **about,
-                    "mechanism": measurement.of and labels.get(of, measurement.of.name),
+                    "mechanism": measurement.of and labels.get(of, measurement.of.name),  # empty of the utility
                     "metric": metric,
                     "symbol": symbols.get((of, metric), metric),
                     "seed": trial.seed,
@@ -92,7 +92,7 @@ def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str
                     "trial": trial.key,
                     "warnings": "; ".join(measurement.warnings) or None,
                 }
-                yield {column: found[column] for column in COLUMNS}
+                yield {column: found[column] for column in COLUMNS}  # in the order of the head, which CSV relies on
 
 
 def to_csv(found: Findings) -> str:
@@ -117,6 +117,7 @@ def to_parquet(found: Findings) -> bytes:
     except ImportError as error:
         raise UserError("Parquet needs pyarrow, which is not installed", mend=MEND.format("pyarrow")) from error
     types = {TEXT: pyarrow.string(), WHOLE: pyarrow.int64(), FLAG: pyarrow.bool_(), NUMBER: pyarrow.float64()}
+    # Given, not guessed from the rows: a column without values would have another type than in other studies.
     schema = pyarrow.schema([(column, types[kind]) for column, kind in COLUMNS.items()])
     content = pyarrow.BufferOutputStream()
     parquet.write_table(pyarrow.Table.from_pylist(list(rows(found)), schema), content)

@@ -112,7 +112,7 @@ def _metrics(study: Study, results: Results, found: Verdicts, series: Sequence[S
     for of, metric in _declared(study, results, series):
         column = Column(of, metric)
         drawn = (_line(study, results, found, one, column) for one in series)
-        lines = tuple(line for line in drawn if len(line.points) > 1)
+        lines = tuple(line for line in drawn if len(line.points) > 1)  # one point is no line
         if lines:
             yield SweptMetric(of, metric, lines)
 
@@ -125,8 +125,9 @@ def _declared(study: Study, results: Results, series: Iterable[Series]) -> list[
         for _, cell in line.points:
             for of in (None, *cell.combination):
                 for metric in results.metrics(cell, of) if of else (results.utility(cell),):
+                    # By name: the values of the option make variants, whose metrics are one metric over it.
                     found.setdefault((of.name if of else None, metric.name), metric)
-    ordered = sorted(found.items(), key=lambda item: item[0][0] is not None)
+    ordered = sorted(found.items(), key=lambda item: item[0][0] is not None)  # the sort is stable
     return [(of, replace(metric, criterion=criteria.get(metric.name, metric.criterion))) for (of, _), metric in ordered]
 
 
@@ -150,6 +151,7 @@ def _point(
         reference = judgement.alone
         limit = limit_of(judgement, -1 if column.metric.higher_is_better else 1)
     else:
+        # A mechanism alone has no verdict; it is held against the unprotected model.
         before = alone(cell, own, study) if own and len(cell.combination) > 1 else Cell(cell.recipe, (), study.alone)
         reference = judged_sample(study, results, before, own, column.metric)
         criterion = column.metric.criterion
@@ -163,6 +165,7 @@ def _point(
 
 def _axes(study: Study) -> list[SweptOption]:
     """Options of one mechanism, or of recipes of one data set, that have several numbers."""
+    # By data set too: recipes of two data sets with different numbers sweep nothing.
     values: dict[tuple[str, SweptOption], set[float]] = {}
     for dataset, of, options in _options(study):
         for option, value in options:
@@ -180,6 +183,7 @@ def _series(study: Study, axis: SweptOption) -> Iterator[tuple[str, tuple[Series
     """Label of a recipe without the option, and its series."""
     alike: dict[Named, dict[tuple[Named, ...], list[tuple[float, Cell]]]] = {}
     for cell in study.cells():
+        # What is equal once the option is taken out differs in nothing else.
         (recipe, *rest), value = _left(axis, (cell.recipe, *cell.combination))
         if _is_number(value):
             alike.setdefault(recipe, {}).setdefault(tuple(rest), []).append((value, cell))
@@ -195,6 +199,7 @@ def _series(study: Study, axis: SweptOption) -> Iterator[tuple[str, tuple[Series
 
 def _left(axis: SweptOption, names: tuple[Named, ...]) -> tuple[tuple[Named, ...], float | None]:
     """Recipe and mechanisms without the option, and its value."""
+    # The recipe, at place 0, answers to "": a mechanism may be called like a data set.
     at = next((n for n, named in enumerate(names) if (named.name if n else "") == axis.of), None)
     if at is None:
         return names, None

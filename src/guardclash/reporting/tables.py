@@ -38,7 +38,7 @@ def number(metric: Metric, value: float | None) -> str:
     if value == math.inf:
         return "∞"
     text = f"{value:.{metric.decimals}f}"
-    return text if float(text) else text.lstrip("-")
+    return text if float(text) else text.lstrip("-")  # never "-0.00"
 
 
 def p_value(value: float | None) -> str:
@@ -61,9 +61,9 @@ def duration(seconds: float) -> str:
         >>> duration(0), duration(3.21), duration(59.7), duration(75), duration(7260)
         ('0 s', '3.2 s', '1 min 0 s', '1 min 15 s', '2 h 1 min')
     """
-    if seconds < 9.95:
+    if seconds < 9.95:  # what is more rounds to 10
         return f"{round(seconds, 1):g} s"
-    minutes, rest = divmod(round(seconds), 60)
+    minutes, rest = divmod(round(seconds), 60)  # rounded before, so that there is no "60 s"
     if not minutes:
         return f"{rest} s"
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
@@ -119,7 +119,7 @@ def titled(title: str, *columns: str) -> Table:
     """An empty table; the title is markup, columns are plain text."""
     made = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(escape(column), overflow="fold")
+        made.add_column(escape(column), overflow="fold")  # an ellipsis would hide what was measured
     return made
 
 
@@ -149,4 +149,4 @@ def plain(table: Table) -> Plain:
 
 
 def _text(markup: Any) -> Text:
-    return Text.from_markup(markup or "", emoji=False)
+    return Text.from_markup(markup or "", emoji=False)  # else ":x:" in a name becomes a picture

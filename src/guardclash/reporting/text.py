@@ -35,7 +35,7 @@ def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
     for part in parts:
         console.print(part)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+    return "\n".join(line.rstrip() for line in lines) + "\n"  # tables are padded to their width
 
 
 def told(found: Findings) -> Iterator[Any]:
@@ -58,7 +58,7 @@ def other_tables(found: Findings) -> Iterator[Table]:
     if found.side_effects:
         yield effect_table(found)
     yield _alone_table(found)
-    judged = [control for control in found.controls if control.metric.criterion]
+    judged = [control for control in found.controls if control.metric.criterion]  # the JSON has all
     if judged:
         yield _control_table(judged)
     yield from claim_tables(found.claims)
@@ -109,7 +109,7 @@ def _judgement_table(verdict: Verdict, rules: tuple[Rule, Rule]) -> Table:
     for judgement in verdict.judgements:
         row = [judgement.symbol, *_numbers(judgement, rules[0])]
         table.add_row(*map(escape, row), *(styled(judgement.outcome(rule)) for rule in rules))
-        if judgement.others:
+        if judgement.others:  # of the utility only: equation 9 takes the lowest of all alone
             others = ", ".join(f"{name} {number(judgement.metric, mean)}" for name, mean in judgement.others)
             table.caption = escape(f"{judgement.metric.symbol} alone: {judgement.against}, the lowest; {others}.")
     return table

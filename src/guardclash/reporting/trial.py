@@ -27,11 +27,12 @@ def trial_page(prefix: str, folder: Path) -> Group:
     """
     finished = {path.name for path in (folder / "trials").glob("*")}
     keys = sorted(finished | {path.stem for path in (folder / "failures").glob("*.json")})
+    # A whole key is meant as it is: that of seed 1 is also the beginning of that of seed 10.
     fitting = [key for key in keys if key == prefix] or [key for key in keys if key.startswith(prefix)]
     if len(fitting) != 1:
         found = f"{len(fitting)} of the {len(keys)} trials fit" if fitting else f"none of the {len(keys)} trials fits"
         raise UserError(f"{found}", where=folder, got=prefix, mend="`guardclash status STUDY` lists the keys.")
-    failure = folder / "failures" / f"{fitting[0]}.json"
+    failure = folder / "failures" / f"{fitting[0]}.json"  # also of a finished trial, if measuring failed
     error = [Text(f"failed:\n{read_json(failure)['error']}")] if failure.is_file() else []
     if fitting[0] not in finished:
         return Group(*error)
@@ -51,6 +52,7 @@ def trial_page(prefix: str, folder: Path) -> Group:
 
 
 def _measurements(key: str, folder: Path) -> dict[str, Any]:
+    # Names tell the seed only; so all of that seed are read, and those of other trials left out below.
     found = [read_json(path) for path in sorted((folder / "measurements").glob(f"*-{key.rsplit('-', 1)[1]}.json"))]
     return {
         f"{entry['measure']['type']} ({number})": entry["metrics"]

@@ -85,8 +85,8 @@ class MLflow(Tracker):
 
 def _name(text: str) -> str:
     """A text as MLflow takes it for a name."""
-    return re.sub(r"[^\w\-./ ]", "_", text)[:250]
+    return re.sub(r"[^\w\-./ ]", "_", text)[:250]  # longer ones are refused
 
 
 def _now() -> int:
-    return int(time.time() * 1000)
+    return int(time.time() * 1000)  # MLflow counts milliseconds

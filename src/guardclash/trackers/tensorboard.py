@@ -50,4 +50,4 @@ def _place(trial: TrackedTrial) -> tuple[str, str, str]:
 
 def _file_name(text: str) -> str:
     """A text as the name of a folder on any system; labels are the user's own."""
-    return re.sub(r"[^\w=+,(){}.-]+", "_", text).strip(".")[:150] or "_"
+    return re.sub(r"[^\w=+,(){}.-]+", "_", text).strip(".")[:150] or "_"  # no "..", which would lead out

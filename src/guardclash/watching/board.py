@@ -94,6 +94,7 @@ class Board:
         since = min((note["started"] for note in runs), default=0.0)
         working, failed = {**training, **measuring}, self._store.failure_keys()
         failures = {key: _when(noted) for key in failed & self.tasks.keys() if (noted := self._store.failure(key))}
+        # `int`, as failures are noted in whole seconds: one in the run's first second is of this run.
         tried = {key for key, when in failures.items() if when >= int(since)}  # a run tries again what failed before it
         states = [self._state(task, working, expected, tried) for task in self.tasks.values()]
         counts = Counter(state.word for state in states)
@@ -121,7 +122,7 @@ class Board:
             return _State("done")
         underway = [_training(task, working[task.key], expected, now)] if task.key in working and not trained else []
         underway += [_measuring(task, one, working[one.key], expected, now) for one in missing if one.key in working]
-        if task.key in failed and not underway:
+        if task.key in failed and not underway:  # it may be under way again
             return _State("failed")
         left = [one.left for one in underway]
         left += [] if trained or task.key in working else [expected.training(task)]
@@ -168,8 +169,9 @@ class _Measured(Means):
 def _training(task: Followed, note: Note, expected: Expected, now: float) -> Underway:
     epoch, epochs = note["epoch"], note["epochs"]
     so_far = now - note["started"]
-    if not epoch:
+    if not epoch:  # nothing is known of its speed yet
         return Underway(task, f"epoch 0 of {epochs}", so_far, _rest(expected.training(task), so_far))
+    # A note is written when an epoch ends: since then, a part of the next one has passed.
     left = max(0.0, epoch_seconds(note) * (epochs - epoch) - (now - note["written"]))
     return Underway(task, f"epoch {epoch} of {epochs}", so_far, left, note.get("losses", {}))
 

@@ -54,8 +54,8 @@ class Expected:
             if took is not None:
                 self._stored.learn([task.plan], took)
             elif key in training and training[key]["epoch"]:
-                took = epoch_seconds(training[key]) * training[key]["epochs"]
-            if took is not None and key in self._estimates:
+                took = epoch_seconds(training[key]) * training[key]["epochs"]  # as if it went on like this
+            if took is not None and key in self._estimates:  # of this run: others may be of another machine
                 self._now.learn([task.plan], took)
                 spent, guessed = spent + took, guessed + self._estimates[key]
         self._pace = spent / guessed if guessed else 1.0

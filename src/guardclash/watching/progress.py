@@ -89,9 +89,9 @@ class Progress:
             self._composed = compose_study(self._study, self._data_folder)
             for line in unusual_data(self._composed):
                 self.say(line)
-            self._board = Board(self._study.name, {}, self._store)
+            self._board = Board(self._study.name, {}, self._store)  # its tasks come with the first `_judge`
         self._note(estimates=self._estimates)
-        self._judge(collect(self._study, self._composed, self._store))
+        self._judge(collect(self._study, self._composed, self._store))  # before the board is asked for the time left
         self._announce(len(seconds), sum(len(job.probes) for wave in waves for job in wave))
         if first and self._moving:
             self._shown = Group()
@@ -100,7 +100,7 @@ class Progress:
                     console=self._console,
                     get_renderable=self._view,
                     refresh_per_second=REFRESHED_PER_SECOND,
-                    transient=True,
+                    transient=True,  # the report takes its place
                 )
             )
 
@@ -149,6 +149,7 @@ class Progress:
     def _judge(self, results: Results) -> None:
         self._verdicts = find(self._study, results).verdicts
         self._words = decided(self._verdicts, self._rule)
+        # Else no verdict changes what is asked for, and all tasks of a large study take a while to name.
         if self._study.start is not None or not self._board.tasks:
             self._board.tasks = tasks(self._study, needed_now(self._study, self._composed, results))
 

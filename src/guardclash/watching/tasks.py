@@ -58,6 +58,7 @@ def tasks(study: Study, composed: tuple[ComposedCell, ...]) -> dict[str, Followe
             these = asked.setdefault(trial.key, {})
             for probe, of, kind in zip(entry.probes(trial), labels, kinds, strict=True):
                 these[probe.key] = Asked(probe.key, of, (_narrowest(probe.key), *kind))
+    # After all cells: a training that some cell asks for is called after that cell, not after what needs it.
     for entry in composed:
         recipe, what = study.recipe_label(entry.cell.recipe), f"for {combination(study, entry)}"
         for trial in entry.trials():

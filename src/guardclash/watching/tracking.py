@@ -61,6 +61,7 @@ class Tracking:
         """Tells what is in the store already."""
         if not self._listeners:
             return
+        # With all seeds that it may ask for: a study that adds seeds starts again, and finds its new jobs here.
         self._tasks = tasks(self._study, compose_study(self._study, self._site.data_folder))
         for listener in self._listeners:
             listener.tell(lambda tracker: tracker.study_started(self._study.name))
@@ -114,10 +115,10 @@ class _Listener:
         before = read_json(path) if path.is_file() else {}
         self.told: set[str] = set(before.get("told", []))
         self._words: dict[str, str] = dict(before.get("verdicts", {}))
-        self._before = self._content()
+        self._before = self._content()  # a run that tells nothing new writes nothing
         self._kept, self._keeping = time.monotonic(), 0.0
         self._tracker: Tracker | None = None
-        with self._failing():
+        with self._failing():  # it may fail to begin, too
             self._tracker = cls(store.folder / "trackers" / name)
 
     @property
@@ -165,7 +166,7 @@ class _Listener:
             self.keep()
 
     def _content(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "told": sorted(self.told), "verdicts": dict(self._words)}
+        return {"schema": SCHEMA, "told": sorted(self.told), "verdicts": dict(self._words)}  # sorted, to be compared
 
     @contextmanager
     def _failing(self) -> Iterator[None]:

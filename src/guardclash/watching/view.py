@@ -98,7 +98,7 @@ def _verdicts(verdicts: Sequence[Verdict], rule: Rule, room: int | None) -> Iter
     if not verdicts:
         return
     yield _line(f"verdicts ({rule}): {len(words)} of {len(verdicts)} combinations are measured enough")
-    fitting = list(words.items())[:room]
+    fitting = list(words.items())[:room]  # all of them for None
     for label, word in fitting:
         yield _line(Text.from_markup(f"  {word}  {label}"))
     if len(fitting) < len(words):

@@ -96,7 +96,7 @@ def _grids(study: Study, results: Results) -> Iterator[Grid]:
         title = study.recipe_label(recipe)
         if len(study.combinations) > 1:
             title += " " + braces(study.label(named) for named in combination)
-        for of in combination:
+        for of in combination:  # mechanisms without such curves give grids of nothing, which are dropped
             yield Grid(title, tuple(_lines(study, results, cells, of)))
 
 
@@ -153,10 +153,11 @@ def _draw(axes: Axes, lines: Sequence[tuple[SuspectLine, tuple[Curve, ...]]], st
         points = band(curves)
         if points:
             xs = [x for x, *_ in points]
+            # Turned around: the smallest y is the largest distance.
             means, highs, lows = ([max(1 - y, NEAREST) for y in ys] for ys in list(zip(*points, strict=True))[1:])
             look, number = _look(line, study), study.suspects.index(line.suspect)
             axes.fill_between(xs, lows, highs, color=look["color"], alpha=0.15, linewidth=0)
-            axes.plot(xs, means, markevery=(number % 5, 5), **look)
+            axes.plot(xs, means, markevery=(number % 5, 5), **look)  # markers of lines that meet stand in turn
 
 
 def _share_ends(across: Iterable[Axes]) -> None:

@@ -97,6 +97,7 @@ def embeddings(found: Findings) -> Figure:
     figure = Figure(figsize=(PAGE, 0.25 + sum(heights)), layout="constrained")
     parts = figure.subfigures(len(blocks), 1, squeeze=False, height_ratios=heights)
     for part, block in zip(parts[:, 0], blocks, strict=True):
+        # As many columns in every block, so that panels have one size in the whole figure.
         _draw_block(part, block, min(ACROSS, max(len(other.panels) for other in blocks)))
     head = f"{study.name}: marks among clean images in the features of the models of seed {study.first_seed}"
     figure.suptitle(plain(head), x=0.005, ha="left", fontsize=7)

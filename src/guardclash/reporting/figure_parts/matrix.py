@@ -89,8 +89,9 @@ def matrix(found: Findings) -> Figure:
     cell = min(WIDE, max(NARROW, (PAGE - LABELS - 0.1) / across))
     caption, key = _caption(found, blocks), _counts(blocks, found.rule)
     tops, height = _places(blocks, LINE * (caption.count("\n") + 1) + 0.15)
-    size = max(PAGE, LABELS + across * cell + 0.1), height + 0.12 + 0.22 * -(-len(key) // 4)
+    size = max(PAGE, LABELS + across * cell + 0.1), height + 0.12 + 0.22 * -(-len(key) // 4)  # rounded up
     figure = Figure(figsize=size)
+    # A unit is an inch, from the top left: boxes and print are placed in one measure.
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
     axes.set_xlim(0, size[0])
@@ -111,7 +112,7 @@ def _pairs(found: Findings) -> Iterator[MatrixBlock]:
         return
     heads, recipes = tuple(map(study.label, pairs.columns)), tuple(map(study.recipe_label, pairs.recipes))
     places = range(len(recipes))
-    side_by_side = 1 < len(recipes) and len(recipes) * len(heads) <= ACROSS
+    side_by_side = 1 < len(recipes) and len(recipes) * len(heads) <= ACROSS  # else a block for each recipe
     for group in [places] if side_by_side else [(place,) for place in places]:
         rows = tuple(
             DrawnRow(
@@ -229,7 +230,7 @@ def _draw_verdict(axes: Axes, place: Place, words: str, verdict: Verdict, rule: 
     outcome = verdict.outcome(rule)
     look, note = LOOKS[outcome], _note(verdict, rule, place.width)
     _fill(axes, place, look)
-    middle, below = place.x + place.width / 2, place.y + place.height - HEIGHT
+    middle, below = place.x + place.width / 2, place.y + place.height - HEIGHT  # the way stands above
     style: dict[str, Any] = {"ha": "center", "va": "center", "color": look.ink}
     if words:
         axes.text(middle, place.y + LINE * 0.85, _short(words, place.width), fontsize=5.5, **style)
@@ -247,7 +248,7 @@ def _note(verdict: Verdict, rule: Rule, width: float) -> str:
 
 def _short(text: str, width: float) -> str:
     """As much as fits, in small print."""
-    letters = int(width * 20)
+    letters = int(width * 20)  # about 20 letters of 5.5 points to the inch
     return plain(text if len(text) <= letters else text[: letters - 1] + "…")
 
 

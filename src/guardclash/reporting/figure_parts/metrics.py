@@ -40,11 +40,11 @@ def metrics(found: Findings) -> Figure:
     panels = figure.subplots(len(study.recipes), len(columns), sharex="col", squeeze=False)
     shown: list[Entry] = []
     for column, below in zip(columns, panels.T, strict=True):
-        entries = [[found.entry(cell, column) for cell in cells[r]] for r in study.recipes]
+        entries = [[found.entry(cell, column) for cell in cells[r]] for r in study.recipes]  # all, to share an axis
         ends = _ends([entry for of_recipe in entries for entry in of_recipe], study.level)
         for axes, of_recipe in zip(below, entries, strict=True):
             _draw(axes, list(zip(places, of_recipe, strict=True)), ends, study.level)
-            axes.set_ylim(height, 0)
+            axes.set_ylim(height, 0)  # rows go down
             axes.set_title(_heading(column, columns), pad=3, fontsize=7)
             shown += of_recipe
     for axes, recipe in zip(panels[:, 0], study.recipes, strict=True):
@@ -76,11 +76,13 @@ def _shared(study: Study, name: str) -> list[str]:
     variants = [dict(named.options) for named in study.mechanisms() if named.name == name]
     options = sorted({option for variant in variants for option in variant})
     differing = [option for option in options if len({repr(variant.get(option)) for variant in variants}) > 1]
+    # Where a variant leaves one out, values alone would not tell which options they belong to.
     return differing if all(option in variant for variant in variants for option in differing) else []
 
 
 def _shortened(named: Named, options: Sequence[str]) -> str:
     start = len(named.name) + 1
+    # Of a label with this option only, "name(option=value)", the value.
     values = [named.label({option})[start + len(option) + 1 : -1] for option in options]
     return f"{named.name}({', '.join(values)})" if values else ""
 
@@ -151,6 +153,7 @@ def _draw(axes: Axes, rows: Sequence[tuple[float, Entry]], ends: tuple[float, fl
         _draw_limit(axes, place, entry, ends)
         _draw_note(axes, place, entry, sum(ends) / 2)
     for outcome, look in LOOKS.items():
+        # Outcome by outcome, because one call draws in one colour and shape.
         drawn = [(place, one) for place, entry in rows if entry.outcome == outcome for one in entry.samples if one.n]
         _draw_samples(axes, drawn, look, level)
 

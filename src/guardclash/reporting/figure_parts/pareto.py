@@ -98,6 +98,7 @@ def pareto(found: Findings) -> Figure:
     rows = math.ceil(len(panels) / ACROSS)
     size = PAGE, 0.9 + 2.2 * rows + 0.11 * (key.count("\n") + 1)
     figure = Figure(figsize=size, layout="constrained")
+    # At least two columns: a single panel would be as wide as the page.
     grid = figure.subplots(rows, min(ACROSS, max(2, len(panels))), squeeze=False).ravel()
     for panel, axes in zip(panels, grid, strict=False):
         _draw(axes, panel)
@@ -115,10 +116,10 @@ def pareto(found: Findings) -> Figure:
 
 def _panel(found: Findings, recipe: Named, utility: Column, column: Column) -> ParetoPanel:
     points = []
-    for number, cell in enumerate(cells_of(found.study, recipe), 1):
+    for number, cell in enumerate(cells_of(found.study, recipe), 1):  # as in `_key`, on every recipe
         first, entry = found.entry(cell, utility), found.entry(cell, column)
         deployed = any(named.name == column.of for named in cell.combination)
-        pairs = [(one, other) for one in first.samples for other in entry.samples if one.n and other.n]
+        pairs = [(one, other) for one in first.samples for other in entry.samples if one.n and other.n]  # see `Entry`
         points += [
             ParetoPoint(number, one, other, found.interval(one), found.interval(other), entry.outcome, deployed)
             for one, other in pairs
@@ -131,6 +132,7 @@ def front(panel: ParetoPanel) -> list[tuple[float, float]]:
     better = 1 if panel.column.metric.higher_is_better else -1
     more = 1 if panel.utility.metric.higher_is_better else -1
     means = [(more * point.useful.mean, better * point.values.mean) for point in panel.points if point.deployed]
+    # From the most useful cell down, one is surpassed unless its metric beats all that are more useful.
     best, kept = -math.inf, []
     for x, y in sorted(means, reverse=True):
         if y > best:
@@ -146,6 +148,7 @@ def _key(study: Study, panels: Iterable[ParetoPanel]) -> str:
     for number, cell in enumerate(cells_of(study, study.recipes[0]), 1):
         names = [study.label(named) for named in cell.combination]
         label = braces(names) if len(names) > 1 else names[0] if names else "unprotected"
+        # Lines break between cells, not within the label of one.
         whole = plain(f"{number}: {label};").replace(" ", "\N{NO-BREAK SPACE}")
         labels += [whole] if number in shown else []
     return textwrap.fill(" ".join(labels).rstrip(";"), 130, break_on_hyphens=False)
@@ -197,13 +200,14 @@ def _draw_numbers(axes: Axes, points: Sequence[ParetoPoint]) -> None:
     """Beside the points and apart from each other, as far as there is room; far ones are tied to their points."""
     (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     width, height = (72 * inches for inches in SIDE)
+    # In points of print on a panel of about that size: the layout is not computed before all is drawn.
     places = [
         ((p.useful.mean - left) / (right - left) * width, (p.values.mean - low) / (high - low) * height) for p in points
     ]
-    taken = list(places)
+    taken = list(places)  # no number on a point
     for point, (x, y) in zip(points, places, strict=True):
         free = (spot for spot in SPOTS if not any(_touch((x + spot[0], y + spot[1]), other) for other in taken))
-        spot = next(free, SPOTS[0])
+        spot = next(free, SPOTS[0])  # without room, numbers overlap
         taken.append((x + spot[0], y + spot[1]))
         place: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "center", "zorder": 5}
         tie = {"arrowstyle": "-", "linewidth": 0.3, "color": QUIET, "shrinkA": 2, "shrinkB": 2}

@@ -24,6 +24,6 @@ def within(ends: tuple[float, float], numbers: Iterable[float], margin: float) -
         margin: Around it, as a share of the span.
     """
     found = sorted(numbers)
-    span = found[-1] - found[0] or abs(found[0]) or 1.0
+    span = found[-1] - found[0] or abs(found[0]) or 1.0  # an axis needs a length, also where all are equal
     beyond = (1 / 3 + margin) * span
     return max(ends[0], found[0] - beyond), min(ends[1], found[-1] + beyond)

@@ -62,6 +62,7 @@ def sweep(found: Findings) -> Figure:
     across = max(len(strip.panels) for strip in strips)
     figure = Figure(figsize=(max(PAGE, 1.9 * across), 0.9 + 1.85 * len(strips)), layout="constrained")
     rows = figure.subplots(len(strips), across, squeeze=False)
+    # Over all panels: a label has one colour in the whole figure.
     labels = list(dict.fromkeys(line.label for strip in strips for panel in strip.panels for line in panel.lines))
     for strip, row in zip(strips, rows, strict=True):
         for panel, axes in zip(strip.panels, row, strict=False):
@@ -87,7 +88,7 @@ def _strips(found: Findings) -> Iterator[Strip]:
         panels = tuple(_panels(found, sweep, names))
         if panels and not cells <= drawn:
             yield Strip(f"{sweep.recipe} {braces(names)}", sweep.axis.label, panels)
-        drawn |= cells
+        drawn |= cells  # in place: it is the set in `seen`
 
 
 def _groups(found: Findings) -> list[tuple[tuple[str, ...], Sweep]]:
@@ -132,7 +133,7 @@ def _draw(axes: Axes, panel: SweepPanel, option: str, labels: Sequence[str]) -> 
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=6)
-    references = {tuple(_path(line)[1]) for line in panel.lines}
+    references = {tuple(_path(line)[1]) for line in panel.lines}  # one for all lines is drawn in grey
     for line in panel.lines:
         number = labels.index(line.label)
         colour = COLOURS[number % len(COLOURS)]
@@ -141,14 +142,14 @@ def _draw(axes: Axes, panel: SweepPanel, option: str, labels: Sequence[str]) -> 
         _draw_reference(axes, before, quiet)
         _draw_path(axes, there, {"color": colour, "marker": MARKERS[number % len(MARKERS)]})
     _draw_limits(axes, panel, labels)
-    axes.set_ylim(within(axes.get_ylim(), _numbers(panel), MARGIN))
+    axes.set_ylim(within(axes.get_ylim(), _numbers(panel), MARGIN))  # last: what is drawn moves the ends
 
 
 def _numbers(panel: SweepPanel) -> Iterator[float]:
     """The values, those they are held against, and limits."""
     for point in (point for line in panel.lines for point in line.points):
         yield from held(point.values, point.interval)
-        yield from filter(math.isfinite, held(point.reference, point.reference_interval))
+        yield from filter(math.isfinite, held(point.reference, point.reference_interval))  # alone may have no bound
         yield from () if point.limit is None else (point.limit,)
 
 
@@ -158,7 +159,7 @@ def _scale(axes: Axes, panel: SweepPanel) -> None:
     if options[0] > 0 and options[-1] / options[0] >= WIDE:
         axes.set_xscale("log")
     axes.set_xticks(options, [f"{option:g}" for option in options])
-    axes.minorticks_off()
+    axes.minorticks_off()  # a logarithmic axis would name its own as well
 
 
 Point = tuple[float, float, float, float]
@@ -208,7 +209,7 @@ def _draw_limits(axes: Axes, panel: SweepPanel, labels: Sequence[str]) -> None:
             low, high = axes.get_ylim()
             far = low if panel.column.metric.higher_is_better else high
             axes.fill_between(options, numbers, far, color=BEYOND, zorder=0.4)  # below the bands
-            axes.set_ylim(low, high)
+            axes.set_ylim(low, high)  # filling has moved them
 
 
 def _name(axes: Axes, title: str) -> None:

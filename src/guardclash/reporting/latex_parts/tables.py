@@ -57,6 +57,7 @@ class Group:
         if block.position is not None:
             cell = alone(cell, cell.combination[block.position], self.found.study)
         entry = self.found.entry(cell, column)
+        # Seeds that are needed now: where seeds are added step by step, a decided verdict waits for no more.
         return replace(entry, asked=self.found.needed[cell.key] if entry.asked else 0)
 
     def label(self, cell: Cell) -> str:
@@ -100,6 +101,7 @@ def _packed(blocks: Sequence[Block], width: int) -> list[list[Block]]:
 
 
 def _tables(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[str]:
+    # Columns count from 1, and the first one names the row.
     starts = [2 + sum(len(before.columns) for before in blocks[:i]) for i in range(len(blocks))]
     ends = [start + len(block.columns) - 1 for start, block in zip(starts, blocks, strict=True)]
     heads = [spanning(len(block.columns), "c", escaped(block.heading)) for block in blocks]
@@ -140,7 +142,7 @@ def _field(column: Column, entry: Entry) -> str:
     value = (
         r"$\infty$" if entry.unbounded else measured(column.metric, next(iter(entry.samples), Sample()), entry.asked)
     )
-    judged = entry.outcome and entry.there >= entry.asked
+    judged = entry.outcome and entry.there >= entry.asked  # no mark before all seeds are there
     return f"{LOOKS[entry.outcome].command}{{{value}}}" if judged else value
 
 

@@ -13,6 +13,7 @@ GREEK = dict(
         strict=True,
     )
 )
+# < and > among them: as text, LaTeX's oldest encoding prints other letters for them.
 MATHS = {"±": r"\pm", "×": r"\times", "≤": r"\le", "≥": r"\ge", "·": r"\cdot", "−": "-", "<": "<", ">": ">"}
 LETTERS = {
     **dict(zip("{}$&#%_", (r"\{", r"\}", r"\$", r"\&", r"\#", r"\%", r"\_"), strict=True)),
@@ -48,7 +49,7 @@ SYMBOL = re.compile(
 def escaped(text: str) -> str:
     """Any text as LaTeX that prints it; of a letter that plain LaTeX lacks, its code point: [U+4E2D]."""
     letters = "".join(_letter(letter) for letter in re.sub(r"\s", " ", text))
-    return re.sub("-(?=-)", "-{}", letters)
+    return re.sub("-(?=-)", "-{}", letters)  # two in a row would be printed as a dash
 
 
 def _letter(letter: str) -> str:
@@ -56,7 +57,7 @@ def _letter(letter: str) -> str:
         return LETTERS[letter]
     if " " <= letter <= "\x7e":
         return letter
-    parts = unicodedata.normalize("NFD", letter)
+    parts = unicodedata.normalize("NFD", letter)  # a letter, and what stands upon it
     base, mark = parts[0], parts[1:]
     if mark in ACCENTS and base.isascii():
         below = rf"\{base}" if base in "ij" else base  # without its dot

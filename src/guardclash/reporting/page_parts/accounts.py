@@ -44,7 +44,7 @@ def warnings_of(entry: CellRecord, seeds: range) -> Iterator[tuple[str, str]]:
         for text in _said(trial):
             found.setdefault(text, []).append(trial.seed)
     for text, where in found.items():
-        unique = list(dict.fromkeys(where))
+        unique = list(dict.fromkeys(where))  # two mechanisms may warn alike under one seed
         yield text, "every seed" if len(unique) == len(seeds) > 1 else seed_names(unique)
 
 

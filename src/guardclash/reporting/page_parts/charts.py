@@ -135,12 +135,12 @@ class Chart:
     @property
     def drawn(self) -> Markup:
         """Its shapes, and the lines around it."""
-        return Markup("".join(f"{one.svg()}\n" for one in (*self.shapes, *self.lines)))
+        return Markup("".join(f"{one.svg()}\n" for one in (*self.shapes, *self.lines)))  # each has escaped its own
 
     @property
     def lines(self) -> Iterator[Label]:
         """What stands outside of the part that a page shows."""
-        for number, text in enumerate(reversed(self.head)):
+        for number, text in enumerate(reversed(self.head)):  # the last line is nearest to the drawing
             yield Label(6, -LINE * (number + 0.4), text, "start", "head")
         for number, text in enumerate(self.notes, 1):
             yield Label(6, self.height + LINE * (number - 0.2), text, "start", "note")
@@ -190,8 +190,10 @@ def ticks(low: float, high: float, most: int = 5) -> tuple[tuple[float, str], ..
         ['0.4', '0.6', '0.8', '1.0']
     """
     power = 10.0 ** math.floor(math.log10((high - low) / most))
+    # So many steps hold one tick more, at worst. A span is `most` to 10 times `most` powers, so that one factor fits.
     step = next(power * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (power * factor) <= most - 0.5)
-    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))  # of a power of ten, log10 may be a little too small
+    # Rounding must not take away a tick that lies on an end.
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return tuple((n * step, f"{n * step:.{decimals}f}") for n in range(first, last + 1))
 
@@ -208,6 +210,7 @@ def log_ticks(low: float, high: float, most: int = 8) -> tuple[tuple[float, str]
         numbers = [factor * 10.0**power for power in powers if power % steps == 0 for factor in factors]
         found = [number for number in numbers if low <= number <= high]
         if len(found) <= most:
+            # A single tick would tell no scale.
             return tuple((number, f"{number:g}") for number in found) if len(found) > 1 else ticks(low, high, most)
     return ticks(low, high, most)
 
@@ -216,11 +219,11 @@ def ends(values: Iterable[float], reaching: Iterable[float] = ()) -> tuple[float
     """The ends of an axis: all values, and what else is drawn as far as a third of what they span beyond them."""
     numbers = sorted(values)
     size, span = max(abs(numbers[0]), abs(numbers[-1])), numbers[-1] - numbers[0]
-    if span <= max(1e-9 * size, TINY):
+    if span <= max(1e-9 * size, TINY):  # all equal, but for rounding
         span = size if size > TINY else 1.0
     low, high = numbers[0] - span / 3, numbers[-1] + span / 3
     inside = [*numbers, *(min(max(value, low), high) for value in reaching)]
-    return min(inside) - 0.06 * span, max(inside) + 0.06 * span
+    return min(inside) - 0.06 * span, max(inside) + 0.06 * span  # dots at an end are drawn whole
 
 
 def short(text: str, letters: int) -> str:

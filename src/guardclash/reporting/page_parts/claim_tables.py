@@ -68,7 +68,7 @@ def _table(group: Sequence[Claim]) -> ClaimTable:
     for claim in group:
         rows.append(_row(claim))
         for control in claim.controls:
-            if not control.told <= told:
+            if not control.told <= told:  # suspects of the same seeds share the victim's controls
                 rows.append(_control(control))
             told |= control.told
     limit = bound(metric.claimed_at) if metric.claimed_at else "-"

@@ -63,7 +63,7 @@ def curves(found: Sequence[Curve], x_name: str, bound: tuple[float, str] | None)
     shapes: list[Shape] = [*_frame(wide, high_low, xs, bottom), *_bound(high_low, bound)]
     for number, curve in enumerate(found):
         beside = 3.0 * (number - (len(found) - 1) / 2)  # equal means must not hide each other
-        shapes += _curve(wide, high_low, curve, number, min(max(beside, -8.0), 8.0))
+        shapes += _curve(wide, high_low, curve, number, min(max(beside, -8.0), 8.0))  # still near their option
         shapes += _legend(curve.name, number, bottom + 48 + 16 * number)
     shapes.append(Label((wide.start + wide.end) / 2, bottom + 30, x_name, "middle", "name"))
     return bottom + 42 + 16 * len(found), tuple(shapes)
@@ -76,7 +76,7 @@ def _frame(wide: Axis, high: Axis, xs: Sequence[float], bottom: float) -> Iterat
         yield Label(wide.start - 13, y + 4, text, "end", "tick")
     taken = -math.inf
     for x in xs:
-        if wide.place(x) - taken >= 26:
+        if wide.place(x) - taken >= 26:  # names must not touch
             taken = wide.place(x)
             yield Label(taken, bottom + 14, f"{x:g}", "middle", "tick")
     yield Line(wide.start - 8, bottom, wide.end + 8, bottom, "axis")

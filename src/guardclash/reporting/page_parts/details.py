@@ -181,7 +181,7 @@ def _statistic(one: Judgement, rules: tuple[Rule, Rule]) -> Statistic:
         failing(one),
         tests,
         tuple(one.outcome(rule) for rule in rules),
-        one.replicates_needed if one.outcome("strict") == "undecided" else None,
+        one.replicates_needed if one.outcome("strict") == "undecided" else None,  # advice for that rule only
     )
 
 
@@ -192,6 +192,7 @@ def _spread(metric: Metric, value: float | None, ends: tuple[float, float] | Non
 def _compared(found: Findings, cell: Cell) -> Iterator[Control]:
     """Each metric with and without its mechanism; of a mechanism alone all that is measured, accuracy first."""
     place = found.labels(cell)
+    # Not from the findings, which leave out the utility and mechanisms that change no model.
     if len(cell.combination) == 1:
         return (one for _, one in _measured_alone(found, cell) if one.present.n)
     return (one for one in found.controls if (one.recipe, one.combination) == place)
@@ -203,6 +204,7 @@ def _measured_alone(found: Findings, cell: Cell) -> Iterator[tuple[Named | None,
     bare, criteria = Cell(cell.recipe, (), study.alone), dict(study.criteria)
     for of in (None, *cell.combination):
         for declared in found.results.metrics(cell, of):
+            # A mechanism alone is not judged, but its chart shows the fixed bound of its combinations.
             metric = replace(declared, criterion=criteria.get(declared.name, declared.criterion))
             present, absent = (found.sample(where, of, metric) for where in (cell, bare))
             yield of, Control(*place, study.label(of) if of else "", metric, present, absent, study.level)

@@ -30,7 +30,7 @@ class Runs:
     def of(self, stream: str) -> tuple[Points, ...]:
         """Epoch and loss of a stream, a line for each seed."""
         found = (tuple(enumerate(losses.get(stream, ()), 1)) for losses in self.seeds)
-        return tuple(line for line in found if len(line) > 1 and all(math.isfinite(y) for _, y in line))
+        return tuple(line for line in found if len(line) > 1 and all(math.isfinite(y) for _, y in line))  # not drawable
 
 
 def learning_charts(study: Study, results: Results, cell: Cell, id: str) -> tuple[LineChart, ...]:
@@ -67,6 +67,7 @@ def _merged(found: Iterable[Runs]) -> Iterator[Runs]:
     for one in found:
         groups.setdefault(one.plan, []).append(one)
     for plan, same in groups.items():
+        # Seeds begin with the same one, so the longest list holds those of the others.
         yield Runs(" = ".join(one.name for one in same), plan, max((one.seeds for one in same), key=len))
 
 
@@ -74,6 +75,7 @@ def _chart(stream: str, runs: Iterable[Runs], place: str, file: str) -> LineChar
     drawn = [(number, one, there) for number, one in enumerate(runs) if (there := one.of(stream))]
     if not drawn:
         return None
+    # Solid is what the section is about, dashed what that is compared with.
     bundles = [
         Bundle(f"{one.name} ({plural(len(there), 'seed')})", number, tuple(map(_thin, there)), dashed=number > 0)
         for number, one, there in drawn

@@ -71,7 +71,7 @@ def span_of(found: Sequence[Bundle], log: bool) -> tuple[float, float]:
     """The ends of a y axis on which all lines and bands can be drawn."""
     values = [y for one in found for line in one.lines for _, y in line]
     values += [end for one in found for _, *both in one.band or () for end in both]
-    axis = Axis(min(values), max(values), 0, 1, log)
+    axis = Axis(min(values), max(values), 0, 1, log)  # for its `step` alone: margins are of logarithms, too
     low, high = ends(map(axis.step, values))
     return (10.0**low, 10.0**high) if log else (low, high)
 
@@ -99,9 +99,9 @@ def _frame(wide: Axis, high: Axis, scales: Scales) -> Iterator[Shape]:
     for value, text in (log_ticks if high.log else ticks)(high.low, high.high):
         y = high.place(value)
         yield Line(wide.start - 8, y, wide.end + 8, y, "grid")
-        yield Label(wide.start - 13, y + 4, text if len(text) < 7 else f"{value:.3g}", "end", "tick")
+        yield Label(wide.start - 13, y + 4, text if len(text) < 7 else f"{value:.3g}", "end", "tick")  # no room
     for value, text in (log_ticks if wide.log else ticks)(wide.low, wide.high, 7):
-        if not scales.whole or value == round(value):
+        if not scales.whole or value == round(value):  # no epoch 2.5
             name = f"{value:g}" if scales.whole else text
             yield Label(wide.place(value), high.start + 14, name, "middle", "tick")
     yield Line(wide.start - 8, high.start, wide.end + 8, high.start, "axis")

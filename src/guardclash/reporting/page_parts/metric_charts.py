@@ -46,7 +46,7 @@ def judged_charts(study: Study, cell: Cell, verdict: Verdict, rule: Rule, id: st
     found = []
     for position, judgement in enumerate(verdict.judgements):
         of = by_label.get(judgement.against) if position else None  # accuracy comes first and is nobody's own
-        if any(math.isfinite(sample.mean) for sample in (judgement.alone, judgement.together)):
+        if any(math.isfinite(sample.mean) for sample in (judgement.alone, judgement.together)):  # nothing there, or ∞
             found.append(_judged(study, (cell, of, id), judgement, rule))
     return tuple(found)
 
@@ -80,6 +80,7 @@ def _difference(judgement: Judgement, outcome: str) -> list[Arm]:
     if value is None:
         return []
     text = f"{'+' if value > 0 else ''}{number(judgement.metric, value)}".replace("-", "−")
+    # Not the mean together: of a paired metric, the difference is of the seeds that both have.
     return [Arm("difference", (), zero + value, ends and (zero + ends[0], zero + ends[1]), text, look(outcome))]
 
 

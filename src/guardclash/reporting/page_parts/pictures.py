@@ -61,11 +61,12 @@ def _exhibit(mechanism: str, entry: Evidence) -> Exhibit | None:
         content = base64.b64decode(entry.png or "", validate=True)
     except (ValueError, binascii.Error):
         return None
+    # From the first chunk of every PNG: signature 8 bytes, length 4, type 4, then width and height.
     width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))
     if not content.startswith(PNG) or not width or not height:
         return None
     shown = entry.width if entry.width and 0 < entry.width <= WIDEST else min(width, WIDEST)
-    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"
+    source = f"data:image/png;base64,{base64.b64encode(content).decode()}"  # anew: nothing but what was checked
     return Exhibit(mechanism, entry.caption, source, shown, max(round(height * shown / width), 1))
 
 
@@ -82,7 +83,7 @@ def shown_once(sections: Iterable[tuple[tuple[str, str], tuple[Exhibit, ...]]]) 
     first: dict[str, tuple[str, str]] = {}
     for place, found in every:
         for one in found:
-            if sum(map(len, {*first, one.source})) <= ROOM:
+            if sum(map(len, {*first, one.source})) <= ROOM:  # a set, for one that is there takes no more room
                 first.setdefault(one.source, place)
         yield tuple(_once(one, first.get(one.source), place) for one in found)
 

@@ -55,7 +55,7 @@ def _nodes(value: Any, bare: Any) -> Iterator[Node]:
         if name == "type":
             continue
         other = _part(bare, name)
-        same = type(part) is type(other) and part == other
+        same = type(part) is type(other) and part == other  # True == 1
         if _branch(part):
             kind = part.get("type", "") if isinstance(part, dict) else ""
             yield Node(str(name), str(kind), not same, tuple(_nodes(part, other)))
@@ -70,6 +70,7 @@ MISSING = object()
 def _part(bare: Any, name: Any) -> Any:
     if isinstance(bare, dict):
         return bare.get(name, MISSING)
+    # Lists are held against each other by place: after an item that is put in, all that follow differ.
     return bare[name] if isinstance(bare, list) and isinstance(name, int) and name < len(bare) else MISSING
 
 
@@ -89,4 +90,4 @@ def _line(value: Any) -> str:
 
 
 def _changes(node: Node) -> int:
-    return sum(map(_changes, node.parts)) if node.parts else int(node.changed)
+    return sum(map(_changes, node.parts)) if node.parts else int(node.changed)  # lines, not the branches above them

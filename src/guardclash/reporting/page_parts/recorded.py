@@ -72,7 +72,7 @@ def _recorded(study: Study, results: Results, cell: Cell, of: Named) -> Iterator
 def _bundle(study: Study, results: Results, suspect: Cell, of: Named, name: str) -> Bundle | None:
     seeds, known = study.seeds(suspect), name in DISTANCES
     curves = results.curves(suspect, of, name, seeds)
-    points = band(curves, FIRST if known else float("-inf"))
+    points = band(curves, FIRST if known else float("-inf"))  # of others, x need not count images
     if len(points) < 2 or suspect.suspect is None:
         return None
     stolen = (results.cell(suspect) or UNKNOWN).stolen
@@ -80,7 +80,7 @@ def _bundle(study: Study, results: Results, suspect: Cell, of: Named, name: str)
     label += f", {len(curves)} of {len(seeds)} seeds" if len(curves) < len(seeds) else ""
     drawn = [(x, *(max(1 - y, NEAREST) if known else y for y in ys)) for x, *ys in points]
     mean = tuple((x, y) for x, y, _, _ in drawn)
-    spread = tuple((x, min(both), max(both)) for x, _, *both in drawn)
+    spread = tuple((x, min(both), max(both)) for x, _, *both in drawn)  # 1 - y has turned them around
     return Bundle(label, study.suspects.index(suspect.suspect), (mean,), spread, dashed=stolen is False)
 
 

@@ -42,7 +42,7 @@ def progress(found: Findings) -> Progress:
         entry, replicates = results.cell(cell) or UNKNOWN, found.needed[cell.key]
         if entry.clash:
             continue
-        seeds = study.seeds(replace(cell, replicates=replicates))
+        seeds = study.seeds(replace(cell, replicates=replicates))  # those it needs now
         whole = len(entry.whole(seeds))
         there, asked = there + whole, asked + replicates
         if whole < replicates:
@@ -97,7 +97,7 @@ def _rows(study: Study, results: Results, cell: Cell, seeds: tuple[int, ...]) ->
 
 
 def _both(value: float) -> tuple[str, str]:
-    return f"{value:.5g}", repr(value)
+    return f"{value:.5g}", repr(value)  # the shortest text that is read back as the same number
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,7 @@ def strip(arms: Sequence[Arm], guide: Guide | None, zero: float | None) -> tuple
     reaching = [end for one in arms for end in one.ends or ()]
     low, high = ends([*numbers, *([guide.limit] if guide else [])], reaching)
     axis, bottom = Axis(low, high, LEFT, WIDTH - RIGHT), TOP + ROW * len(arms)
+    # From back to front, for SVG paints in this order.
     shapes: list[Shape] = [*_band(axis, guide, bottom), *_scale(axis, bottom), *_limit(axis, guide, bottom)]
     if zero is not None:
         shapes.append(Line(axis.place(zero), TOP + ROW / 2, axis.place(zero), bottom, "zero"))
@@ -91,6 +92,7 @@ def _limit(axis: Axis, guide: Guide | None, bottom: float) -> Iterator[Shape]:
             if axis.shows(value) and value != guide.limit:
                 yield Line(axis.place(value), TOP, axis.place(value), bottom, "edge")
         x = axis.place(guide.limit)
+        # Near an edge the text grows inward, or it would be cut off.
         anchor = "start" if x < LEFT + 50 else "end" if x > WIDTH - RIGHT - 50 else "middle"
         yield Line(x, TOP - 3, x, bottom, "limit")
         yield Label(x, TOP - 6, guide.text, anchor, "small")
@@ -111,11 +113,12 @@ def _row(axis: Axis, one: Arm, top: float) -> Iterator[Shape]:
     yield Label(LEFT - 10, middle - 2, one.name, "end", "name")
     yield Label(LEFT - 10, middle + 11, one.text, "end", "small")
     for number, (title, value) in enumerate(one.points):
+        # On three heights in turn, so that equal values do not hide each other.
         yield Dot(axis.place(value), middle + 6 + (number % 3 - 1) * 2.5, title, one.look)
     if one.ends:
         first, last = (axis.place(end) for end in one.ends)
         yield Line(first, height, last, height, f"interval {one.look}")
         for end in one.ends:
-            if axis.shows(end):
+            if axis.shows(end):  # an end that is cut off has no cap
                 yield Line(axis.place(end), height - 3, axis.place(end), height + 3, f"interval {one.look}")
     yield Outline(f"M{plain(x)} {plain(height - 5)}l4 5l-4 5l-4-5z", f"mean {one.look}")

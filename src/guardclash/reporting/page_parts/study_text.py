@@ -102,6 +102,7 @@ def _value(value: Any) -> str:
 
 
 def _text(value: str) -> str:
+    # TOML reads JSON's strings, but knows no halves of letters (surrogates) and wants DEL escaped.
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

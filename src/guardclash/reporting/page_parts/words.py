@@ -68,7 +68,7 @@ def look(word: str) -> str:
     """
     if word in QUIET or not word:
         return "quiet"
-    known = SAME_LOOK.get(word) or (word if word in MEANINGS else combined([word]))
+    known = SAME_LOOK.get(word) or (word if word in MEANINGS else combined([word]))  # such as "equivalent"
     return known.replace(" ", "-")
 
 
@@ -89,6 +89,7 @@ def shown(value: Any) -> Any:
 
     A control character would make the page unreadable, a mark of direction could turn its words around.
     """
+    # Nearly all are printable: no letter of these is looked at one by one.
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return "".join(
@@ -150,5 +151,5 @@ def listed(items: Iterable[str]) -> str:
     *most, last = list(items) or [""]
     if not most:
         return last
-    joiner = Markup(", ") if isinstance(last, Markup) else ", "
+    joiner = Markup(", ") if isinstance(last, Markup) else ", "  # a plain one would make text of the markup
     return joiner.join(most) + " and " + last
