@@ -452,6 +452,18 @@ def test_a_test_of_finished_models_has_no_control_without_it():
                 trial["measurements"].append({"of": {"name": name}, "values": values})
     found = {(control.combination, control.mechanism) for control in controls(wanted, results_from(content))}
     assert found == {(("t",), "t"), (("t", "c"), "t")}
+    later = json.loads(json.dumps(content))
+    (short,) = [cell for cell in later["cells"] if by_name.get(cell["key"]) == "p+c"]
+    for seed, trial in enumerate(short["trials"]):
+        trial["measurements"][1]["values"]["print"] -= seed
+    (plain,) = [cell for cell in later["cells"] if by_name.get(cell["key"]) == "c"]
+    for seed, trial in enumerate(plain["trials"]):
+        next(one for one in trial["measurements"] if one["of"] == {"name": "p"})["values"]["print"] = short["trials"][
+            seed
+        ]["measurements"][1]["values"]["print"]
+    del short["trials"][0]
+    known = {(control.combination, control.mechanism) for control in controls(wanted, results_from(later))}
+    assert known == found, "the same models, one of them not yet under the first seed"
     for cell in content["cells"]:
         if by_name.get(cell["key"]) == "p+c":
             cell["trials"][0]["measurements"][1]["values"]["print"] = -1.0

@@ -6,6 +6,7 @@ import io
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from committed import committed
 from guardclash.errors import UserError
 from guardclash.records.plain import results_from
 from guardclash.records.results import Results
-from guardclash.reporting.compare import compare, compare_tables, counts
+from guardclash.reporting.compare import _head, compare, compare_tables, counts
 from guardclash.reporting.findings import find
 from guardclash.reporting.reference import Published, read_reference, reference_of
 from guardclash.reporting.text import plain
@@ -249,3 +250,8 @@ def test_long_names_leave_room_for_conclusions():
     tables = plain(list(compare_tables(find(wanted, found, "strict"), published))[:data_sets], 160)
     assert tables.count("compatible") == said.count("compatible")
     assert " {raddata(placement=stream), " in tables
+
+
+def test_a_recipe_is_named_whole_where_its_options_have_brackets():
+    ours = SimpleNamespace(recipe="mnist/reduced (conditions=backdoor(rate=0.1))")
+    assert _head(ours) == "conditions=backdoor(rate=0.1)"

@@ -27,6 +27,7 @@ from guardclash.reporting.looks import LOOKS
 from guardclash.reporting.page_parts import words
 from guardclash.reporting.tables import number
 from guardclash.reporting.text import render
+from guardclash.studies.study_file import study_from
 from pages import Element, read, results, study
 
 JUDGED = [name for name in COMMITTED if any(len(cell.combination) > 1 for cell in committed(name.values[0])[0].cells())]
@@ -156,7 +157,9 @@ def test_figures_and_latex_say_so_too(name: str) -> None:
     drawn = [verdict.outcome(found.rule) for verdict in _as_drawn(found)]
     marks = {f"{look.symbol} {word}": word for word, look in LOOKS.items()}
     assert [marks[text] for text in said if text in marks] == drawn
-    printed = FORMS["tex"](found).decode().partition("Each mechanism alone: mean")[0]
+    report = FORMS["tex"](found).decode()
+    assert "U+" not in report, "every letter of our own has a command"
+    printed = report.partition("Each mechanism alone: mean")[0]
     values = re.findall(r"(\\gc(?:Kept|Conflict|Undecided|NotCredible|Ineffective))\{(\$[^$]*\$)\}", printed)
     assert Counter(values) == Counter(_in_latex(found))
 
@@ -240,7 +243,32 @@ def svg_texts(svg: bytes) -> list[str]:
     return ["".join(node.itertext()) for node in ElementTree.fromstring(svg).iter() if node.tag.endswith("}text")]
 
 
+def test_latex_says_in_which_order_a_pair_is_trained() -> None:
+    found = find(*committed("order"))
+    captions = re.findall(r"\\textbf\{(\\\{.*?\\\})\}\.", FORMS["tex"](found).decode())
+    expected = [braces(one.combination) for one in found.verdicts if one.recipe == found.verdicts[0].recipe]
+    plain = [one.replace("$\\to$", "→").replace("\\", "") for one in dict.fromkeys(captions)]
+    assert plain == expected and len(plain) == 9
+
+
 # Sweeps
+
+
+def test_what_is_trained_in_another_order_is_another_line_of_a_sweep() -> None:
+    swept = {"name": "b", "sweep": {"strength": [1, 3]}}
+    wanted = study_from(
+        {
+            "recipes": [{"dataset": "digits", "scale": "smoke"}],
+            "combinations": [{"mechanisms": ["a", swept], "orders": True}],
+            "replicates": {"alone": 3, "together": 3},
+        }
+    )
+    found = find(wanted, results(wanted))
+    lines = {
+        line.label: [point.option for point in line.points] for one in found.sweeps[0].metrics for line in one.lines
+    }
+    assert {"{a, b}", "{a → b}", "{b → a}"} <= set(lines)
+    assert all(values == [1, 3] for values in lines.values())
 
 
 def test_a_sweep_has_the_same_numbers_in_the_figure_and_on_the_page() -> None:

@@ -189,7 +189,7 @@ def _models(row: BesidePublished) -> str:
 
 def _head(ours: Ours) -> str:
     """What tells the recipe from others of its data set, such as "sound reading": the table names the data set."""
-    options = ours.recipe.partition("(")[2].rstrip(")").split(", ")
+    options = ours.recipe.partition("(")[2].removesuffix(")").split(", ")
     words = [f"{option[8:]} reading" if option.startswith("reading=") else option for option in options]
     return ", ".join(words) or ours.recipe
 

@@ -88,6 +88,7 @@ def _same(results: Results, cell: Cell, bare: Cell, present: Sample, absent: Sam
     One that answers for the model still changes what is measured.
     """
     plans = [(results.cell(where) or UNKNOWN).plan for where in (cell, bare)]
-    # As far as both go, for either may have more seeds than the other.
-    same_values = all(one == other for one, other in zip(present.values, absent.values, strict=False))
+    here, there = (dict(zip(one.seeds, one.values, strict=True)) for one in (present, absent))
+    # Of the seeds that both have, for either may have more than the other.
+    same_values = all(here[seed] == there[seed] for seed in here.keys() & there.keys())
     return plans[0] is not None and plans[0] == plans[1] and same_values  # two unknown plans are not equal

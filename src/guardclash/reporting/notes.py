@@ -76,7 +76,7 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
         yield recipe, models, f"{name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
     for trial in entry.trials:
         if trial.error:
-            yield recipe, models, f"seed {trial.seed} failed: {trial.error.strip().splitlines()[-1]}"  # of a traceback
+            yield recipe, models, f"seed {trial.seed} failed: {last_line(trial.error)}"
         for measurement in trial.measurements.values():
             for warning in measurement.warnings:
                 yield recipe, models, f"seed {trial.seed}: {warning}."
@@ -124,3 +124,8 @@ def _network_of(entry: CellRecord) -> str:
 
 def _said(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+def last_line(error: str) -> str:
+    """Of a traceback: what went wrong."""
+    return (error.strip().splitlines() or [""])[-1]

@@ -204,7 +204,7 @@ def _left(axis: SweptOption, names: tuple[Named, ...]) -> tuple[tuple[Named, ...
     if at is None:
         return names, None
     rest = tuple((key, value) for key, value in names[at].options if key != axis.option)
-    return (*names[:at], Named(names[at].name, rest), *names[at + 1 :]), dict(names[at].options).get(axis.option)
+    return (*names[:at], replace(names[at], options=rest), *names[at + 1 :]), dict(names[at].options).get(axis.option)
 
 
 def _is_number(value: object) -> TypeGuard[float]:

@@ -6,7 +6,7 @@ import math
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
 from guardclash.judging.stats import Sample
@@ -170,8 +170,8 @@ def _draw(axes: Axes, panel: ParetoPanel) -> None:
     axes.locator_params(nbins=5)
     line = front(panel)
     xs, ys = [x for x, _ in line], [y for _, y in line]
-    where: Literal["pre", "post"] = "pre" if utility.higher_is_better else "post"
-    axes.step(xs, ys, where=where, color=FRONT, linewidth=1.4, zorder=1.5)
+    # From the worst utility to the best: up to each point, whichever way the axis goes, it is the best there is.
+    axes.step(xs, ys, where="pre", color=FRONT, linewidth=1.4, zorder=1.5)
     axes.plot(xs, ys, **RING)
     for point in panel.points:
         _draw_point(axes, point)

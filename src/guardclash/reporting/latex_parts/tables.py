@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from guardclash.judging.criteria import Criterion, Metric
 from guardclash.judging.stats import Sample
-from guardclash.records.cells import Cell, braces
+from guardclash.records.cells import ARROW, Cell, braces
 from guardclash.reporting.entries import Column, Entry
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.latex_parts.layout import heading, paged, row, spanning
@@ -73,17 +74,19 @@ class Group:
 def combination_tables(found: Findings) -> Iterator[str]:
     """A table environment for every set of mechanisms that a study combines, in its order."""
     cells, columns = judged_cells(found.study), found.columns
-    for names in dict.fromkeys(map(_names, cells)):
-        group = Group(found, tuple(cell for cell in cells if _names(cell) == names))
+    for ways in dict.fromkeys(map(_ways, cells)):
+        group = Group(found, tuple(cell for cell in cells if _ways(cell) == ways))
+        names = tuple(named.name for named in group.cells[0].combination)
         blocks = [Block(name, _of(columns, (name,)), position) for position, name in enumerate(names)]
-        blocks.append(Block(" + ".join(names), _of(columns, names), None))
+        blocks.append(Block(braces(ways)[1:-1].replace(", ", " + "), _of(columns, names), None))
         longest = max(len(group.label(cell)) for cell in group.cells)
         for side_by_side in _packed(blocks, int((LETTERS - longest) / VALUE)):
-            yield from _tables(group, names, side_by_side)
+            yield from _tables(group, ways, side_by_side)
 
 
-def _names(cell: Cell) -> tuple[str, ...]:
-    return tuple(named.name for named in cell.combination)
+def _ways(cell: Cell) -> tuple[str, ...]:
+    """The names of its mechanisms; with an arrow those that come later."""
+    return tuple(ARROW * bool(named.later) + named.name for named in cell.combination)
 
 
 def _of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Column, ...]:
@@ -100,7 +103,7 @@ def _packed(blocks: Sequence[Block], width: int) -> list[list[Block]]:
     return tables
 
 
-def _tables(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[str]:
+def _tables(group: Group, ways: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[str]:
     # Columns count from 1, and the first one names the row.
     starts = [2 + sum(len(before.columns) for before in blocks[:i]) for i in range(len(blocks))]
     ends = [start + len(block.columns) - 1 for start, block in zip(starts, blocks, strict=True)]
@@ -110,7 +113,7 @@ def _tables(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> It
     rules = "".join(rf"\cmidrule(lr){{{start}-{end}}}" for start, end in zip(starts, ends, strict=True))
     head = [row(["Data set", *heads]), row(["", *arms]), rules, row(["", *symbols])]
     lines = _rows(group, blocks, 1 + len(symbols))
-    return paged(_caption(group, names, blocks), "l" + "r" * len(symbols), head, lines)
+    return paged(_caption(group, ways, blocks), "l" + "r" * len(symbols), head, lines)
 
 
 def _rows(group: Group, blocks: Sequence[Block], width: int) -> Iterator[list[str]]:
@@ -118,8 +121,9 @@ def _rows(group: Group, blocks: Sequence[Block], width: int) -> Iterator[list[st
     variants = dict.fromkeys(cell.combination for cell in group.cells)
     for variant in variants:
         label = escaped(braces(map(group.found.study.label, variant)))
+        told = len(variants) > 1 or any(named.later and named.later.epochs for named in variant)
         yield [
-            *([heading(width, label)] if len(variants) > 1 else []),
+            *([heading(width, label)] if told else []),
             *(
                 row([escaped(group.label(cell)), *_fields(group, cell, blocks)])
                 for cell in group.cells
@@ -151,18 +155,18 @@ def measured(metric: Metric, sample: Sample, asked: int) -> str:
     if not sample.n:
         return "--"
     std = f"{sample.std:.{metric.decimals}f}" if sample.n > 1 else ""
-    value = number(decimals(metric, sample.mean), std)
+    value = r"$\infty$" if sample.mean == math.inf else number(decimals(metric, sample.mean), std)
     return rf"{value}\gcSeeds{{{sample.n}/{asked}}}" if sample.n < asked else value
 
 
-def _caption(group: Group, names: tuple[str, ...], blocks: Sequence[Block]) -> str:
+def _caption(group: Group, ways: tuple[str, ...], blocks: Sequence[Block]) -> str:
     study, columns = group.found.study, dict.fromkeys(column for block in blocks for column in block.columns)
     entries = [group.entry(cell, block, column) for cell in group.cells for block in blocks for column in block.columns]
     outcomes = {entry.outcome for entry in entries if entry.there == entry.asked}
     meanings = "; ".join(meaning for outcome, meaning in MARKS.items() if outcome in outcomes)
     limits = ", ".join(_limit(study, column.metric) for column in columns)
     parts = [
-        rf"\textbf{{{escaped(braces(names))}}}.",
+        rf"\textbf{{{escaped(braces(ways))}}}.",
         rf"Mean $\pm$ standard deviation over {_seeds(study)}, from seed {study.first_seed}.",
         f"{meanings}." if meanings else "",
         f"Limits: {limits}; {escaped(ruling(study))}.",

@@ -14,7 +14,18 @@ GREEK = dict(
     )
 )
 # < and > among them: as text, LaTeX's oldest encoding prints other letters for them.
-MATHS = {"±": r"\pm", "×": r"\times", "≤": r"\le", "≥": r"\ge", "·": r"\cdot", "−": "-", "<": "<", ">": ">"}
+MATHS = {
+    "±": r"\pm",
+    "×": r"\times",
+    "≤": r"\le",
+    "≥": r"\ge",
+    "·": r"\cdot",
+    "−": "-",
+    "<": "<",
+    ">": ">",
+    "→": r"\to",
+    "∞": r"\infty",
+}
 LETTERS = {
     **dict(zip("{}$&#%_", (r"\{", r"\}", r"\$", r"\&", r"\#", r"\%", r"\_"), strict=True)),
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "|": r"\textbar{}"},

@@ -9,6 +9,7 @@ from markupsafe import Markup
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.results import CellRecord, TrialRecord
+from guardclash.reporting.notes import last_line
 from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
 from guardclash.reporting.reasons import Symbol, reasons, warnings
 from guardclash.reporting.tables import duration
@@ -53,11 +54,6 @@ def _said(trial: TrialRecord) -> Iterator[str]:
         yield f"failed: {last_line(trial.error)}"
     for measurement in trial.measurements.values():
         yield from measurement.warnings
-
-
-def last_line(error: str) -> str:
-    """Of a traceback: what went wrong."""
-    return (error.strip().splitlines() or [""])[-1]
 
 
 def seed_names(seeds: Sequence[int]) -> str:

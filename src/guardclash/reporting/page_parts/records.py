@@ -9,7 +9,8 @@ from typing import Any
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import UNKNOWN, Results, TrialRecord
 from guardclash.reporting.findings import Findings
-from guardclash.reporting.page_parts.accounts import last_line, seed_names
+from guardclash.reporting.notes import last_line
+from guardclash.reporting.page_parts.accounts import seed_names
 from guardclash.reporting.tables import place
 from guardclash.studies.study import Study
 
