@@ -90,6 +90,7 @@ def judge(
     within("", "> 0, < 0.5", alpha=alpha)
     metric, alone = replace(metric, criterion=criterion), alone or NOTHING
     missing = _missing(metric, alone, together, bare, against, look.asked) if criterion else ()
+    # What the others together score without the mechanism is taken off, seed by seed where seeds are known.
     if metric.net and criterion:
         alone, together = alone.minus(bare.unprotected or NOTHING), together.minus(bare.absent or NOTHING)
     enough = criterion is not None or alone.n >= max(MINIMUM, look.asked[0])  # a mere claim waits as well
@@ -104,6 +105,7 @@ def judge(
     )
     if criterion is None or not (alone.n and together.n):
         return judged
+    # No seed adds evidence to either: a computed value is the same each time, and inf has no spread.
     if metric.computed or math.inf in (*alone.values, *together.values):
         return _by_value(judged, criterion)
     if isinstance(criterion, Relative):
@@ -147,12 +149,14 @@ def _by_value(judged: Judgement, criterion: Criterion) -> Judgement:
 
 def _against_alone(judged: Judgement, criterion: Relative) -> Judgement:
     alone, together, better = judged.alone, judged.together, direction(judged.metric)
+    # Two edges of what may be: equivalence must lie within both.
     to_worst, to_best = (_to_edge(criterion, judged, side) for side in (-better, better))
     threshold = criterion.threshold if isinstance(criterion, MaxDrop) else (criterion.factor - 1) * abs(alone.mean)
     beyond = -better * to_worst.value > TOLERANCE * max(abs(alone.mean), abs(together.mean), threshold)
     raw = _one_sided(judged.raw, to_worst, beyond, better)
     if raw.noninferior is not None:
         test = t_test(to_best)
+        # Two one-sided tests: the larger p-value decides.
         raw = replace(raw, equivalence=max(raw.noninferior, test.p_less if better > 0 else test.p_greater))
     judged = replace(judged, raw=raw, claims=raw, beyond=beyond, threshold=threshold)
     if judged.gain is None or judged.gain.retained is None:
@@ -185,6 +189,7 @@ def _against_bound(judged: Judgement, criterion: Absolute) -> Judgement:
     raw = _one_sided(judged.raw, estimate_mean(together), beyond, better, bound)
     change = t_test(judged.change)
     worse = known(change.p_less if better > 0 else change.p_greater)
+    # Both must be shown, so the larger p-value: a mechanism that misses its bound alone blames no combination.
     inferior = None if raw.inferior is None or worse is None else max(raw.inferior, worse)
     return replace(judged, raw=raw, claims=replace(raw, inferior=inferior), beyond=beyond, threshold=bound)
 

@@ -112,6 +112,7 @@ class DatasetInference(Mechanism):
         return replace(self, framed=framed, unrelated=unrelated)
 
     def _bound(self, plan: Plan) -> DatasetInference:
+        # From Python it may be measured without having been bound.
         return self if self.framed or self.unrelated else self.bind(replace(plan, streams=(plan.task,), party=""))
 
     def needs(self, plan: Plan) -> tuple[Plan, ...]:
@@ -132,7 +133,7 @@ class DatasetInference(Mechanism):
         found = p(suspect)
         values = {
             "di_log10_p": bound._log10_p(found),
-            "di_non_members": bound._log10_p(exam.fingerprint(spare, others)(victim)),
+            "di_non_members": bound._log10_p(exam.fingerprint(spare, others)(victim)),  # whoever is suspected
             "di_difference": found.difference,
             "di_censored": exam.censored(suspect, (members, others)),
         }
@@ -159,6 +160,7 @@ class DatasetInference(Mechanism):
     def _groups(self, plan: Plan) -> tuple[Group, Group, Group]:
         """Members, others, and further others in the place of members."""
         members, test = plan.task.source, plan.judged_by.test
+        # Twice the images are taken of members, four times of others: to learn from, to verify with, the control.
         size = min(self.images, members.size // 2, (test.size - SPARE) // 4)
         if size < 10:
             got = f"{members.size} members and {test.size} test images"
@@ -166,7 +168,7 @@ class DatasetInference(Mechanism):
         return (
             group(members, size, "members", 0),
             group(test, size, "others", 0),
-            group(test, size, "others", 2 * size),
+            group(test, size, "others", 2 * size),  # none that the first ones have
         )
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:

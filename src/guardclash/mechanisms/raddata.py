@@ -165,7 +165,7 @@ class RadioactiveData(Mechanism):
         marks = bound.marks(images)
         if self.placement == "task":
             return replace(plan, streams=(replace(plan.task, source=Marked(images, marks)), *plan.streams[1:]))
-        rest = replace(plan.task, source=Unmarked(images, marks))
+        rest = replace(plan.task, source=Unmarked(images, marks))  # no image is trained on in both forms
         sampler = Shuffled(plan.task.sampler.batch_size)
         own = Stream("marked", marks, sampler, maps=plan.task.maps, optimizer=plan.optimizer, cadence="mixed")
         return replace(plan, streams=(rest, *plan.streams[1:], own))
@@ -178,6 +178,7 @@ class RadioactiveData(Mechanism):
         """The marks that a model was trained on, or would have been."""
         own = (found for found in nested(plan, Marks) if found.how == self._how(found.how.radius))
         fallback = self if self.network else self.bind(replace(plan, streams=(plan.task,)))
+        # A model that never saw marks is tested with those that it would have had.
         return next(own, None) or fallback.marks(fallback.network.task.source)
 
     def _held_out(self, marks: Marks) -> Marks:
@@ -192,7 +193,7 @@ class RadioactiveData(Mechanism):
         """Both tests on a suspect, for the marks in the victim's data."""
         marks = self._marks_for(victim.plan)
         clean, marked = marks.clean(context), context.data(marks)
-        gain = _losses(suspect, clean) - _losses(suspect, marked)
+        gain = _losses(suspect, clean) - _losses(suspect, marked)  # [N]: above 0 where the mark fits better
         control = self._held_out(marks)
         held_out = _losses(suspect, control.clean(context)) - _losses(suspect, context.data(control))
         return {
@@ -209,6 +210,7 @@ class RadioactiveData(Mechanism):
         marking = context.trained(marks.network).network
         x, _ = context.data(marks.network.plan.judged_by.test)
         ours, theirs = (features_of(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
+        # The features of the two networks have nothing in common but the images: they are aligned by some.
         directions = carriers_of(marks.network.plan, marking, context)
         cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
         return log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10

@@ -113,19 +113,20 @@ def run_job(job: Job, site: Site) -> Done:
         UserError: For what would fail every other job as well, such as missing data or a full disk.
     """
     start = time.perf_counter()
-    torch.set_num_threads(site.execution.threads)
+    torch.set_num_threads(site.execution.threads)  # a worker's own: those of all workers would fight for the cores
     try:
         trained, seconds = _trained(job.trial, site)
     except UserError:
         raise
-    except Diverged as error:
+    except Diverged as error:  # noted as such: it would diverge again
         return _failed(job, site, error, time.perf_counter() - start, diverged=True)
     except Exception as error:
         return _failed(job, site, error, time.perf_counter() - start)
+    # All are tried before one is told: each that succeeds is kept.
     failures = [failure for probe in job.probes if (failure := _measured(probe, trained, site))]
     if failures:
         return _failed(job, site, failures[0], seconds)
-    site.store.forget_failure(job.trial.key)
+    site.store.forget_failure(job.trial.key)  # of an earlier run
     return Done(job, seconds)
 
 
@@ -210,6 +211,7 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
         "finished": now(),
         "environment": environment(site.execution.device),
     }
+    # Channels-last on the way, plain in the file: it is read on any device.
     weights = {name: value.contiguous().cpu() for name, value in trained.network.state_dict().items()}
     files = {
         "weights.safetensors": safetensors.torch.save(weights),
