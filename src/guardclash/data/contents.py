@@ -48,9 +48,12 @@ def _content(dataset: Dataset, split: str, folder: Path, state: object) -> str:
 
 
 def digest(examples: Examples) -> str:
-    """20 hexadecimal digits of the SHA-256 of inputs and labels: the same however files pack them."""
+    """20 hexadecimal digits of the SHA-256 of examples, whatever is known of them: the same however files pack them."""
     x, y = examples
     found = hashlib.sha256(f"{x.dtype} {x.shape} {y.dtype}".encode())
     for values in (x, y):
+        found.update(values.tobytes())
+    for name, values in sorted(examples.about.items()):
+        found.update(f"{name} {values.dtype}".encode())
         found.update(values.tobytes())
     return found.hexdigest()[:20]

@@ -36,6 +36,7 @@ class Dataset:
         note: What a user should know who asks for a split that is not there.
         bundled: Whether its content comes with an installed library, so that it is the same everywhere.
         contents: The official content of splits (see `guardclash.data.contents.digest`), as pairs.
+        several_labels: Whether an example may have several labels: `y` is then float32 [N, classes] of 0 and 1.
 
     Raises:
         UserError: `mean` or `std` has not one value per channel.
@@ -55,6 +56,7 @@ class Dataset:
     note: str = ""
     bundled: bool = False
     contents: tuple[tuple[str, str], ...] = ()
+    several_labels: bool = False
 
     def __post_init__(self) -> None:
         channels = self.shape[0] if isinstance(self.space, Images) else 0

@@ -75,10 +75,14 @@ def read(dataset: Dataset, split: str, folder: Path) -> Examples:
         UserError: As `load`; also where a plugin's reader does not return what its `Dataset` says.
     """
     count = dataset.size(split)
-    x, y = dataset.read(split, folder)
+    found = dataset.read(split, folder)
+    x, y = found
     _demand(dataset, split, "inputs", x, dataset.space.dtype, (count, *dataset.shape))
-    _demand(dataset, split, "labels", y, np.int64, (count,))
-    if count and not 0 <= y.min() <= y.max() < dataset.classes:
+    several = dataset.several_labels
+    _demand(dataset, split, "labels", y, *((np.float32, (count, dataset.classes)) if several else (np.int64, (count,))))
+    if several and not np.isin(y, (0, 1)).all():
+        raise UserError(f"{dataset.name}: labels are vectors of 0 and 1", where=f"{split} split")
+    if count and not several and not 0 <= y.min() <= y.max() < dataset.classes:
         got = (int(y.min()), int(y.max()))
         raise UserError(
             f"{dataset.name}: labels are out of range",
@@ -89,7 +93,10 @@ def read(dataset: Dataset, split: str, folder: Path) -> Examples:
     wrong = dataset.space.wrong(x)
     if wrong:
         raise UserError(f"{dataset.name}: {wrong}", where=f"{split} split")
-    return Examples(_read_only(x), _read_only(y))
+    about = {name: _read_only(values) for name, values in found.about.items()}
+    for name, values in about.items():
+        _demand(dataset, split, name, values, np.int64, (count,))
+    return Examples(_read_only(x), _read_only(y), about)
 
 
 def _demand(dataset: Dataset, split: str, what: str, values: NDArray[Any], dtype: type, shape: tuple[int, ...]) -> None:

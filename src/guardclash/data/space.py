@@ -28,10 +28,12 @@ class Space(Protocol):
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels: bytes in files and arrays, numbers in [0, 1] to a model."""
+    """Pixels: numbers in [0, 1] to a model."""
 
     shape: tuple[int, int, int]
     """Channels, height and width."""
+    floats: bool = False
+    """Whether files and arrays hold float32 in [0, 1], instead of bytes."""
 
     def __post_init__(self) -> None:
         channels, height, width = self.shape
@@ -39,23 +41,35 @@ class Images:
 
     @property
     def dtype(self) -> type:
-        """Bytes."""
-        return np.uint8
+        """Bytes, or single precision."""
+        return np.float32 if self.floats else np.uint8
 
     def wrong(self, x: NDArray[Any]) -> str | None:
-        """Nothing: every byte is a pixel."""
-        return None
+        """A number outside [0, 1]; every byte is a pixel."""
+        inside = not self.floats or not x.size or (x.min() >= 0 and x.max() <= 1)  # NaN is neither
+        return None if inside else "a pixel is not a number in [0, 1]"
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a table: float32 numbers, scaled as a model should see them, categories as one column for each."""
+    """Rows of a table as float32: numbers, scaled as a model should see them, then categories.
+
+    Of a category there is one column for each of its values: 1 in that of the row's value, 0 in the others.
+    """
 
     columns: tuple[str, ...]
     """Their names."""
+    categories: tuple[tuple[str, int], ...] = ()
+    """By category its name and its number of values: these are the last columns."""
 
     def __post_init__(self) -> None:
         within("rows", ">= 1", columns=len(self.columns))
+        within("rows", ">= 0", numbers=self.numbers)
+
+    @property
+    def numbers(self) -> int:
+        """How many columns are numbers: the first ones."""
+        return len(self.columns) - sum(values for _, values in self.categories)
 
     @property
     def shape(self) -> tuple[int]:
@@ -79,6 +93,8 @@ class Tokens:
     length: int
     vocabulary: int
     """Tokens are 0 to vocabulary - 1."""
+    padding: int | None = None
+    """The token that fills places behind shorter texts, if there is one."""
 
     def __post_init__(self) -> None:
         within("texts", ">= 1", length=self.length, vocabulary=self.vocabulary)

@@ -65,8 +65,8 @@ class Source(Protocol):
     """Where a stream's examples come from.
 
     A source that is dear to make sets the class variable `kept = True`: what it holds is then kept in the store, for
-    every training and measurement of the seed, and as evidence. Its images must be whole pixel values (k / 255),
-    because they are kept as bytes.
+    every training and measurement of the seed, and as evidence. Images of whole pixel values (k / 255) are kept as
+    bytes.
 
     A source of examples that another one holds hands on what is known about them (`Data.about`).
 

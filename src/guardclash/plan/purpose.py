@@ -25,3 +25,6 @@ class Purpose:
     """More of them, for who trains or steals with other inputs; it has `first(count)` as well."""
     mark_radius: int | None = None
     """How far, in 1/255, a pixel may be moved by what marks images here; None: nobody looked, as published then."""
+    several_labels: bool = False
+    """Whether an example may have several labels, or none: vectors of 0 and 1, float32 [N, classes], each class told by
+    the sign of its logit. Otherwise it has one class."""

@@ -72,7 +72,8 @@ class Task:
             UserError: If the neighbour is not known, or its inputs have another form.
         """
         near, more = self._neighbours()
-        return Purpose(self.name, self.data.space, Split(self.name, "test"), near, more, self.mark_radius)
+        test, several = Split(self.name, "test"), self.data.several_labels
+        return Purpose(self.name, self.data.space, test, near, more, self.mark_radius, several)
 
     def _neighbours(self) -> tuple[Source | None, Source | None]:
         """Inputs of the same form: of the neighbour; of images, where none is named, patches of photographs."""

@@ -14,7 +14,6 @@ from torch import Tensor
 from guardclash.data import contents
 from guardclash.data.catalog import find_dataset
 from guardclash.data.loading import load
-from guardclash.data.space import Images
 from guardclash.errors import UserError
 from guardclash.plan.examples import Data
 from guardclash.plan.owned import Owned
@@ -80,8 +79,10 @@ class RunContext:
                 mend="Leave the data alone while a study runs; on every machine they must be the same. A mechanism "
                 "holds what it reads in its fields, or asks the plan what it is judged by, and makes no Split itself.",
             )
-        x, y = (torch.tensor(values) for values in load(known, split, self.data_folder))
-        return Data(x.float().div_(255) if isinstance(known.space, Images) else x, y)
+        read = load(known, split, self.data_folder)
+        x, y = (torch.tensor(values) for values in read)
+        about = {name: torch.tensor(values) for name, values in read.about.items()}
+        return Data(x.float().div_(255) if x.dtype == torch.uint8 else x, y, about)
 
     def data(self, source: Source) -> Data:
         """What a source holds under this seed."""
@@ -107,9 +108,19 @@ ABOUT = "about."
 
 def _bytes(data: Data) -> dict[str, Tensor]:
     about = {ABOUT + name: tensor.contiguous() for name, tensor in data.about.items()}
-    return {"x": (data.x * 255).round().byte().contiguous(), "y": data.y, **about}
+    return {"x": _smallest(data.x).contiguous(), "y": data.y, **about}
+
+
+def _smallest(x: Tensor) -> Tensor:
+    """Whole pixel values as bytes; whatever else as it is."""
+    if not x.is_floating_point():
+        return x
+    pixels = (x * 255).round()
+    whole = bool(((x * 255 - pixels).abs() < 1e-3).all() and (pixels >= 0).all() and (pixels <= 255).all())
+    return pixels.byte() if whole else x
 
 
 def _examples(kept: dict[str, Tensor]) -> Data:
     about = {name.removeprefix(ABOUT): tensor for name, tensor in kept.items() if name.startswith(ABOUT)}
-    return Data(kept["x"].float().div_(255), kept["y"], about)
+    x = kept["x"]
+    return Data(x.float().div_(255) if x.dtype == torch.uint8 else x, kept["y"], about)
