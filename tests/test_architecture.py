@@ -22,7 +22,7 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
-    "checks",
+    "checks code",
     "judging data numerics trackers",
     "plan",
     "conditions",
@@ -37,7 +37,7 @@ FLOORS = (
     "studies",
     "reporting",
     "watching",
-    "planning",
+    "planning interface",
     "cli",
 )
 """From the ground up. A module may import from its own package and from lower floors; packages that share a floor know

@@ -13,6 +13,7 @@ _MODULES = {
     "guardclash.compose": ("Clash",),  # and compose.compose: as a name here its module would hide it
     "guardclash.data.loading": ("data_folder",),
     "guardclash.errors": ("UserError",),
+    "guardclash.interface": ("Study", "Task"),
     "guardclash.judging.criteria": ("Ceiling", "Floor", "MaxDrop", "MaxGrowth", "Metric"),
     "guardclash.mechanism": ("Mechanism",),
     "guardclash.plan.identity": ("describe", "fingerprint"),
@@ -26,10 +27,8 @@ _MODULES = {
     "guardclash.records.results": ("Results",),
     "guardclash.studies.run": ("run_study",),
     "guardclash.studies.store": ("Store",),
-    "guardclash.studies.study": ("Study",),
     "guardclash.studies.study_file": ("read_study", "study_from"),
     "guardclash.tasks.recipe": ("Recipe", "recipe"),
-    "guardclash.tasks.task": ("Task",),
     "guardclash.trackers.tracker": ("Tracker",),
     "guardclash.training.context": ("RunContext",),
     "guardclash.training.train": ("Execution", "train"),

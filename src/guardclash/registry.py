@@ -11,8 +11,7 @@ import importlib.util
 import inspect
 import pkgutil
 import sys
-import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
@@ -21,6 +20,7 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from guardclash import conditions, measures, mechanisms, suspects
+from guardclash.code import line, told
 from guardclash.data import catalog as data_catalog
 from guardclash.data.dataset import Dataset
 from guardclash.errors import UserError, suggestion
@@ -128,7 +128,7 @@ def _installed() -> Iterator[ModuleType]:
                 raise TypeError(f"{entry.value} is not a module")
         except Exception as error:
             raise UserError(
-                f"the installed plugin {entry.name!r} cannot be imported: {_told(error)}", where=entry.value
+                f"the installed plugin {entry.name!r} cannot be imported: {told(error)}", where=entry.value
             ) from error
         _register_tasks(module)
         yield module
@@ -152,7 +152,7 @@ def _load_file(path: Path) -> ModuleType:
     except (Exception, SystemExit) as error:
         # A module that is half made must not be found by the next try.
         del sys.modules[name]
-        raise UserError(f"the plugin cannot be imported: {_told(error)}", where=_line(path, error)) from error
+        raise UserError(f"the plugin cannot be imported: {told(error)}", where=line(path, error)) from error
     if not _register_tasks(module) and not any(_defined_in(module, door) for door in DOORS):
         del sys.modules[name]
         what = "the plugin holds no mechanism, and nothing else that studies could name"
@@ -174,6 +174,22 @@ def _defined_in(module: ModuleType, door: Door[T]) -> list[type[T]]:
     return found
 
 
+def adopt_tasks(tasks: Iterable[Task]) -> None:
+    """Makes somebody's own tasks known in this process, by names that say the content of their data.
+
+    Raises:
+        UserError: Two of them have one name, or one has that of a built-in task.
+    """
+    seen: set[str] = set()
+    for task in tasks:
+        label = task.data.label
+        if label in seen or label in task_catalog.tasks() or label in data_catalog.datasets():
+            raise UserError("two tasks have one name", where=f"task {label}", got=label, mend="Rename one.")
+        seen.add(label)
+        data_catalog.adopt(task.data)
+        task_catalog.adopt(task)
+
+
 def _register_tasks(module: ModuleType) -> int:
     """Makes a module's data sets and tasks known; returns how many there are.
 
@@ -187,16 +203,3 @@ def _register_tasks(module: ModuleType) -> int:
     for task in (*tasks, *(Task(dataset, standard(dataset)) for dataset in bare if standard(dataset))):
         task_catalog.register(task)
     return len(own) + len(tasks)
-
-
-def _told(error: BaseException) -> str:
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def _line(path: Path, error: BaseException) -> str:
-    """The place in the file from which an error came, as far as it is known."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    lines += [error.lineno] if isinstance(error, SyntaxError) and error.filename == str(path) else []
-    return f"{path}, line {lines[-1]}" if lines else str(path)

@@ -21,6 +21,11 @@ def datasets() -> dict[str, Dataset]:
     return {dataset.name: dataset for dataset in built_in}
 
 
+def public() -> list[str]:
+    """The names by which studies may call one, but for their own."""
+    return [name for name, dataset in datasets().items() if dataset.label == name]
+
+
 def register(dataset: Dataset) -> None:
     """Adds the data set of a plugin; adding it again changes nothing.
 
@@ -31,6 +36,11 @@ def register(dataset: Dataset) -> None:
         raise UserError("two data sets have the same name", where="name", got=dataset.name, mend="Rename one.")
 
 
+def adopt(dataset: Dataset) -> None:
+    """Adds somebody's own data set, in the place of one with the same name, which has the same content."""
+    datasets()[dataset.name] = dataset
+
+
 def find_dataset(name: str) -> Dataset:
     """The data set of that name.
 
@@ -39,5 +49,6 @@ def find_dataset(name: str) -> Dataset:
     """
     known = datasets()
     if name not in known:
-        raise UserError("unknown data set", where="dataset", got=name, mend=suggestion(name, known))
+        mend = f"{suggestion(name, public())} Data of your own are a [[tasks]] of the study: docs/own-model.md."
+        raise UserError("unknown data set", where="dataset", got=name, mend=mend)
     return known[name]

@@ -37,6 +37,8 @@ class Dataset:
         bundled: Whether its content comes with an installed library, so that it is the same everywhere.
         contents: The official content of splits (see `guardclash.data.contents.digest`), as pairs.
         several_labels: Whether an example may have several labels: `y` is then float32 [N, classes] of 0 and 1.
+        notes: What was done to the data before models see them, sentences for reports.
+        parts: Of somebody's own data, digests by what they are of, such as "labels of train".
 
     Raises:
         UserError: `mean` or `std` has not one value per channel.
@@ -57,6 +59,8 @@ class Dataset:
     bundled: bool = False
     contents: tuple[tuple[str, str], ...] = ()
     several_labels: bool = False
+    notes: tuple[str, ...] = ()
+    parts: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         channels = self.shape[0] if isinstance(self.space, Images) else 0
@@ -75,6 +79,11 @@ class Dataset:
     def shape(self) -> tuple[int, ...]:
         """Of one input: channels, height and width of images."""
         return self.space.shape
+
+    @property
+    def label(self) -> str:
+        """How studies call it, without what says its content."""
+        return label_of(self.name)
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -96,3 +105,8 @@ class Dataset:
                 mend=self.note,
             )
         return dict(self.sizes)[split]
+
+
+def label_of(name: str) -> str:
+    """How studies call a data set, without what says the content of somebody's own."""
+    return name.partition("@")[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -56,9 +56,13 @@ class WeightsFile:
     sha256: str
     tensors: Mapping[str, Tensor]
 
-    def misfit(self, network: nn.Module) -> str:
-        """Why these are no weights of a network, by the first tensor that does not fit; "" where all do."""
-        wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    def misfit(self, network: nn.Module, ignored: Collection[str] = ()) -> str:
+        """Why these are no weights of a network, by the first tensor that does not fit; "" where all do.
+
+        Some tensors of the network may be ignored.
+        """
+        own = network.state_dict()
+        wanted = {name: tuple(tensor.shape) for name, tensor in own.items() if name not in ignored}
         for name, shape in wanted.items():
             if name not in self.tensors:
                 return f"the weights lack the tensor {name} of {len(wanted)} that the network has"

@@ -55,6 +55,11 @@ class MeanEmbedding:
         return self.space.shape
 
     @property
+    def vocabulary(self) -> int:
+        """How many tokens there are."""
+        return self.space.vocabulary
+
+    @property
     def std(self) -> tuple[float, ...]:
         """Tokens have no scale."""
         return (1.0,)

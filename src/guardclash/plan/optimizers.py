@@ -65,6 +65,18 @@ class Adam:
 
 
 @dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam whose weight decay does not go through the moments (Loshchilov and Hutter 2019)."""
+
+    weight_decay: float = 0.01
+
+    def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        """Fresh moment estimates for the parameters."""
+        lr, betas, decay = self.learning_rate, (self.beta1, self.beta2), self.weight_decay
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay, foreach=True)
+
+
+@dataclass(frozen=True)
 class Constant:
     """The optimizer's own learning rate and momentum throughout."""
 

@@ -11,11 +11,14 @@ from torch.nn import functional
 
 from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
+from guardclash.data.dataset import label_of
 from guardclash.errors import UserError
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import Data
 from guardclash.plan.plan import Context, Source
 
+OTHERS = "ood"
+"""The split of inputs that are no examples of the task, and have no labels."""
 Answer = Literal["labels", "probabilities"]
 
 
@@ -44,12 +47,12 @@ class Split:
     @property
     def title(self) -> str:
         """Of what its examples are, for people."""
-        return self.dataset
+        return f"{label_of(self.dataset)}, {self.split}" if self.split == OTHERS else label_of(self.dataset)
 
     @property
     def classes(self) -> int:
         """How many its labels tell apart."""
-        return find_dataset(self.dataset).classes
+        return 1 if self.split == OTHERS else find_dataset(self.dataset).classes
 
     @property
     def end(self) -> int:

@@ -1,9 +1,10 @@
-"""What can be told of a network from its structure, without weights: on the meta device, nothing is computed."""
+"""What can be told of a network from its structure: on the meta device where possible, where nothing is computed."""
 
 from __future__ import annotations
 
 import contextlib
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -38,20 +39,15 @@ def check_network(model: Model, rewrites: tuple[Rewrite, ...]) -> None:
 @lru_cache
 def has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
     """Whether a rewritten network has batch norm of any kind."""
-    with torch.device("meta"):  # the structure alone, no weights
-        network = model.build()
-        for rewrite in rewrites:
-            network = rewrite(network)
+    network = skeleton(model, rewrites)
     return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
 
 
 @lru_cache
 def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
     """The group norm of which a group holds one value, if there is any: its output says nothing of its input."""
-    with torch.device("meta"), torch.no_grad():
-        network = model.build()
-        for rewrite in rewrites:
-            network = rewrite(network)
+    network = skeleton(model, rewrites)
+    with torch.no_grad():
         norms = {module: name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm)}
         found: list[str] = []
 
@@ -64,7 +60,7 @@ def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
         if norms:
             # A network that cannot run without numbers cannot be looked at either.
             with contextlib.suppress(NotImplementedError, RuntimeError):
-                network.eval()(torch.empty(2, *model.shape))
+                network.eval()(_inputs(model, network))
     return next(iter(found), None)
 
 
@@ -73,10 +69,45 @@ def _dropout_left(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, ...
     """Calls of dropout that are left where it was to be switched off."""
     if WithoutDropout() not in rewrites:
         return ()
-    with torch.device("meta"):
-        network = model.build()
-        for rewrite in rewrites:
-            network = rewrite(network)
-        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # as above
-            return tuple(dropouts_left(network, torch.empty(2, *model.shape)))
+    network = skeleton(model, rewrites)
+    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # as above
+        return tuple(dropouts_left(network, _inputs(model, network)))
     return ()
+
+
+class Size(NamedTuple):
+    """How large a network is."""
+
+    parameters: int
+    trainable: int
+
+
+@lru_cache
+def size_of(model: Model, rewrites: tuple[Rewrite, ...]) -> Size:
+    """The parameters of a network as it is trained, and how many of them move; shared ones count once."""
+    parameters = list(skeleton(model, rewrites).parameters())
+    return Size(sum(one.numel() for one in parameters), sum(one.numel() for one in parameters if one.requires_grad))
+
+
+def skeleton(model: Model, rewrites: tuple[Rewrite, ...]) -> nn.Module:
+    """A rewritten network that is only looked at, without weights where it can be built so."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return _rewritten(model, rewrites)
+        except (NotImplementedError, RuntimeError, UserError):
+            return _rewritten(model, rewrites)  # some compute with numbers while they are built
+
+
+def _rewritten(model: Model, rewrites: tuple[Rewrite, ...]) -> nn.Module:
+    network = model.build()
+    for rewrite in rewrites:
+        network = rewrite(network)
+    return network
+
+
+def _inputs(model: Model, network: nn.Module) -> torch.Tensor:
+    """Two inputs of a network, where it lies; zeros, which are tokens as well."""
+    device = next((one.device for one in network.parameters()), torch.device("cpu"))
+    kind = torch.int64 if getattr(model, "vocabulary", None) else torch.float32
+    return torch.zeros(2, *model.shape, dtype=kind, device=device)

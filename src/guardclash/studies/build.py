@@ -3,42 +3,42 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
 
-from pydantic import TypeAdapter, ValidationError
-
-from guardclash.errors import UserError, suggestion
+from guardclash.code import code_from
+from guardclash.data.catalog import find_dataset
+from guardclash.errors import UserError
 from guardclash.measure import Measure, Utility
 from guardclash.mechanism import Mechanism
+from guardclash.options import built
 from guardclash.records.cells import Named
 from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find, find_mechanism
 from guardclash.studies.study import Study
 from guardclash.suspect import Suspect
 from guardclash.tasks.catalog import find_task
+from guardclash.tasks.own import factory
 from guardclash.tasks.recipe import Recipe, recipe
 
-T = TypeVar("T")
 
-
-def build_recipe(named: Named, plugins: tuple[Path, ...] = ()) -> Recipe:
-    """The recipe that a study names, its overrides and conditions checked.
+def build_recipe(named: Named, study: Study) -> Recipe:
+    """The recipe that a study names, its overrides and conditions checked; the study's own tasks are open.
 
     Raises:
         UserError: If a data set, a field, a value or a condition is not allowed.
     """
-    options = dict(named.options)
+    options, where = dict(named.options), f"recipe {named.name}"
     options.pop("reading", None)  # of mechanisms
     worlds = options.pop("conditions", ())
-    standard = recipe(named.name, options.pop("scale"))
+    own = {task.data.label: task.name for task in study.tasks}
+    standard = recipe(own.get(named.name, named.name), options.pop("scale"))
     known = {field.name: getattr(standard, field.name) for field in dataclasses.fields(standard)}
-    found = _checked(type(standard), options, f"recipe {named.name}", known)
-    built = (_checked(find(CONDITIONS, one.name, plugins), dict(one.options), one.name) for one in worlds)
-    return replace(found, conditions=(*found.conditions, *built))
+    if ":" in str(options.get("model")):  # a function of somebody's own
+        known["model"] = factory(code_from(options.pop("model"), study.folder), find_dataset(standard.dataset))
+    found = built(type(standard), options, where, known)
+    if "norm" in options and not isinstance(found.model, str):
+        raise UserError("only networks of ours can be built with another norm", where=f"{where}.norm")
+    made = (built(find(CONDITIONS, one.name, study.plugins), dict(one.options), one.name) for one in worlds)
+    return replace(found, conditions=(*found.conditions, *made))
 
 
 def build_mechanism(named: Named, study: Study) -> Mechanism:
@@ -48,7 +48,7 @@ def build_mechanism(named: Named, study: Study) -> Mechanism:
         UserError: If the mechanism, an option or a value is not allowed.
     """
     cls = find_mechanism(named.name, study.plugins)
-    return _checked(cls, dict(named.options), named.name, folder=study.folder)
+    return built(cls, dict(named.options), named.name, folder=study.folder)
 
 
 def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
@@ -58,7 +58,7 @@ def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
         UserError: If the measure, an option or a value is not allowed, or it is for other inputs.
     """
     cls = find(MEASURES, named.name, study.plugins)
-    found = _checked(cls, dict(named.options), named.name, folder=study.folder)
+    found = built(cls, dict(named.options), named.name, folder=study.folder)
     plan = base.plan()
     if not found.fits(plan):
         what, allowed = f"{named.name} cannot be measured on {base.dataset}", [one.__name__ for one in found.spaces]
@@ -79,42 +79,4 @@ def build_suspect(named: Named, study: Study) -> Suspect:
         UserError: If the kind, an option or a value is not allowed.
     """
     cls = find(SUSPECTS, named.name, study.plugins)
-    return _checked(cls, dict(named.options), named.name, folder=study.folder)
-
-
-def _checked(
-    cls: type[T],
-    options: Mapping[str, Any],
-    where: str,
-    known: Mapping[str, Any] | None = None,
-    folder: Path = Path(),
-) -> T:
-    """A value of a class with options, each of the type of its field; paths are relative to the folder."""
-    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for name in options:
-        if name not in fields:
-            raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
-    found = {name: _value(_adapter(cast(Any, cls), name), value, f"{where}.{name}") for name, value in options.items()}
-    built = cls(**{**(known or {}), **found})
-    paths = {name: (folder / value).resolve() for name in fields if isinstance(value := getattr(built, name), Path)}
-    return replace(cast(Any, built), **paths) if paths else built
-
-
-@cache
-def _hints(cls: type) -> dict[str, Any]:
-    return get_type_hints(cls)
-
-
-@cache
-def _adapter(cls: type, field: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_hints(cls)[field])
-
-
-def _value(adapter: TypeAdapter[Any], value: Any, where: str) -> Any:
-    try:
-        # Through JSON, where a list may become a tuple but "3" no number.
-        return adapter.validate_json(json.dumps(value), strict=True)
-    except ValidationError as error:
-        first = error.errors()[0]
-        path = ".".join([where, *(str(part) for part in first["loc"])])
-        raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=path, got=first["input"]) from None
+    return built(cls, dict(named.options), named.name, folder=study.folder)

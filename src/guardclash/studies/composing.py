@@ -11,6 +11,7 @@ from typing import Any
 from guardclash.compose import Clash, compose
 from guardclash.data.catalog import find_dataset
 from guardclash.data.contents import content
+from guardclash.data.own.task import OwnTask
 from guardclash.errors import UserError, suggestion
 from guardclash.mechanism import Mechanism
 from guardclash.plan.deployed import Deployed
@@ -19,11 +20,12 @@ from guardclash.plan.owned import owned, set_apart
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
 from guardclash.records.cells import Cell, Named, Sequel
-from guardclash.registry import find_mechanism, find_mechanisms
+from guardclash.registry import adopt_tasks, find_mechanism, find_mechanisms
 from guardclash.studies.build import build_measure, build_mechanism, build_recipe, build_suspect, build_utility
 from guardclash.studies.study import Study
 from guardclash.studies.trials import Asked, ComposedCell, serving
 from guardclash.studies.verification import Verification
+from guardclash.tasks.own import open_task
 from guardclash.tasks.recipe import Recipe
 
 
@@ -41,19 +43,37 @@ def compose_study(study: Study, data_folder: Path | None = None) -> tuple[Compos
     Raises:
         UserError: If a mechanism, data set or option is unknown or out of range, or `on` names a stream that never is.
     """
-    find_mechanisms(study.plugins)  # first of all: they may bring the tasks
+    study = opened(study)
     for _, under in study.readings:
         for name, dataset, _ in under:  # a misspelt one would be without effect
             if name != "recipe":
                 find_mechanism(name, study.plugins)
             if dataset:
-                find_dataset(dataset)
+                _check_dataset(dataset, study)
     for dataset in {note.dataset for note in study.notes} - {None}:
-        find_dataset(str(dataset))  # of this study or not: notes may stand in a file that several studies extend
+        _check_dataset(str(dataset), study)  # named here or not: notes may stand in a file that several studies extend
     composed = [_protected(study, cell) for cell in study.cells()]
     composed += [_suspected(study, cell) for cell in study.suspect_cells()]
     _check_criteria(study, composed)
     return tuple(composed if data_folder is None else (_on_data(entry, data_folder) for entry in composed))
+
+
+def opened(study: Study) -> Study:
+    """A study whose own tasks are open and known by name in this process; one that is open stays as it is.
+
+    Raises:
+        UserError: If a plugin, or the data or the network of a task, cannot be used.
+    """
+    find_mechanisms(study.plugins)  # first of all: they may bring tasks
+    tasks = tuple(open_task(task) if isinstance(task, OwnTask) else task for task in study.tasks)
+    adopt_tasks(tasks)
+    return replace(study, tasks=tasks)
+
+
+def _check_dataset(name: str, study: Study) -> None:
+    """Refuses a name that no data set has, of the study or built in."""
+    if name not in {task.data.label for task in study.tasks}:
+        find_dataset(name)
 
 
 def _on_data(entry: ComposedCell, folder: Path) -> ComposedCell:
@@ -81,7 +101,7 @@ def unusual_data(composed: Iterable[ComposedCell]) -> tuple[str, ...]:
 
 
 def _protected(study: Study, cell: Cell) -> ComposedCell:
-    base = build_recipe(cell.recipe, study.plugins)
+    base = build_recipe(cell.recipe, study)
     combination = _bound(cell.combination, cell.recipe, base, study)
     measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
     measuring = study.measured_in(cell)
@@ -99,7 +119,7 @@ def _protected(study: Study, cell: Cell) -> ComposedCell:
 
 def _suspected(study: Study, cell: Cell) -> ComposedCell:
     """A suspect's training, measured by every mechanism of the victim that proves ownership."""
-    base, asked = build_recipe(cell.recipe, study.plugins), cell.suspect
+    base, asked = build_recipe(cell.recipe, study), cell.suspect
     if asked is None:
         raise ValueError("not a suspect's cell")
     combination, own = (_bound(names, cell.recipe, base, study) for names in (cell.combination, asked.mechanisms))

@@ -24,6 +24,7 @@ from guardclash.measure import Measure
 from guardclash.mechanism import Curve
 from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
+from guardclash.registry import adopt_tasks
 from guardclash.studies.activity import noted
 from guardclash.studies.environment import environment
 from guardclash.studies.store import SCHEMA, Store, now
@@ -49,6 +50,8 @@ class Site:
     store: Store
     data_folder: Path
     execution: Execution = field(default_factory=Execution)
+    tasks: tuple[Any, ...] = ()
+    """The study's own tasks, open; a worker process learns of them here."""
 
     def context(self, seed: int) -> RunContext:
         """The context of one replicate, its trained models read from the store."""
@@ -113,6 +116,7 @@ def run_job(job: Job, site: Site) -> Done:
         UserError: For what would fail every other job as well, such as missing data or a full disk.
     """
     start = time.perf_counter()
+    adopt_tasks(site.tasks)
     torch.set_num_threads(site.execution.threads)  # a worker's own: those of all workers would fight for the cores
     try:
         trained, seconds = _trained(job.trial, site)

@@ -14,7 +14,7 @@ from guardclash.plan.identity import plan_key
 from guardclash.plan.trainings import depth
 from guardclash.records.results import Results
 from guardclash.studies.collect import collect, keep_results
-from guardclash.studies.composing import compose_study
+from guardclash.studies.composing import compose_study, opened
 from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Checked, Done, Job, Site, run_job
 from guardclash.studies.read_once import ReadOnce
@@ -168,7 +168,8 @@ def run_study(
     Raises:
         UserError: If something is wrong that no other trial would escape either; finished trials are kept.
     """
-    watcher = watcher or Together()
+    watcher, study = watcher or Together(), opened(study)
+    site = replace(site, tasks=study.tasks)
     composed = compose_study(study, site.data_folder)
     site.store.sweep_work()
     store = ReadOnce(site.store.folder)

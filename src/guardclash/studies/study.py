@@ -60,6 +60,8 @@ class Study:
     records: Path | None = None
     """The folder, absolute, in which exported records of this and other studies are kept, each under its name."""
     notes: tuple[Note, ...] = ()
+    tasks: tuple[Any, ...] = ()
+    """Tasks of its own: as a file names them (`guardclash.data.own.task.OwnTask`), or open (`guardclash.Task`)."""
     folder: Path = field(default=Path(), compare=False)
     """Which files that options name are relative to: that of the study file."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+from guardclash.data.own.task import OwnTask
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.criteria import Criterion, criterion_from
 from guardclash.records.cells import Named, Note, Options, Sequel, Suspected
@@ -22,6 +23,7 @@ from guardclash.studies.study_schema import (
     Scale,
     StudyTable,
     SuspectEntry,
+    TaskEntry,
     validated,
 )
 
@@ -87,8 +89,22 @@ def study_from(
         reference_tables=tuple(file.reference_tables),
         records=beside(file.records) if file.records else None,
         notes=tuple(_note(note, file, where) for note in file.notes),
+        tasks=tuple(_task(task, where, folder or Path()) for task in file.tasks),
         folder=folder or Path(),
     )
+
+
+def _task(entry: TaskEntry, where: str, folder: Path) -> OwnTask:
+    """A task of the study's own, not opened yet."""
+    place = f"{where}: tasks.{entry.name}"
+    size = entry.size
+    if isinstance(size, list) and (len(size) != 2 or min(size) < 1):
+        raise UserError("a size is a number or two", where=f"{place}.size", got=size, allowed="64, or [48, 64]")
+    plain = {name: getattr(entry, name) for name in TaskEntry.model_fields}
+    tuples = {name: tuple(plain[name]) for name in ("categories", "mean", "std")}
+    tables = {name: _options(plain[name], f"{place}.{name}") for name in ("options", "training")}
+    sides = {"size": tuple(size)} if isinstance(size, list) else {}
+    return OwnTask(**{**plain, **tuples, **tables, **sides}, folder=folder)
 
 
 def _note(note: NoteEntry, file: StudyTable, where: str) -> Note:

@@ -76,6 +76,27 @@ class CombinationEntry(_Strict):
     orders: bool | Further = False
 
 
+class TaskEntry(_Strict):
+    """A task of somebody's own; see `guardclash.data.own.task.OwnTask`."""
+
+    name: str = Field(pattern=r"^[A-Za-z_][\w-]*$")
+    data: str
+    test: str | None = None
+    model: str | None = None
+    options: dict[str, Any] = {}
+    weights: str | None = None
+    utility: str = "accuracy"
+    groups: str | None = None
+    target: str | None = None
+    categories: list[str] = []
+    size: int | list[int] | None = None
+    vocabulary: int | None = Field(None, ge=1)
+    neighbour: str | None = None
+    mean: list[float] = []
+    std: list[float] = []
+    training: dict[str, Any] = {}
+
+
 class NoteEntry(_Strict):
     """What is known of a disagreement with published numbers."""
 
@@ -102,6 +123,7 @@ class StudyTable(_Strict):
     readings: dict[str, dict[str, dict[str, Any]]] = {}
     name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
     plugins: list[str] = []
+    tasks: list[TaskEntry] = []
     rule: Rule = "strict"
     alpha: float = Field(0.05, gt=0, lt=0.5)
     correction: Correction = "verdict"
@@ -145,6 +167,7 @@ def _explain(error: ValidationError, where: str) -> UserError:
             "combinations": CombinationEntry,
             "then": ThenEntry,
             "orders": Further,
+            "tasks": TaskEntry,
         }
         known = tables.get(parent[-1] if parent else "", StudyTable).model_fields
         return UserError(

@@ -14,14 +14,14 @@ from typing import Any, Literal, cast, get_args, get_type_hints
 
 from guardclash.checks import given, one_of, within
 from guardclash.data.catalog import find_dataset
-from guardclash.data.dataset import Dataset
+from guardclash.data.dataset import Dataset, label_of
 from guardclash.data.space import Images, Rows, Space, Tokens
 from guardclash.errors import UserError, suggestion
 from guardclash.plan.condition import bound_in, tested, under
 from guardclash.plan.maps import FlipAndResizedCrop, FlipAndShift
 from guardclash.plan.models import CNN, Norm, ResNet, Shape
 from guardclash.plan.networks import MLP, MeanEmbedding
-from guardclash.plan.optimizers import SGD, Adam, OneCycle
+from guardclash.plan.optimizers import SGD, Adam, AdamW, OneCycle
 from guardclash.plan.plan import BatchMap, Model, Optimizer, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
@@ -84,7 +84,7 @@ class Recipe:
     test_examples: int | None = None
     """Test examples, likewise."""
     batch_size: int = 64
-    optimizer: Literal["sgd", "adam"] = "sgd"
+    optimizer: Literal["sgd", "adam", "adamw"] = "sgd"
     learning_rate: float = 0.005
     """The largest of the one-cycle schedule."""
     first_learning_rate: float = 0.001
@@ -94,7 +94,7 @@ class Recipe:
     """`guardclash.plan.condition.Condition`s under which all models are trained, the first one nearest to the data."""
 
     def __post_init__(self) -> None:
-        where = f"recipe {self.dataset}"
+        where = f"recipe {label_of(self.dataset)}"
         counts = {"epochs": self.epochs, "protected_epochs": self.protected_epochs, "batch_size": self.batch_size}
         within(where, ">= 1", **given(**counts))
         for name, allowed in _choices().items():
@@ -139,14 +139,13 @@ class Recipe:
             fitting = [name for name, other in NETWORKS.items() if isinstance(data.space, other.space)]
             got, allowed = f"{self.model} for {data.space}", ", ".join(fitting)
             raise UserError(
-                "a network for other inputs", where=f"recipe {self.dataset}.model", got=got, allowed=allowed
+                "a network for other inputs", where=f"recipe {label_of(self.dataset)}.model", got=got, allowed=allowed
             )
         return network.of(data, self.norm)
 
     def _optimizer(self) -> Optimizer:
-        if self.optimizer == "adam":
-            return Adam(self.learning_rate, weight_decay=self.weight_decay)
-        return SGD(self.learning_rate, weight_decay=self.weight_decay)
+        rule = {"sgd": SGD, "adam": Adam, "adamw": AdamW}[self.optimizer]
+        return rule(self.learning_rate, weight_decay=self.weight_decay)
 
 
 @cache
@@ -207,7 +206,7 @@ def recipe(dataset: str, scale: str = "reduced", **overrides: Any) -> Recipe:
     scales: dict[str, Any] = {one.scale: one for one in found.recipes}
     if scale not in scales:
         allowed = ", ".join(scales) or "none"
-        raise UserError("there is no such recipe", where=f"recipe {dataset}", got=scale, allowed=allowed)
+        raise UserError("there is no such recipe", where=f"recipe {label_of(dataset)}", got=scale, allowed=allowed)
     fields = {field.name for field in dataclasses.fields(Recipe)}
     for name in overrides:
         if name not in fields:

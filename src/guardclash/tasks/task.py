@@ -12,7 +12,7 @@ from guardclash.errors import UserError
 from guardclash.plan.made import Patches
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.purpose import Purpose
-from guardclash.plan.sources import Split
+from guardclash.plan.sources import OTHERS, Split
 
 PATCHES = 10_000
 """Patches of photographs that stand for images of another kind: as many as trigger sets are drawn from, and as many
@@ -76,11 +76,13 @@ class Task:
         return Purpose(self.name, self.data.space, test, near, more, self.mark_radius, several)
 
     def _neighbours(self) -> tuple[Source | None, Source | None]:
-        """Inputs of the same form: of the neighbour; of images, where none is named, patches of photographs."""
+        """Inputs of the same form: of the neighbour; else those that came with the data, or made ones."""
         space = self.data.space
         if self.neighbour is None:
             patches = Patches(space.shape, PATCHES) if isinstance(space, Images) else None
-            return patches, patches and replace(patches, start=PATCHES)
+            brought = Split(self.name, OTHERS) if OTHERS in self.data.splits else None
+            # What came with the data has no labels, which whoever trains with other inputs needs.
+            return brought or patches, patches and replace(patches, start=PATCHES)
         other = find_dataset(self.neighbour)
         if other.space != space:
             got = f"{other.name}: {other.space}"

@@ -1,0 +1,248 @@
+"""Functions of users' files and packages: found by name, called with what they take, and known by their source."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+import sysconfig
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from guardclash.errors import UserError, suggestion
+
+DIGITS = 12
+"""Hexadecimal digits of the hash of a source."""
+
+
+@dataclass(frozen=True)
+class Code:
+    """A function of somebody's, with the hash of its source: an edited one never meets its old results."""
+
+    name: str
+    source: str
+    """The first digits of the SHA-256 of its file and of the files beside it that this one imports; of an installed
+    package, its name and version."""
+    options: tuple[tuple[str, Any], ...] = ()
+    """What it is called with beside what is offered."""
+    place: str = field(default="", compare=False, metadata={"described": False})
+    """The file, absolute, or the module that it is in."""
+    folder: str = field(default="", compare=False, metadata={"described": False})
+    """Where a module is looked for beside where Python looks."""
+    function: Callable[..., Any] | None = field(default=None, compare=False, repr=False, metadata={"described": False})
+    """Itself, where it came from Python."""
+
+    def call(self, offered: Mapping[str, Any]) -> Any:
+        """What it returns, called with its options and with what it takes of what is offered.
+
+        Raises:
+            UserError: It cannot be found, needs further arguments, or raises; the message says the line.
+        """
+        function = self.function or _found(self.place, self.name, self.folder)
+        given = {**{name: value for name, value in offered.items() if name in _takes(function)}, **dict(self.options)}
+        needed = [name for name in _needs(function) if name not in given]
+        if needed:
+            allowed = f"arguments called {', '.join(offered)}" if offered else "no arguments"
+            mend = f"Give them a default, or a value: options = {{ {needed[0]} = ... }}."
+            raise UserError(
+                f"{self.name} needs further arguments",
+                where=self.place,
+                got=", ".join(needed),
+                allowed=allowed,
+                mend=mend,
+            )
+        try:
+            return function(**given)
+        except UserError:
+            raise
+        except Exception as error:
+            raise UserError(f"{self.name} raises {told(error)}", where=line(self.place, error)) from error
+
+    def __reduce__(self) -> Any:
+        """For other processes, which find it anew; one of a notebook they cannot."""
+        if self.function is not None and not self.place:
+            mend = "Put it into a file, or run in this process: Inline()."
+            raise UserError("a function of a notebook is not found by other processes", got=self.name, mend=mend)
+        return Code, (self.name, self.source, self.options, self.place, self.folder)
+
+
+def code_from(text: str, folder: Path, options: Mapping[str, Any] | None = None) -> Code:
+    """The function that a study names.
+
+    Args:
+        text: "nets.py:build", a file relative to the folder, or "package.module:build".
+        folder: That of the study.
+        options: What it is called with beside what is offered.
+
+    Raises:
+        UserError: There is no such file, module or function, or it cannot be imported.
+    """
+    where, _, name = text.rpartition(":")
+    if not where or not name.isidentifier():
+        raise UserError("no function", got=text, allowed='"file.py:function" or "package.module:function"')
+    place, beside = (str((folder / where).resolve()), "") if where.endswith(".py") else (where, str(folder.resolve()))
+    _found(place, name, beside)
+    return Code(name, source_of(_module(place, beside)), tuple(sorted((options or {}).items())), place, beside)
+
+
+def code_of(function: Callable[..., Any], options: Mapping[str, Any] | None = None) -> Code:
+    """A function that is at hand, or a class; the same value as by its name.
+
+    Raises:
+        UserError: It cannot be called, or its source cannot be read.
+    """
+    if isinstance(function, partial):
+        if function.args:
+            raise UserError("arguments without names", got=function, mend="Name them: partial(build, depth=18).")
+        return code_of(function.func, {**function.keywords, **(options or {})})
+    name = getattr(function, "__qualname__", None)
+    if not callable(function) or name is None:
+        raise UserError("no function", got=type(function).__name__, allowed="a function or a class")
+    module = sys.modules.get(function.__module__)
+    file = getattr(module, "__file__", None)
+    given = tuple(sorted((options or {}).items()))
+    if module is None or file is None:  # a notebook, or a session
+        try:
+            text = inspect.getsource(function)
+        except (OSError, TypeError) as error:
+            raise UserError("the source of a function cannot be read", got=name, mend="Put it into a file.") from error
+        return Code(name, hashlib.sha256(text.encode()).hexdigest()[:DIGITS], given, function=function)
+    path = Path(file).resolve()
+    package = module.__name__.partition(".")[0] if "." in module.__name__ else ""
+    if package or _installed(path):
+        top = Path(str(getattr(sys.modules.get(package), "__file__", path))).resolve().parent
+        return Code(name, source_of(module), given, module.__name__, str(top.parent), function)
+    return Code(name, source_of(module), given, str(path), function=function)
+
+
+def _found(place: str, name: str, folder: str) -> Callable[..., Any]:
+    module = _module(place, folder)
+    found = getattr(module, name, None)
+    if not callable(found):
+        known = [other for other, value in vars(module).items() if inspect.isfunction(value)]
+        raise UserError(f"there is no function {name!r}", where=place, mend=suggestion(name, known))
+    return found
+
+
+def _module(place: str, folder: str = "") -> ModuleType:
+    if not place.endswith(".py"):
+        try:
+            with _importing(Path(folder)):
+                return importlib.import_module(place)
+        except Exception as error:
+            raise UserError(f"a module cannot be imported: {told(error)}", where=place) from error
+    try:
+        content = Path(place).read_bytes()
+    except OSError as error:
+        raise UserError(f"a file cannot be read: {error.strerror}", where=place) from error
+    return _loaded(place, hashlib.sha256(content).hexdigest()[:DIGITS])
+
+
+@lru_cache(maxsize=64)
+def _loaded(place: str, source: str) -> ModuleType:
+    """A file as a module; edited, it is another one."""
+    path = Path(place)
+    name = f"guardclash_own_{hashlib.sha256(place.encode()).hexdigest()[:8]}_{source}_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise UserError("no Python file", where=path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # before it runs: dataclasses look their module up there
+    try:
+        with _importing(path.parent):
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[name]
+        raise UserError(f"a file cannot be imported: {told(error)}", where=line(place, error)) from error
+    return module
+
+
+@contextmanager
+def _importing(folder: Path) -> Iterator[None]:
+    """Lets a file import those beside it."""
+    before = list(sys.path)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
+
+
+def _installed(path: Path) -> bool:
+    folders = (Path(sysconfig.get_paths()[kind]).resolve() for kind in ("purelib", "platlib", "stdlib"))
+    return any(path.is_relative_to(folder) for folder in folders)
+
+
+def source_of(module: ModuleType) -> str:
+    """What says which code a module is: of an installed package its version, else a hash of its files."""
+    file = getattr(module, "__file__", None)
+    path = Path(file).resolve() if file else None
+    if path is None or _installed(path):
+        return _version(module.__name__.partition(".")[0])
+    files = sorted({path, *_beside(module, path.parent, {module.__name__})})
+    if len(files) == 1:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
+    text = "".join(f"{one.name} {hashlib.sha256(one.read_bytes()).hexdigest()}\n" for one in files)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
+
+
+def _beside(module: ModuleType, folder: Path, seen: set[str]) -> Iterator[Path]:
+    """The files in a folder that a module imports, and those that they import."""
+    for value in list(vars(module).values()):
+        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+        other = sys.modules.get(name) if isinstance(name, str) else None
+        file = getattr(other, "__file__", None)
+        if other is None or not file or other.__name__ in seen:
+            continue
+        seen.add(other.__name__)
+        path = Path(file).resolve()
+        if path.is_relative_to(folder) and path.suffix == ".py":
+            yield path
+            yield from _beside(other, folder, seen)
+
+
+@lru_cache
+def _version(package: str) -> str:
+    from importlib.metadata import packages_distributions, version
+
+    names = packages_distributions().get(package)
+    return f"{names[0]} {version(names[0])}" if names else package
+
+
+def _takes(function: Callable[..., Any]) -> set[str]:
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return {name for name, one in _signature(function).items() if one.kind in named}
+
+
+def _needs(function: Callable[..., Any]) -> list[str]:
+    some = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    return [name for name, one in _signature(function).items() if one.default is one.empty and one.kind not in some]
+
+
+def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    try:
+        return inspect.signature(function).parameters
+    except (ValueError, TypeError):  # some are written in C
+        return {}
+
+
+def told(error: BaseException) -> str:
+    """An error in words."""
+    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def line(path: object, error: BaseException) -> str:
+    """The place in a file from which an error came, as far as it is known."""
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    lines += [error.lineno] if isinstance(error, SyntaxError) and error.filename == str(path) else []
+    return f"{path}, line {lines[-1]}" if lines else str(path)
