@@ -40,6 +40,11 @@ class Code:
     function: Callable[..., Any] | None = field(default=None, compare=False, repr=False, metadata={"described": False})
     """Itself, where it came from Python."""
 
+    @property
+    def called(self) -> str:
+        """For people: "build of nets.py"."""
+        return f"{self.name} of {Path(self.place).name or 'this session'}"
+
     def call(self, offered: Mapping[str, Any]) -> Any:
         """What it returns, called with its options and with what it takes of what is offered.
 

@@ -57,7 +57,7 @@ def Task(  # noqa: PLR0913  (stands where a class would; named arguments are its
         UserError: Data or network cannot be used; the message says why.
     """
     tables = {"options": options, "training": training}
-    given = {key: tuple(sorted((table or {}).items())) for key, table in tables.items()}
+    given: dict[str, Any] = {key: tuple(sorted((table or {}).items())) for key, table in tables.items()}
     text = model if isinstance(model, str) or model is None else None
     column = groups if isinstance(groups, str) else None
     own = OwnTask(name, data or "", model=text, groups=column, **given, **_plain(more), folder=Path.cwd())
@@ -85,10 +85,8 @@ def _arrays(name: str, train: Brought, test: Brought, ood: Any, groups: Any) -> 
         found["x_ood"] = array(ood, f"task {name}, ood")
     if groups is not None:
         parts = groups if isinstance(groups, tuple | list) and test is not None else (groups,)
-        found |= {
-            f"group_{split}": array(part, f"task {name}, groups")
-            for split, part in zip(("train", "test"), parts, strict=False)
-        }
+        splits = zip(("group_train", "group_test"), parts, strict=False)
+        found |= {split: array(part, f"task {name}, groups") for split, part in splits}
     return found
 
 

@@ -11,11 +11,12 @@ from rich.table import Table
 
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe, fingerprint
+from guardclash.plan.structure import looks_of
 from guardclash.reporting.findings import find
 from guardclash.reporting.tables import duration
 from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
-from guardclash.studies.collect import collect
+from guardclash.studies.collect import changed_since, collect
 from guardclash.studies.composing import compose_study, unusual_data
 from guardclash.studies.jobs import Site
 from guardclash.studies.read_once import ReadOnce
@@ -31,7 +32,7 @@ from guardclash.watching.view import view
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
     """Tables of what each cell still needs, what they share, clashes, and the time that the whole will take."""
     composed = compose_study(study, site.data_folder)
-    yield from map(escape, unusual_data(composed))
+    yield from map(escape, (*unusual_data(composed), *changed_since(study, composed, site.store)))
     jobs = waves(composed, site.store)
     missing = trials_of(jobs, site.store)
     seconds = estimates(missing.values(), site)
@@ -56,6 +57,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
         "recipe",
         "combination",
         "plan",
+        "parameters",
         "streams",
         "seeds",
         "in store",
@@ -75,9 +77,10 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
         streams = ", ".join(stream.name for stream in entry.plan.streams) if entry.plan else "clash"
         time = duration(sum(seconds[key] for key in new)) if new else "-"
         label = study.recipe_label(entry.cell.recipe), combination(study, entry)
+        size = f"{looks_of(entry.plan.model, entry.plan.all_rewrites).parameters:,}" if entry.plan else "-"
         counts = str(len(keys)), str(done), str(len(new))
         table.add_row(
-            *map(escape, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", streams, *counts, time))
+            *map(escape, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", size, streams, *counts, time))
         )
     return table
 
@@ -101,7 +104,7 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     """Every cell with the keys that `show` takes, then what a run of the study shows on its terminal."""
     store, study = ReadOnce(site.store.folder), study.under(rule)
     composed = compose_study(study, site.data_folder)
-    yield from map(escape, unusual_data(composed))
+    yield from map(escape, (*unusual_data(composed), *changed_since(study, composed, store)))
     yield _cells_standing(study, composed, store)
     results = collect(study, composed, store)
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)

@@ -75,18 +75,23 @@ def _dropout_left(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, ...
     return ()
 
 
-class Size(NamedTuple):
-    """How large a network is."""
+class Looks(NamedTuple):
+    """What a network is."""
 
+    kind: str
+    """The name of its class."""
     parameters: int
+    """Numbers in its parameters; shared ones count once."""
     trainable: int
+    """How many of them a training moves."""
 
 
 @lru_cache
-def size_of(model: Model, rewrites: tuple[Rewrite, ...]) -> Size:
-    """The parameters of a network as it is trained, and how many of them move; shared ones count once."""
-    parameters = list(skeleton(model, rewrites).parameters())
-    return Size(sum(one.numel() for one in parameters), sum(one.numel() for one in parameters if one.requires_grad))
+def looks_of(model: Model, rewrites: tuple[Rewrite, ...]) -> Looks:
+    """What a network is, as it is trained."""
+    network = skeleton(model, rewrites)
+    sizes = [(one.numel(), one.requires_grad) for one in network.parameters()]
+    return Looks(type(network).__name__, sum(size for size, _ in sizes), sum(size for size, moves in sizes if moves))
 
 
 def skeleton(model: Model, rewrites: tuple[Rewrite, ...]) -> nn.Module:

@@ -68,7 +68,17 @@ def _cell(data: Mapping[str, Any], metrics: dict[str, Metric]) -> CellRecord:
         suspect=None if data.get("suspect") is None else _mapping(data["suspect"]),
         stolen=data.get("stolen"),
         evidence=tuple(found for one in data.get("evidence") or () if (found := _evidence(one))),
+        data=None if data.get("data") is None else _data(data["data"]),
     )
+
+
+def _data(data: Any) -> dict[str, Any]:
+    found = _mapping(data)
+    return {
+        "sizes": {_text(split): _whole(size) for split, size in _mapping(found["sizes"]).items()},
+        "parts": _texts(found["parts"]),
+        "notes": list(map(_text, found["notes"])),
+    }
 
 
 def _metric(data: Mapping[str, Any], known: dict[str, Metric]) -> Metric:
@@ -197,6 +207,7 @@ def _plain_cell(cell: CellRecord) -> dict[str, Any]:
         ],
         "trials": [_plain_trial(trial) for trial in cell.trials],
         **({"evidence": [_plain_evidence(one) for one in cell.evidence]} if cell.evidence else {}),
+        **({"data": dict(cell.data)} if cell.data else {}),
     }
 
 

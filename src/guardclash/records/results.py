@@ -90,6 +90,9 @@ class CellRecord:
     stolen: bool | None = None
     """Whether a suspect owes anything to the victim; None: no suspect."""
     evidence: tuple[Evidence, ...] = ()
+    data: Mapping[str, Any] | None = None
+    """Of the unprotected model, what was done to the data, as `notes`; of somebody's own also `sizes` by split, and
+    digests of their `parts`. None: nothing but what the data set's name says."""
 
     def among(self, seeds: range) -> tuple[TrialRecord, ...]:
         """Its trials of some seeds."""

@@ -10,6 +10,7 @@ from guardclash.errors import UserError
 from guardclash.records.file import PICTURES, pictures_of, results_text, shared_pictures
 from guardclash.records.results import Results
 from guardclash.reporting.findings import Findings
+from guardclash.reporting.notes import scales
 
 
 def to_json(found: Findings) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def to_json(found: Findings) -> dict[str, Any]:
         "correction": study.correction,
         "confidence": study.confidence,
         "environments": found.results.environments,
+        "scales": list(scales(study, found.results, study.recipes)),
         "verdicts": [verdict.to_dict(rule) for verdict in found.verdicts],
         "side_effects": [one.to_dict(study) for one in found.side_effects],
         "controls": [control.to_dict() for control in found.controls],

@@ -7,7 +7,7 @@ from typing import Any
 
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
-from guardclash.records.results import CellRecord, Results
+from guardclash.records.results import UNKNOWN, CellRecord, Results
 from guardclash.reporting.claims_text import claim_notes
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.reasons import coverage, reasons, warnings
@@ -99,6 +99,21 @@ def scales(study: Study, results: Results, recipes: Iterable[Named]) -> Iterator
     for scale, labels in shared.items():
         if scale:
             yield f"Scale of {', '.join(labels)}: {scale}."
+    told: dict[str, list[str]] = {}
+    for recipe in recipes:
+        told.setdefault(_data_of(study, results, recipe), []).append(study.recipe_label(recipe))
+    for said, labels in told.items():
+        if said:
+            yield f"Data of {', '.join(labels)}: {said}"
+
+
+def _data_of(study: Study, results: Results, recipe: Named) -> str:
+    """What was done to a recipe's data; "" where there is nothing to say."""
+    data = (results.cell(Cell(recipe, (), study.alone)) or UNKNOWN).data
+    if not data:
+        return ""
+    sizes = ", ".join(f"{size:,} {split}" for split, size in data["sizes"].items())
+    return " ".join((f"{sizes}.", *data["notes"]))
 
 
 def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
@@ -115,11 +130,15 @@ def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
 
 def _network_of(entry: CellRecord) -> str:
     """The network that was trained, from its plan; a recipe's word for it may mean another one elsewhere."""
-    made = (entry.composed or {}).get("model")
+    made, size = (entry.composed or {}).get("model"), entry.recipe.get("parameters")
+    large = f", {size:,} parameters" if size else ""
     if not isinstance(made, Mapping):
-        return f"{entry.recipe['model']} with {entry.recipe['norm']} norm"
+        return f"{entry.recipe['model']} with {entry.recipe['norm']} norm{large}"
+    if "code" in made:  # of somebody's own
+        return f"{entry.recipe['model']}{large}"
     told = {name: value for name, value in made.items() if name not in GIVEN and not isinstance(value, Mapping)}
-    return f"{made.get('type', 'network')} ({', '.join(f'{name} {_said(value)}' for name, value in told.items())})"
+    options = ", ".join(f"{name} {_said(value)}" for name, value in told.items())
+    return f"{made.get('type', 'network')} ({options}){large}"
 
 
 def _said(value: Any) -> str:

@@ -29,6 +29,7 @@ RECIPE = {
     "protected_epochs": WHOLE,
     "model": TEXT,
     "norm": TEXT,
+    "parameters": WHOLE,
     "batch_size": WHOLE,
     "optimizer": TEXT,
     "learning_rate": NUMBER,

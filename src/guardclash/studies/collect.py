@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
+from guardclash.data.catalog import find_dataset
 from guardclash.mechanism import Mechanism
+from guardclash.plan.factory import Factory
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.plan.plan import Plan
+from guardclash.plan.structure import looks_of
 from guardclash.records.cells import Named
-from guardclash.records.file import results_text
+from guardclash.records.file import read_results, results_text
 from guardclash.records.plain import joined, measurement_from
 from guardclash.records.results import UTILITY, CellRecord, Evidence, Measurement, Results, TrialRecord
 from guardclash.studies.evidence import kept_pictures
@@ -38,10 +42,9 @@ def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, s
         of = _text(named)
         declared[of] = (*declared.get(of, ()), *measure.metrics)
     trials = (_trial(entry, trial, store, environments) for trial in entry.trials())
-    recipe = describe(entry.recipe, full=True)
     return CellRecord(
         key=entry.cell.key,
-        recipe={name: value for name, value in recipe.items() if name != "type"},
+        recipe=_recipe(entry),
         combination=entry.cell.combination,
         clash=entry.clash,
         plan=fingerprint(entry.plan) if entry.plan else None,
@@ -52,7 +55,56 @@ def _cell(entry: ComposedCell, store: Store, environments: dict[str, dict[str, s
         suspect=entry.cell.suspect.to_dict() if entry.cell.suspect else None,
         stolen=entry.stolen if entry.cell.suspect else None,
         evidence=tuple(Evidence(**one) for one in kept_pictures(entry, store)),
+        data=_data(entry),
     )
+
+
+def _recipe(entry: ComposedCell) -> dict[str, Any]:
+    """Every field of a recipe as people call it, and how large the network is that was trained."""
+    fields = {name: value for name, value in describe(entry.recipe, full=True).items() if name != "type"}
+    network = looks_of(entry.plan.model, entry.plan.all_rewrites) if entry.plan else None
+    size = {"parameters": network.parameters, "trainable": network.trainable} if network else {}
+    model, own = entry.recipe.model, {}
+    if isinstance(model, Factory):
+        kind = looks_of(model, ()).kind
+        own = {"model": f"{kind} by {model.code.called}", "norm": None, "code": model.code.source}
+        own |= {"weights": model.weights[:20]} if model.weights else {}
+    return {**fields, "dataset": entry.cell.recipe.name, **own, **size}
+
+
+def _data(entry: ComposedCell) -> dict[str, Any] | None:
+    """What is to be known of the data of a recipe; told with its unprotected model."""
+    data = find_dataset(entry.recipe.dataset)
+    if entry.cell.combination or entry.cell.suspect or not (data.notes or data.parts):
+        return None
+    return {"sizes": dict(data.sizes), "parts": dict(data.parts), "notes": list(data.notes)}
+
+
+def changed_since(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> tuple[str, ...]:
+    """What of a study's own data and networks is not what its last results were made with, in words."""
+    path = store.folder / "studies" / f"{study.name}.json"
+    if not study.tasks or not path.is_file():
+        return ()
+    before = read_results(path)
+    found = {}
+    for entry in composed:
+        old = before.cell(entry.cell)
+        changed = sorted(_changed(old, entry)) if old and not (entry.cell.combination or entry.cell.suspect) else []
+        if changed:
+            found[entry.cell.recipe.name] = ", ".join(changed)
+    return tuple(
+        f"{name}: changed since the results of {before.written}: {what}. What was made with them before is left aside, "
+        "and found again if they come back."
+        for name, what in found.items()
+    )
+
+
+def _changed(old: CellRecord, entry: ComposedCell) -> Iterator[str]:
+    """Names of the parts of the data, and of the network, that are others than in a record."""
+    parts, known = ((data or {}).get("parts", {}) for data in (_data(entry), old.data))
+    yield from (name for name in parts.keys() | known.keys() if parts.get(name) != known.get(name))
+    now = _recipe(entry)
+    yield from (f"{name} of the network" for name in ("code", "weights") if old.recipe.get(name) != now.get(name))
 
 
 def _text(named: Named | None) -> str:

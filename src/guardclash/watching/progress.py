@@ -16,7 +16,7 @@ from guardclash.records.results import Results
 from guardclash.reporting.findings import find
 from guardclash.reporting.tables import duration
 from guardclash.studies.activity import Write, noted
-from guardclash.studies.collect import collect
+from guardclash.studies.collect import changed_since, collect
 from guardclash.studies.composing import compose_study, unusual_data
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.run import needed_now
@@ -87,7 +87,8 @@ class Progress:
         if first:
             self._open_note()
             self._composed = compose_study(self._study, self._data_folder)
-            for line in unusual_data(self._composed):
+            changed = changed_since(self._study, self._composed, self._store)
+            for line in (*unusual_data(self._composed), *changed):
                 self.say(line)
             self._board = Board(self._study.name, {}, self._store)  # its tasks come with the first `_judge`
         self._note(estimates=self._estimates)
