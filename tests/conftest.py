@@ -32,6 +32,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read of somebody's own data is kept here, not in the cache of whoever runs the tests."""
+    monkeypatch.setenv("GUARDCLASH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Sums of floats depend on the number of threads, and some tests compare them to the last bit."""
     torch.set_num_threads(1)

@@ -138,6 +138,7 @@ def test_studies_are_written_so_that_they_can_be_read_again():
             "start",
             "reference",
             "notes",
+            "tasks",
         ),
         *("reference_tables", "records", "folder"),  # the latter two are of whoever ran it, and not written
     }, "a new field of a study must be written too"

@@ -85,7 +85,7 @@ class TaskEntry(_Strict):
     model: str | None = None
     options: dict[str, Any] = {}
     weights: str | None = None
-    utility: str = "accuracy"
+    utility: str | None = None
     groups: str | None = None
     target: str | None = None
     categories: list[str] = []

@@ -42,7 +42,7 @@ def open_task(own: OwnTask) -> Task:
 def task_of(own: OwnTask, origin: Origin, code: Code | None) -> Task:
     """A task of data and, if the network is built by a function that is at hand, of that."""
     data = dataset_of(own.name, origin, **_given(mean=own.mean, std=own.std))
-    return Task(data, _recipes(own, data, code), own.utility, own.neighbour)
+    return Task(data, _recipes(own, data, code), neighbour=own.neighbour, **_given(utility=own.utility))
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -56,6 +56,8 @@ class ArrayFile:
 
     def _arrays(self) -> dict[str, Any]:
         try:
+            if not zipfile.is_zipfile(self.path):  # numpy would take it for a pickle
+                raise zipfile.BadZipFile("it is no archive")
             with np.load(self.path, allow_pickle=False) as file:
                 return {name: file[name] for name in file.files}
         except ValueError as error:

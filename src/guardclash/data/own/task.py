@@ -24,8 +24,8 @@ class OwnTask:
     """What the model's function is called with beside classes and shape."""
     weights: str | None = None
     """A safetensors file of weights to start from."""
-    utility: str = "accuracy"
-    """What every combination is judged by beside its protections."""
+    utility: str | None = None
+    """What every combination is judged by beside its protections; None: what tasks usually are."""
     groups: str | None = None
     """Of a table, the column that says the group of a row."""
     target: str | None = None

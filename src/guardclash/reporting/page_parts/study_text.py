@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+from guardclash.data.own.task import OwnTask
 from guardclash.judging.criteria import criterion_dict
 from guardclash.records.cells import Named, Suspected
 from guardclash.studies.study import Study
@@ -26,6 +28,8 @@ def _lines(study: Study) -> Iterator[str]:
     replicates |= {} if study.suspected is None else {"suspects": study.suspected}
     yield from _entries({**_head(study), "replicates": replicates})
     yield from _readings(study)
+    for task in study.tasks:
+        yield from _task(task)
     for recipe in study.recipes:
         yield from ("", "[[recipes]]", *_entries(_recipe(recipe)))
     for combination in study.combinations:
@@ -55,6 +59,17 @@ def _head(study: Study) -> dict[str, Any]:
         "correction": study.correction,
         **{name: value for name, value in maybe.items() if value},
     }
+
+
+def _task(task: Any) -> Iterator[str]:
+    """A task of the study's own, its files as the study names them; one from Python is only told."""
+    if not isinstance(task, OwnTask):
+        yield from ("", f"# The task {_text(task.data.label)} was made in Python.")
+        return
+    names = (field.name for field in dataclasses.fields(OwnTask) if field.compare)
+    found = {name: value for name in names if (value := getattr(task, name)) not in (None, ())}
+    tables = {name: dict(found[name]) for name in ("options", "training") if name in found}
+    yield from ("", "[[tasks]]", *_entries({**found, **tables}))
 
 
 def _recipe(recipe: Named) -> dict[str, Any]:

@@ -1,0 +1,151 @@
+"""A network, data and a study of somebody's own, from the command line and from Python."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import guardclash as product
+from guardclash.data import loading
+from guardclash.data.own import keeping
+from guardclash.reporting.page_parts.study_text import study_text
+from guardclash.studies.composing import compose_study
+from guardclash.studies.engines import Inline
+from guardclash.studies.jobs import Site
+from guardclash.studies.run import run_study
+from guardclash.studies.study import Study
+from guardclash.studies.study_file import read_study, study_from
+from own import COMBINATION, QUICK, SMALL, STUDY, TRAINING, signs, write
+from running import Trained
+from test_cli import Guardclash, guardclash  # noqa: F401  (a fixture)
+
+FORMS = ("text", "html", "md", "tex", "json", "csv")
+
+
+def keys(study: Study) -> set[tuple[str, str, str]]:
+    """All cells, trainings and measurements."""
+    return {
+        (entry.cell.key, trial.key, probe.key)
+        for entry in compose_study(study)
+        for trial in entry.trials()
+        for probe in entry.probes(trial)
+    }
+
+
+def imported(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("some_nets", path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["some_nets"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_folder_with_a_network_and_arrays_goes_through_all_commands(guardclash: Guardclash, tmp_path: Path):  # noqa: F811
+    path = write(tmp_path)
+    planned = guardclash("plan", path)
+    assert planned.code == 0 and "To train: 8 models" in planned.out  # among them marking and innocent ones
+    ran = guardclash("run", path, "--workers", 1)
+    assert ran.code == 0, ran.err
+    assert "{wm, advtr, dpsgd, raddata, di}" in ran.out
+    network = product.Task("signs", data="signs.npz", model="nets.py:build").recipes[0].plan().model.build()
+    size = f"{sum(one.numel() for one in network.parameters()):,}"
+    assert size in planned.out
+    for form in FORMS:
+        said = guardclash("report", path, "--format", form)
+        assert said.code == 0, said.err
+        plain = said.out.replace("\\,", "").replace("\\_", "_")
+        assert "ResNet18 by build of nets.py" in plain, form
+        assert size in plain or size.replace(",", "") in plain, form
+    assert "To train: 0 models" in guardclash("plan", path).out
+
+
+def test_workers_find_the_same_data_and_network(guardclash: Guardclash, tmp_path: Path):  # noqa: F811
+    path = write(tmp_path, STUDY + SMALL)
+    assert guardclash("run", path, "--workers", 2).code == 0
+    together = guardclash("report", path, "--format", "csv").out
+    assert guardclash("run", path, "--workers", 1, "--store", "alone").code == 0
+    assert guardclash("report", path, "--format", "csv", "--store", "alone").out == together
+
+
+def test_the_same_from_python_has_the_same_keys(tmp_path: Path):
+    arrays = signs()
+    from_file = keys(read_study(write(tmp_path)))
+    nets = imported(tmp_path / "nets.py")
+    pairs = (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+    task = product.Task("signs", model=nets.build, train=pairs[0], test=pairs[1], training=TRAINING)
+    replicates = {"alone": 1, "together": 1}
+    assert keys(product.Study(task, [QUICK], replicates=replicates)) == from_file
+
+
+def test_a_study_in_python_runs_without_a_file(site: Site):
+    arrays = signs()
+    train, test = ((arrays[f"x_{split}"], arrays[f"y_{split}"]) for split in ("train", "test"))
+    task = product.Task("signs", train=train, test=test, training={"epochs": 1})
+    study = product.Study(task, [("wm", "dpsgd-control")], replicates={"alone": 1, "together": 1})
+    results = run_study(study, site, Inline())
+    assert all(trial.measurements for cell in results.cells.values() for trial in cell.trials)
+
+
+def test_changed_data_and_networks_never_meet_old_results(
+    guardclash: Guardclash,  # noqa: F811
+    tmp_path: Path,
+    trained: Trained,
+):
+    path = write(tmp_path, STUDY + SMALL)
+    assert guardclash("run", path, "--workers", 1).code == 0
+    assert len(trained.since()) == 4
+    labels = signs()["y_train"]
+    write(tmp_path, STUDY + SMALL, y_train=np.random.default_rng(1).permutation(labels))
+    planned = guardclash("plan", path).out
+    assert (
+        "To train: 4 models" in planned and "changed since the results of" in planned and "labels of train" in planned
+    )
+    ran = guardclash("run", path, "--workers", 1)
+    assert "labels of train" in ran.err and len(trained.since()) == 4
+    write(tmp_path, STUDY + SMALL)
+    assert guardclash("run", path, "--workers", 1).code == 0
+    assert trained.since() == []
+    (tmp_path / "nets.py").write_text((tmp_path / "nets.py").read_text() + "\n# another word\n")
+    planned = guardclash("plan", path).out
+    assert "To train: 4 models" in planned and "code of the network" in planned
+
+
+def test_data_that_change_under_a_run_are_refused(tmp_path: Path, site: Site, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("GUARDCLASH_CACHE", str(tmp_path / "cache"))
+    study = read_study(write(tmp_path, STUDY + SMALL))
+    composed = compose_study(study)
+    write(tmp_path, STUDY + SMALL, y_train=signs()["y_train"][::-1].copy())
+    for cache in (keeping._splits, loading._kept):  # as in a worker, which has read nothing yet
+        cache.cache_clear()
+    with pytest.raises(product.UserError, match="not those that were planned with"):
+        composed[0].plan.task.source.load(site.context(0))  # type: ignore[union-attr]
+
+
+def test_a_recipe_may_name_another_network(tmp_path: Path):
+    path = write(
+        tmp_path, STUDY.replace('dataset = "signs"', 'dataset = "signs"\nmodel = "nets.py:wide"') + COMBINATION
+    )
+    with pytest.raises(product.UserError, match="no function 'wide'"):
+        compose_study(read_study(path))
+    nets = tmp_path / "nets.py"
+    nets.write_text(nets.read_text() + "\n\ndef wide(classes, shape):\n    return ResNet18(shape[0], classes, 8)\n")
+    widths = [entry.plan.model.build().fc.in_features for entry in compose_study(read_study(path)) if entry.plan]
+    assert set(widths) == {64}
+
+
+def test_a_report_holds_the_task_so_that_the_study_can_be_repeated(tmp_path: Path):
+    extra = """options = { width = 4 }
+weights = "start.safetensors"
+neighbour = "gtsrb"
+mean = [0.1, 0.2, 0.3]
+[tasks.training]"""
+    study = read_study(write(tmp_path, STUDY.replace("[tasks.training]", extra) + COMBINATION))
+    again = study_from(tomllib.loads(study_text(study)))
+    assert again.tasks == study.tasks and again.recipes == study.recipes
