@@ -1,4 +1,4 @@
-"""Data of somebody's own: arrays, folders, functions and what Python holds become data sets that their content names."""
+"""Data of somebody's own: arrays, folders, functions and what Python holds become data sets named by their content."""
 
 from __future__ import annotations
 
@@ -84,10 +84,8 @@ def test_masked_tokens_are_padding():
 @given(st.integers(2, 6), st.integers(30, 90), st.integers(0, 2**32 - 1))
 def test_without_test_examples_every_class_is_split_alike(classes: int, count: int, seed: int):
     y = np.random.default_rng(seed).permutation(np.arange(count) % classes)
-    arrays = {
-        "x_train": np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8),
-        "y_train": y,
-    }
+    x = np.arange(count, dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 2, 2), np.uint8)
+    arrays = {"x_train": x, "y_train": y}
     found, again = from_arrays(arrays, "here"), from_arrays(arrays, "here")
     train, test = found.splits["train"], found.splits["test"]
     assert sorted([*train.x[:, 0, 0, 0], *test.x[:, 0, 0, 0]]) == list(range(count))  # each once
@@ -178,7 +176,7 @@ def test_tokens_below_zero_and_outside_the_vocabulary_are_told():
 def test_files_that_hold_no_arrays_are_told(tmp_path: Path):
     path = tmp_path / "x.npz"
     path.write_bytes(b"no archive")
-    with pytest.raises(UserError, match="no .npz file of arrays"):
+    with pytest.raises(UserError, match="file of arrays, or a damaged one"):
         ArrayFile(path).read()
     np.savez(path, x_train=np.array([{}], dtype=object))
     with pytest.raises(UserError, match="objects are pickles"):
@@ -352,5 +350,5 @@ def test_a_function_may_give_arrays_pairs_or_data_sets(tmp_path: Path):
     assert dict(origin("pairs").read().facts().sizes) == {"train": 8, "test": 8}
     with pytest.raises(UserError, match=r"ZeroDivisionError.*load\.py, line 5"):
         origin("broken").read()
-    with pytest.raises(UserError, match="needs further arguments.*folder"):
+    with pytest.raises(UserError, match=r"needs further arguments.*folder"):
         origin("demanding").read()

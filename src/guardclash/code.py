@@ -111,6 +111,9 @@ def code_of(function: Callable[..., Any], options: Mapping[str, Any] | None = No
     name = getattr(function, "__qualname__", None)
     if not callable(function) or name is None:
         raise UserError("no function", got=type(function).__name__, allowed="a function or a class")
+    if "<" in name:  # several may be called so, and what they close over is in no file
+        mend = "Define it at the top level of a file or notebook, where its name says which one it is."
+        raise UserError("a function inside of another one, or without a name", got=name, mend=mend)
     module = sys.modules.get(function.__module__)
     file = getattr(module, "__file__", None)
     given = tuple(sorted((options or {}).items()))

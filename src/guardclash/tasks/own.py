@@ -106,6 +106,8 @@ def _recipes(own: OwnTask, data: Dataset, code: Code | None) -> tuple[Recipe, ..
     usual = {field.name: getattr(standard(data)[0], field.name) for field in dataclasses.fields(Recipe)}
     usual |= {"model": model, "norm": "batch"}
     given = dict(own.training)
+    if "norm" in given and isinstance(model, Factory):
+        raise UserError("only networks of ours can be built with another norm", where=f"{where}.norm")
     usual |= TRAINED if isinstance(model, Factory) else {}
     # From a tenth of the largest rate, where only that is said.
     usual["first_learning_rate"] = given.get("learning_rate", usual["learning_rate"]) / 10
