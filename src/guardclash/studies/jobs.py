@@ -236,7 +236,7 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
         return
     start = time.perf_counter()
     with noted(site.store, f"{probe.key}.measuring"):
-        metrics, curves, scatter = _values(probe, trained, site.context(probe.trial.seed))
+        metrics, curves, scatter = values_of(probe, trained, site.context(probe.trial.seed))
     content = {
         "schema": SCHEMA,
         "trial": probe.trial.key,
@@ -256,7 +256,7 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
     site.store.keep_measurement(probe.key, content)
 
 
-def _values(
+def values_of(
     probe: Probe, trained: Trained, context: RunContext
 ) -> tuple[dict[str, float], dict[str, list[list[float]]], dict[str, Any]]:
     """Metrics as they were measured; curves and a scatter as records hold them."""

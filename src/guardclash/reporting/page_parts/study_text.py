@@ -67,7 +67,7 @@ def _task(task: Any) -> Iterator[str]:
         yield from ("", f"# The task {_text(task.data.label)} was made in Python.")
         return
     names = (field.name for field in dataclasses.fields(OwnTask) if field.compare)
-    found = {name: value for name in names if (value := getattr(task, name)) not in (None, ())}
+    found: dict[str, Any] = {name: value for name in names if (value := getattr(task, name)) not in (None, ())}
     tables = {name: dict(found[name]) for name in ("options", "training") if name in found}
     yield from ("", "[[tasks]]", *_entries({**found, **tables}))
 
