@@ -26,7 +26,10 @@ def demo(
     scale: Scale = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("demo.html"),
 ) -> None:
-    """Runs the bundled study, minutes on two cores, and writes its report as a page; --scale smoke takes seconds."""
+    """Runs the bundled study, as a first look. Minutes on two cores, half a minute at --scale smoke.
+
+    Does a watermark survive differentially private training? Prints the verdicts and writes the report as a page.
+    """
     study = bundled()
     say(f"The bundled study {study}: does a watermark survive differentially private training?")
     say(f"Trains small models on digits, keeps them in {store}, prints the verdicts and writes {output}.")

@@ -27,7 +27,11 @@ def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Lower case, such as smoothing.")],
     folder: Annotated[Path, typer.Option("--folder", help="Where the files are written.")] = Path(),
 ) -> None:
-    """A working start of a task, mechanism, measure or study of your own, with a test and a study."""
+    """Starts something of your own, with a test.
+
+    Writes NAME.toml, a study that runs as it stands, test_NAME.py, and what these are about, with words on what to
+    change. Never overwrites a file.
+    """
     texts = started(kind, name)
     script, ending = MADE.get(kind, ("", ""))
     for path in (folder / one for one in (*texts, *([f"{name}{ending}"] if script else []))):
