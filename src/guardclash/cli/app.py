@@ -15,10 +15,12 @@ import typer
 from guardclash.cli.compare import compare
 from guardclash.cli.console import say
 from guardclash.cli.data import data
+from guardclash.cli.demo import demo
 from guardclash.cli.evidence import evidence
 from guardclash.cli.export import export_records
 from guardclash.cli.figure import figure
 from guardclash.cli.listing import list_all
+from guardclash.cli.new import new
 from guardclash.cli.plan import plan
 from guardclash.cli.report import report
 from guardclash.cli.run import run
@@ -38,6 +40,8 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 COMMANDS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "new": new,
     "list": list_all,
     "plan": plan,
     "run": run,
