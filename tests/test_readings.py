@@ -164,7 +164,7 @@ def test_a_recipe_of_another_class_stays_one(monkeypatch):
     standard = recipe("digits", "smoke")
     own = Wider(**{field.name: getattr(standard, field.name) for field in fields(standard)})
     monkeypatch.setitem(tasks(), "digits", replace(find_task("digits"), recipes=(own,)))
-    built = build_recipe(Named("digits", (("epochs", 1), ("hidden", 9), ("scale", "smoke"))))
+    built = build_recipe(Named("digits", (("epochs", 1), ("hidden", 9), ("scale", "smoke"))), study_from(table()))
     assert type(built) is Wider and built.epochs == 1
     assert built.plan().model.hidden == 9
 

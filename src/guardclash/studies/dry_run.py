@@ -8,11 +8,11 @@ from __future__ import annotations
 import sysconfig
 import time
 import traceback
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -33,6 +33,8 @@ from guardclash.training.trained import Trained, predictor
 
 EXAMPLES = 8
 """Of the batch with which each stream takes its step."""
+SIZES = (96, 256, 1024, None)
+"""Examples of each split, one number after another: what fails on few may work on more. None: all."""
 LIMIT_S = 60.0
 """Seconds after which what is left is not tried."""
 OURS = Path(__file__).parents[1]
@@ -49,6 +51,13 @@ class Mistake:
 
     def __str__(self) -> str:
         return f"{self.text} ({self.where})"
+
+
+T = TypeVar("T")
+Key = tuple[int | None, str]
+"""The number of examples, and what was tried on them: a plan does not say how long a data set is."""
+Found = list[tuple[Mistake, bool]]
+"""What went wrong in a cell, and whether it is a refusal."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,9 @@ def check_study(
     limit: float = LIMIT_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> DryRun:
-    """Tries every distinct training and measurement of a study, with one step on a few of its real examples.
+    """Tries every distinct training of a study, with one step on a few of its real examples, and every measurement.
+
+    Each measurement is tried once on every form of network, with its mechanism and without.
 
     Args:
         study: What to try.
@@ -92,12 +103,45 @@ def check_study(
         UserError: The study cannot be composed: something is unknown, or not allowed.
     """
     start, study = clock(), opened(study)
-    trial = _Attempt(study, site, lambda: clock() - start > limit)
-    with trial.noting("composing the study"), small_world(study) as composed, torch.random.fork_rng(devices=[]):
-        for before, entry in zip(_cells(study), composed, strict=True):
-            if only is None or before in only:
-                trial.cell(entry)
-    return DryRun(trial.trainings, trial.measurements, tuple(trial.mistakes.values()), trial.untried, clock() - start)
+    tried = _Tried(lambda: clock() - start > limit)
+    left = [place for place, key in enumerate(_cells(study)) if only is None or key in only]
+    with torch.random.fork_rng(devices=[]):
+        for count in SIZES:
+            left = _attempt(study, site, count, left, tried) if left else left
+    mistakes = tuple({mistake.text: mistake for mistake in reversed(tried.mistakes)}.values())[::-1]
+    trainings, measurements = ({key for _, key in found} for found in (tried.trainings, tried.measurements))
+    return DryRun(len(trainings), len(measurements), mistakes, tried.untried, clock() - start)
+
+
+def _attempt(study: Study, site: Site, count: int | None, places: list[int], tried: _Tried) -> list[int]:
+    """Tries some cells on so many examples; gives back those that may only have had too few."""
+    doubtful = []
+    try:
+        with small_world(study, count) as composed:
+            attempts = {place: _Attempt(study, site, tried, count, composed[place]) for place in places}
+            for step in (_Attempt.train, _Attempt.measure):  # all trainings come first, in case that time runs out
+                for attempt in attempts.values():
+                    step(attempt)
+        for place, attempt in attempts.items():
+            if count is not None and not tried.late() and _doubtful(attempt.found, tried.failed.get(place)):
+                tried.failed[place] = attempt.found
+                doubtful.append(place)
+            else:
+                tried.mistakes += [mistake for mistake, _ in attempt.found]
+    except UserError as error:  # it cannot be composed so
+        if count is None or tried.late():
+            tried.mistakes.append(Mistake(str(error), "composing the study"))
+            return []
+        return places
+    except Exception as error:
+        tried.mistakes.append(Mistake(f"{_place(error)}: {told(error)}", "composing the study"))
+        return []
+    return doubtful
+
+
+def _doubtful(found: Found, before: Found | None) -> bool:
+    """Whether what went wrong may go well on more examples: a refusal may, another mistake if it did not repeat."""
+    return any(refused for _, refused in found) or (bool(found) and before is None)
 
 
 def _cells(study: Study) -> list[str]:
@@ -106,102 +150,111 @@ def _cells(study: Study) -> list[str]:
 
 
 @dataclass
+class _Tried:
+    """What a dry run has tried so far."""
+
+    late: Callable[[], bool]
+    trainings: dict[Key, bool] = field(default_factory=dict)
+    """Whether it went well."""
+    measurements: set[Key] = field(default_factory=set)
+    kept: dict[Key, dict[str, Tensor]] = field(default_factory=dict)
+    mistakes: list[Mistake] = field(default_factory=list)
+    failed: dict[int, Found] = field(default_factory=dict)
+    """By place of the cell, what went wrong on fewer examples."""
+    untried: int = 0
+
+
+@dataclass
 class _Attempt:
-    """A dry run under way."""
+    """One cell on few examples."""
 
     study: Study
     site: Site
-    late: Callable[[], bool]
-    mistakes: dict[str, Mistake] = field(default_factory=dict)
-    trainings: int = 0
-    measurements: int = 0
-    untried: int = 0
-    _trained: dict[str, Trained | None] = field(default_factory=dict)
-    _kept: dict[str, dict[str, Tensor]] = field(default_factory=dict)
-    _probed: set[str] = field(default_factory=set)
+    tried: _Tried
+    count: int | None
+    entry: ComposedCell
+    found: Found = field(default_factory=list)
 
-    def context(self, seed: int) -> RunContext:
+    def train(self) -> None:
+        """Tries the training, unless an equal one went well."""
+        entry, plan, known = self.entry, self.entry.plan, self.tried.trainings
+        if plan is None or not entry.trials():
+            return
+        key = self.count, plan_key(plan)
+        if known.get(key):  # one that failed is tried again, so that this cell waits for more examples with the other
+            return
+        if self.tried.late():
+            self.tried.untried += 1
+            return
+        known[key] = bool(self._noting("training", lambda: self._stepped(plan)))
+
+    def measure(self) -> None:
+        """Tries each measurement on an untrained network, and what else is asked of the mechanisms."""
+        entry, plan = self.entry, self.entry.plan
+        if plan is None or not entry.trials() or self.found:
+            return
+        for mechanism in entry.combination:
+            self._noting("facts", partial(mechanism.facts, plan))
+        for (named, _), probe in zip(entry.measures, entry.probes(entry.trials()[0]), strict=True):
+            self._measurement(probe, named.name if named else "utility")
+        if len(entry.combination) == 1 and not entry.cell.suspect and not self.tried.late():
+            self._noting("evidence", lambda: entry.combination[0].evidence(plan, self._context(entry.seeds[0])))
+
+    def _stepped(self, plan: Plan) -> bool:
+        run = Run(plan, self._context(self.entry.seeds[0]), torch.device(self.site.execution.device))
+        for stream in plan.streams if plan.epochs else ():
+            run.step(stream, run.examples[stream.name].take(slice(EXAMPLES)), lead=0)
+        run.finish()
+        return True
+
+    def _measurement(self, probe: Probe, of: str) -> None:
+        plan, own = probe.trial.plan, of in {named.name for named in self.entry.cell.combination}
+        # On one network of each form, with its mechanism and without: what it does there, it does in all combinations.
+        key = self.count, fingerprint(probe.measure, plan.model, plan.all_rewrites, probe.serving, own)
+        if key in self.tried.measurements:
+            return
+        if self.tried.late():
+            self.tried.untried += 1
+            return
+        self.tried.measurements.add(key)
+
+        def measure() -> None:
+            context = self._context(probe.trial.seed)
+            metrics, *_ = values_of(probe, context.trained(plan), context)
+            probe.measure.warnings(metrics)
+
+        self._noting(f"measuring {of}", measure)
+
+    def _context(self, seed: int) -> RunContext:
         """Chance and data of a seed; other models are not trained, and what is dear is kept in memory."""
         return RunContext(seed, self.site.data_folder, self._untrained, self._keep)
 
     def _keep(self, identity: Any, seed: int, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        key = f"{fingerprint(identity)}-{seed}"
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        key = self.count, f"{fingerprint(identity)}-{seed}"
+        if key not in self.tried.kept:
+            self.tried.kept[key] = make()
+        return self.tried.kept[key]
 
     def _untrained(self, plan: Plan, seed: int) -> Trained:
-        network = build_network(plan, self.context(seed)).to(self.site.execution.device).eval()
+        network = build_network(plan, self._context(seed)).eval()
+        network.to(self.site.execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         return Trained(plan, seed, network, predictor(network))
 
-    def cell(self, entry: ComposedCell) -> None:
-        """Tries one cell: its training once, then each of its measurements."""
-        if entry.plan is None or not entry.trials():
-            return
-        label = f"{self.study.recipe_label(entry.cell.recipe)} {self._name(entry)}"
-        trained = self._step(entry, label)
-        if trained is None:
-            return
-        probes = entry.probes(entry.trials()[0])
-        for mechanism in entry.combination:
-            with self.noting(label):
-                mechanism.facts(entry.plan)
-        for (named, _), probe in zip(entry.measures, probes, strict=True):
-            self._probe(probe, trained, f"{label}, {named.name if named else 'utility'}")
-        if len(entry.combination) == 1 and not entry.cell.suspect and not self.late():
-            with self.noting(label):
-                entry.combination[0].evidence(entry.plan, self.context(entry.seeds[0]))
-
-    def _name(self, entry: ComposedCell) -> str:
-        victim = braces(map(self.study.label, entry.cell.combination))
-        return f"{self.study.suspect_label(entry.cell.suspect)} of {victim}" if entry.cell.suspect else victim
-
-    def _step(self, entry: ComposedCell, label: str) -> Trained | None:
-        """The network of a cell after one step of each stream; None where that failed, or no time is left."""
-        assert entry.plan is not None
-        key = plan_key(entry.plan)
-        if key not in self._trained:
-            self._trained[key] = None
-            if self.late():
-                self.untried += 1 + len(entry.measures)
-                return None
-            with self.noting(label):
-                self._trained[key] = self._stepped(entry.plan, entry.seeds[0])
-                self.trainings += 1
-        return self._trained[key]
-
-    def _stepped(self, plan: Plan, seed: int) -> Trained:
-        context = self.context(seed)
-        run = Run(plan, context, torch.device(self.site.execution.device))
-        for stream in plan.streams if plan.epochs else ():
-            run.step(stream, run.examples[stream.name].take(slice(EXAMPLES)), lead=0)
-        run.finish()
-        return Trained(plan, seed, run.network, predictor(run.network))
-
-    def _probe(self, probe: Probe, trained: Trained, label: str) -> None:
-        if probe.key in self._probed:
-            return
-        self._probed.add(probe.key)
-        if self.late():
-            self.untried += 1
-            return
-        with self.noting(label):
-            metrics, *_ = values_of(probe, trained, self.context(probe.trial.seed))
-            probe.measure.warnings(metrics)
-            self.measurements += 1
-
-    @contextmanager
-    def noting(self, label: str) -> Iterator[None]:
-        """Notes what goes wrong, each mistake where it is first met."""
+    def _noting(self, what: str, act: Callable[[], T]) -> T | None:
+        """What an act gives; None where it goes wrong, which is noted."""
         try:
-            yield
+            return act()
         except UserError as error:
-            self._note(str(error), label)
+            self.found.append((Mistake(str(error), f"{self._label()}, {what}"), True))
         except Exception as error:
-            self._note(f"{_place(error)}: {told(error)}", label)
+            self.found.append((Mistake(f"{_place(error)}: {told(error)}", f"{self._label()}, {what}"), False))
+        return None
 
-    def _note(self, text: str, label: str) -> None:
-        self.mistakes.setdefault(text, Mistake(text, label))
+    def _label(self) -> str:
+        cell, study = self.entry.cell, self.study
+        victim = braces(map(study.label, cell.combination))
+        models = f"{study.suspect_label(cell.suspect)} of {victim}" if cell.suspect else victim
+        return f"{study.recipe_label(cell.recipe).replace(', examples=None, test_examples=None', '')} {models}"
 
 
 def _place(error: BaseException) -> str:

@@ -12,14 +12,14 @@ from guardclash.data.catalog import datasets
 from guardclash.data.dataset import Dataset
 from guardclash.data.examples import Examples
 from guardclash.data.loading import load
-from guardclash.errors import UserError
 from guardclash.records.cells import Named
 from guardclash.studies.composing import compose_study
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell
 
-SIZES = (256, 1024, 4096)
-"""Examples of each split: the first number with which the study can be composed, for mechanisms may ask for more."""
+OTHERS = 1024
+"""Examples of each split of data sets that the study only draws from, such as triggers: of these a mechanism asks for
+a number of its own."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +35,22 @@ class _First:
 
 
 @contextmanager
-def small_world(study: Study) -> Iterator[tuple[ComposedCell, ...]]:
-    """The cells of a study on few examples, or on all where it cannot be composed on few.
-
-    As long as it lasts, all data sets of this process are as short.
+def small_world(study: Study, count: int | None) -> Iterator[tuple[ComposedCell, ...]]:
+    """The cells of a study on few examples; as long as it lasts, all data sets of this process are as short.
 
     Args:
         study: An open study that can be composed.
+        count: Examples of each split of its own data sets; None: all.
+
+    Raises:
+        UserError: It cannot be composed on so few: a mechanism asks for more.
     """
-    known = datasets()
+    known, own = datasets(), {recipe.name for recipe in study.recipes}
     whole = dict(known)
     try:
-        for count in SIZES:
-            known.update({name: _short(dataset, count) for name, dataset in whole.items()})
-            try:
-                composed = compose_study(_cut(study, count))
-            except UserError:  # a mechanism asks for more than there is
-                continue
-            break
-        else:
-            known.update(whole)
-            composed = compose_study(study)
-        yield composed
+        if count is not None:
+            known.update({name: _short(one, count if name in own else OTHERS) for name, one in whole.items()})
+        yield compose_study(study if count is None else _cut(study, count))
     finally:
         known.clear()
         known.update(whole)

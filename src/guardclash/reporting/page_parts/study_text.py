@@ -68,7 +68,7 @@ def _task(task: Any) -> Iterator[str]:
         return
     names = (field.name for field in dataclasses.fields(OwnTask) if field.compare)
     found: dict[str, Any] = {name: value for name in names if (value := getattr(task, name)) not in (None, ())}
-    tables = {name: dict(found[name]) for name in ("options", "training") if name in found}
+    tables: dict[str, Any] = {name: dict(found[name]) for name in ("options", "training") if name in found}
     yield from ("", "[[tasks]]", *_entries({**found, **tables}))
 
 
