@@ -38,6 +38,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
 
 
 @pytest.fixture(autouse=True)
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs from the command line try nothing first, which would take long; tests/test_dry_run.py asks for it."""
+    monkeypatch.setenv("GUARDCLASH_CHECK", "0")
+
+
+@pytest.fixture(autouse=True)
 def one_thread() -> None:
     """Sums of floats depend on the number of threads, and some tests compare them to the last bit."""
     torch.set_num_threads(1)

@@ -21,6 +21,7 @@ _MODULES = {
     "guardclash.registry": ("find_mechanism", "find_mechanisms"),
     "guardclash.reporting.rows": ("frame",),
     "guardclash.studies.verdicts": ("verdicts",),
+    "guardclash.studies.dry_run": ("check_study",),
     "guardclash.studies.engines": ("Inline", "processes"),
     "guardclash.studies.jobs": ("Site",),
     "guardclash.records.file": ("read_results",),

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import typer
 
+from guardclash.cli.check import check
 from guardclash.cli.compare import compare
 from guardclash.cli.console import say
 from guardclash.cli.data import data
@@ -43,6 +44,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "new": new,
     "list": list_all,
+    "check": check,
     "plan": plan,
     "run": run,
     "status": status,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from functools import partial
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
+from guardclash.cli.check import refuse
 from guardclash.cli.console import print_text, say
 from guardclash.cli.interruption import Interruption
 from guardclash.cli.options import (
@@ -24,6 +27,7 @@ from guardclash.cli.options import (
     ruled,
     site_of,
 )
+from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
 
@@ -39,6 +43,9 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     ] = None,
     scale: Scale = None,
     datasets: Datasets = None,
+    check: Annotated[
+        bool, typer.Option(envvar="GUARDCLASH_CHECK", help="Try what is missing on few examples first.")
+    ] = True,
 ) -> None:
     """Trains and measures what is missing, then reports. The same command continues after an interruption."""
     from guardclash.reporting.findings import find
@@ -62,7 +69,8 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             if count > 1:
                 executor = processes(count, wanted.plugins)
             watchers = Together((progress, tracking, interruption))
-            results = run_study(wanted, site, executor, watchers, known(datasets, wanted))
+            before = partial(_tried, wanted, site) if check else None
+            results = run_study(wanted, site, executor, watchers, known(datasets, wanted), before=before)
     except BaseException as error:  # Ctrl-C among them: workers must not outlive the command
         _kill_workers()  # first, because `shutdown` waits for the trainings under way
         executor.shutdown(cancel_futures=True)
@@ -74,6 +82,15 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     print_text(find(asked, results))
     if progress.failed:
         raise typer.Exit(1)
+
+
+def _tried(study: Study, site: Any, cells: Collection[str]) -> None:
+    """Tries the cells of which something is missing, and says how that went."""
+    from guardclash.studies.dry_run import check_study
+
+    dry = check_study(study, site, cells)
+    refuse(dry)
+    say(str(dry))
 
 
 def _kill_workers() -> None:

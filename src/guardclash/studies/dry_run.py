@@ -23,7 +23,7 @@ from guardclash.plan.identity import fingerprint, plan_key
 from guardclash.plan.plan import Plan
 from guardclash.records.cells import braces
 from guardclash.studies.composing import opened
-from guardclash.studies.jobs import Site, values_of
+from guardclash.studies.jobs import Site, kept_value, values_of
 from guardclash.studies.small_world import small_world
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe
@@ -220,7 +220,11 @@ class _Attempt:
 
         def measure() -> None:
             context = self._context(probe.trial.seed)
+            probe.measure.needs(plan)
             metrics, *_ = values_of(probe, context.trained(plan), context)
+            for metric in probe.measure.metrics:
+                if metric.name in metrics:
+                    kept_value(metric, metrics[metric.name])
             probe.measure.warnings(metrics)
 
         self._noting(f"measuring {of}", measure)

@@ -243,7 +243,7 @@ def _measure(probe: Probe, trained: Trained, site: Site) -> None:
         "measure": describe(probe.measure, full=True),
         "serving": describe(probe.serving, full=True),
         "metrics": {
-            metric.name: _kept(metric, metrics[metric.name])
+            metric.name: kept_value(metric, metrics[metric.name])
             for metric in probe.measure.metrics
             if metric.name in metrics
         },
@@ -273,12 +273,18 @@ def values_of(
     return metrics, kept, scatter.to_dict() if scatter else {}
 
 
-def _kept(metric: Metric, value: float) -> float | str | None:
-    """A measured value as records hold it."""
+def kept_value(metric: Metric, value: float) -> float | str | None:
+    """A measured value as records hold it.
+
+    Raises:
+        ValueError: It is none.
+    """
     try:
         return plain(metric.checked(value))
     except UserError as error:
         raise ValueError(str(error)) from error  # of this measurement alone: others go on
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{metric.name} is {value!r}, which is no number") from error
 
 
 def _kept_curve(name: str, curve: Curve) -> list[list[float]]:

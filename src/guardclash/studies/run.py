@@ -149,6 +149,7 @@ def run_study(
     watcher: Watcher | None = None,
     datasets: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
+    before: Callable[[Collection[str]], None] | None = None,
 ) -> Results:
     """Trains and measures what is missing of a study, and keeps its results and the pictures that reports show.
 
@@ -161,6 +162,8 @@ def run_study(
         watcher: Is told how it goes; `started` comes again where seeds are added.
         datasets: Run only their recipes; none: all.
         clock: Seconds, by which results are kept up to date now and then.
+        before: Called before the first job with the keys of the cells of which something is missing, such as to try
+            them (`guardclash.check_study`); what it raises ends the run.
 
     Returns:
         The results, as far as they are there.
@@ -182,6 +185,8 @@ def run_study(
             }
             if jobs <= asked:
                 break  # they failed
+            if before and not asked:
+                before([entry.cell.key for entry in composed if not jobs.isdisjoint(_keys(entry))])
             asked |= jobs
             watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
             _run_waves(planned, site, executor, watcher, keeping)
@@ -196,6 +201,13 @@ def run_study(
         results = keep_results(study, composed, store)
     watcher.collected(results)
     return results
+
+
+def _keys(entry: ComposedCell) -> Iterator[str]:
+    """The keys of all trainings and measurements of a cell, and of the trainings that it needs."""
+    for trial in entry.trials():
+        yield from (needed.key for needed in (trial, *entry.needed(trial)))
+        yield from (probe.key for probe in entry.probes(trial))
 
 
 def needed_now(study: Study, composed: tuple[ComposedCell, ...], results: Results) -> tuple[ComposedCell, ...]:
