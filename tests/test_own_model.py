@@ -241,7 +241,7 @@ MISTAKES: dict[str, tuple[dict[str, Any], str]] = {
 def test_a_mistake_is_told_in_a_line(kind: str, guardclash: Guardclash, tmp_path: Path):  # noqa: F811
     change, said = MISTAKES[kind]
     path = write(tmp_path, **{"study": STUDY + SMALL, **change})
-    found = guardclash("plan", path)
+    found = guardclash("check", path)
     assert found.code == 2, found.out
     assert said in found.err.replace("\n", " ") and "Traceback" not in found.err
     assert len(found.err.strip().splitlines()) == 1, found.err
@@ -252,10 +252,10 @@ def test_weights_that_do_not_fit_are_told_by_their_tensor(guardclash: Guardclash
     study = (STUDY + SMALL).replace('nets.py:build"', 'nets.py:build"\nweights = "start.safetensors"')
     path = write(tmp_path, study)
     safetensors.torch.save_file({"conv1.weight": torch.zeros(4, 3, 5, 5)}, tmp_path / "start.safetensors")
-    found = guardclash("plan", path)
+    found = guardclash("check", path)
     assert found.code == 2 and "conv1.weight has the shape (4, 3, 5, 5)" in found.err
     torch.save({}, tmp_path / "start.safetensors")
-    found = guardclash("plan", path)
+    found = guardclash("check", path)
     assert found.code == 2 and "no safetensors file" in found.err
 
 

@@ -41,7 +41,7 @@ def test_from_a_folder_to_a_page(guardclash: Guardclash, folder: Path):  # noqa:
     assert [line[1] for line in lines] == ["check", "plan", "run", "report"]
     study = folder / "study.toml"
     text = study.read_text().replace("alone = 5, together = 10", "alone = 1, together = 1")
-    study.write_text(text.replace('dataset = "mine"', 'dataset = "mine"\nscale = "smoke"'))
+    study.write_text(text.replace('\ndataset = "mine"', '\ndataset = "mine"\nscale = "smoke"'))
     for line in lines:
         said = guardclash(*line[1:])
         assert said.code == 0, said.err
