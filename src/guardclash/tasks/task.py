@@ -7,16 +7,12 @@ from typing import Protocol
 
 from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
-from guardclash.data.space import Images
+from guardclash.data.space import Images, same_form
 from guardclash.errors import UserError
-from guardclash.plan.made import Patches
+from guardclash.plan.made import MADE, Patches, made_up
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.purpose import Purpose
 from guardclash.plan.sources import Split
-
-PATCHES = 10_000
-"""Patches of photographs that stand for images of another kind: as many as trigger sets are drawn from, and as many
-again to train on."""
 
 
 class Training(Protocol):
@@ -41,8 +37,8 @@ class Task:
         recipes: How the unprotected model is trained, at each scale.
         utility: The measure by which every combination is judged: its name, such as "accuracy".
         neighbour: The data set of inputs of the same form that are no examples of the task. Triggers are drawn from its
-            test split, and whoever steals with other images takes them from its first one. None: of images, patches
-            of the two photographs of scikit-learn, and reports say so; of other inputs there are none.
+            test split, and whoever steals with other images takes them from its first one. None: they are made up, and
+            reports say so: patches of the two photographs of scikit-learn, rows outside the usual ranges, random texts.
         mark_radius: How far, in 1/255, what marks images may move a pixel; None: as published.
 
     Raises:
@@ -76,13 +72,16 @@ class Task:
         return Purpose(self.name, self.data.space, test, near, more, self.mark_radius, several)
 
     def _neighbours(self) -> tuple[Source | None, Source | None]:
-        """Inputs of the same form: of the neighbour; of images, where none is named, patches of photographs."""
+        """Inputs of the same form: of the neighbour; where none is named, made up."""
         space = self.data.space
+        if self.neighbour is None and isinstance(space, Images):
+            patches = Patches(space.shape, MADE)
+            return patches, replace(patches, start=MADE)
         if self.neighbour is None:
-            patches = Patches(space.shape, PATCHES) if isinstance(space, Images) else None
-            return patches, patches and replace(patches, start=PATCHES)
+            test = Split(self.name, "test")
+            return made_up(space, test), made_up(space, test, start=True)
         other = find_dataset(self.neighbour)
-        if other.space != space:
+        if not same_form(other.space, space):
             got = f"{other.name}: {other.space}"
             raise UserError("the neighbour's inputs have another form", where=self.name, got=got, allowed=str(space))
         return Split(other.name, "test"), Split(other.name, other.splits[0])  # its training images, if it has some
