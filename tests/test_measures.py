@@ -331,7 +331,7 @@ def test_what_a_mechanism_needs_of_inputs_is_a_clash_before_any_training(rows):
 
 
 def test_a_measure_for_other_inputs_is_refused(rows):
-    with pytest.raises(UserError, match="backdoor_success cannot be measured on .*: it looks for a square on images"):
+    with pytest.raises(UserError, match=r"backdoor_success cannot be measured on .*: it looks for a square on images"):
         compose_study(study(["dpsgd"], recipe={"dataset": rows, "scale": "smoke"}, measures=["backdoor_success"]))
 
 

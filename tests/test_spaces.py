@@ -1,4 +1,4 @@
-"""Every mechanism on every kind of task: it composes, trains and measures, or clashes with its reason before training."""
+"""Every mechanism on every kind of task composes, trains and measures, or clashes with its reason before training."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class BalancedAccuracy(Utility):
 
 @dataclass(frozen=True)
 class MacroF1(Utility):
-    """Macro F1: the mean over classes of the harmonic mean of precision and recall."""
+    """Macro F1: the mean over classes, or labels, of the harmonic mean of precision and recall."""
 
     name: ClassVar[str] = "macro_f1"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -76,6 +76,9 @@ class MacroF1(Utility):
         from sklearn.metrics import f1_score
 
         labels, told, classes = _answers(self, trained, context)
+        if self.several_labels:
+            scores = [f1_score(*one, zero_division=0.0) for one in zip(labels.T, told.T, strict=True)]
+            return {"macro_f1": float(np.mean(scores))}
         every = list(range(classes.shape[1]))
         return {"macro_f1": float(f1_score(labels, told, labels=every, average="macro", zero_division=0.0))}
 
