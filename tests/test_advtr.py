@@ -341,8 +341,8 @@ def test_restarts_only_lower_it(honest, context):
 
 def test_as_many_images_are_attacked_as_asked_for(honest, context, monkeypatch):
     seen = []
-    withstands = robustness._withstands
-    monkeypatch.setattr(robustness, "_withstands", lambda *args: seen.append(len(args[2])) or withstands(*args))
+    withstands = robustness.Target.withstands
+    monkeypatch.setattr(robustness.Target, "withstands", lambda *args: seen.append(len(args[2])) or withstands(*args))
     AdversarialTraining(test_examples=50, **QUICK).measure(honest["none"], context(0))
     assert seen == [50, 10, 10, 10]
 
@@ -442,16 +442,18 @@ def test_each_sign_of_a_failing_attack_counts(accuracies, doubt, honest, context
     mechanism = AdversarialTraining(radius=0.6, steps=5)
     attack = mechanism.attack(honest["none"].plan)
 
-    def withstands(trained: Trained, other: PGD, x: torch.Tensor, *rest: object) -> torch.Tensor:
+    def withstands(target: robustness.Target, other: PGD, x: torch.Tensor, *rest: object) -> torch.Tensor:
         kinds = {attack: "attack", replace(attack, steps=20): "longer", replace(attack, radius=1.2): "larger"}
         kind = kinds.get(other, "unbounded")
         assert kind != "unbounded" or (other.radius == 1 and not other.random_start)
         return torch.arange(len(x)) < accuracies.get(kind, 0.5 if kind == "attack" else 0.0) * len(x)
 
-    monkeypatch.setattr(robustness, "_withstands", withstands)
+    monkeypatch.setattr(robustness.Target, "withstands", withstands)
     x, y = (part[:100] for part in context(0).examples("digits", "test"))
     noise = accuracy(honest["none"].predict, attack.start(x, context(0).rng("noise")), y)
-    measured = robustness._doubt(honest["none"], attack, x, y, context(0), 1, accuracies.get("attack", 0.5))
+    measured = robustness._doubt(
+        robustness.Target(honest["none"], context(0)), attack, x, y, 1, accuracies.get("attack", 0.5)
+    )
     assert 0.5 < noise < 0.95
     assert measured == pytest.approx(1 - noise if doubt is None else doubt)
 
@@ -508,7 +510,7 @@ def test_the_ensemble_counts_images_that_withstood_pgd_and_were_right_before(hon
     monkeypatch.setattr(attacks, "version", lambda name: "1.20.1")
     monkeypatch.setattr(robustness, "ensemble", lambda *args: ())
     monkeypatch.setattr(robustness, "_doubt", lambda *args: 0.0)
-    monkeypatch.setattr(robustness, "_withstands", lambda *args: torch.arange(500) >= 100)
+    monkeypatch.setattr(robustness.Target, "withstands", lambda *args: torch.arange(500) >= 100)
     x, y = context(0).examples("digits", "test")
     right = honest["advtr"].predict(x).argmax(1) == y
     assert not right[100:].all()

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from guardclash.errors import UserError
 from guardclash.numerics import walks
-from guardclash.numerics.walks import NORMS, BlindWalk, MinGD, calibrated
+from guardclash.numerics.walk_scale import calibrated
+from guardclash.numerics.walks import NORMS, BlindWalk, MinGD
 
 ORDERS = (math.inf, 2, 1)
 
@@ -253,7 +254,7 @@ def test_descent_under_no_grad_and_without_a_slope():
         (lambda: MinGD(top=0), "top"),
         (lambda: MinGD()(lambda x: x, torch.rand(2, 1, 2, 2), 1), "classes"),
         (lambda: MinGD()(lambda x: x, torch.rand(2, 1, 2, 2) - 1, 2), "out of range"),
-        (lambda: MinGD()(lambda x: x, torch.rand(2, 4), 2), "images"),
+        (lambda: MinGD()(lambda x: x, torch.rand(2), 2), "inputs"),
         (lambda: MinGD()(lambda x: x, torch.rand(2, 1, 2, 2), 2, 0), "batch"),
         (lambda: BlindWalk()(lambda x: x, torch.rand(2, 1, 2, 2), torch.zeros(3), seeded(0)), "label per image"),
     ],

@@ -113,10 +113,8 @@ def _check_fits(plan: Plan, mechanism: Mechanism) -> None:
     # A text is a sequence as well: `on = "task"` would name the streams t, a, s and k.
     if isinstance(mechanism.on, str):
         raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
-    if not mechanism.fits(plan):
-        kinds = " or ".join(one.__name__.lower() for one in mechanism.spaces)
-        inputs = type(plan.judged_by.space).__name__.lower()
-        raise Clash(f"{mechanism.name} needs {kinds}, and the inputs of this task are {inputs}")
+    if reason := mechanism.misfit(plan):
+        raise Clash(f"{mechanism.name} {reason}")
 
 
 def rank(mechanism: Mechanism) -> tuple[int, str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
-from guardclash.data.space import Space
+from guardclash.data.space import Space, called
 from guardclash.judging.criteria import Metric
 from guardclash.numerics.scatter import Scatter
 from guardclash.plan.plan import Context, OtherSeed, Plan
@@ -26,6 +26,10 @@ class Measure:
     """What `measure` returns, each with the criterion that it is judged by."""
     spaces: ClassVar[tuple[type[Space], ...]] = ()
     """The kinds of inputs that it is for, such as `(Images,)`; none: all."""
+    does: ClassVar[str] = ""
+    """Why it is for these alone, in words that go on from its name, such as "marks images"; "": it just needs them."""
+    one_class: ClassVar[bool] = False
+    """Whether it needs one class for each example, so that it is not for tasks of several labels."""
     version: ClassVar[int] = 1
     """Raise it when `measure` changes meaning: old measurements are then left aside."""
 
@@ -37,8 +41,19 @@ class Measure:
         return self
 
     def fits(self, plan: Plan) -> bool:
-        """Whether it is for such inputs as a plan's task has; a plan that does not say takes everything."""
-        return not (self.spaces and plan.purpose) or isinstance(plan.purpose.space, self.spaces)
+        """Whether it is for such a task as a plan's; a plan that does not say takes everything."""
+        return not self.misfit(plan)
+
+    def misfit(self, plan: Plan) -> str:
+        """Why it is not for such a task as a plan's, in words that go on from its name; "": it is."""
+        if plan.purpose is None:
+            return ""
+        if self.spaces and not isinstance(plan.purpose.space, self.spaces):
+            does = self.does or f"needs {' or '.join(one.__name__.lower() for one in self.spaces)}"
+            return f"{does}, and the inputs of this task are {called(plan.purpose.space)}"
+        if self.one_class and plan.purpose.several_labels:
+            return "needs one class for each example, and those of this task may have several labels"
+        return ""
 
     def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
         """Other trainings that `measure` reads through `context.trained`; they are trained once and shared."""
@@ -67,7 +82,10 @@ class Utility(Measure):
 
     test: Any = None
     """The examples on which it is measured; None: the task's test split. From Python only."""
+    several_labels: bool = False
+    """Whether they may have several labels, as the task that it is bound to says. From Python only."""
 
     def bind(self, unprotected: Plan) -> Self:
-        """With the task's test split."""
-        return self if self.test is not None else replace(self, test=unprotected.judged_by.test)
+        """With the task's test split, and the form of its labels."""
+        test = unprotected.judged_by.test if self.test is None else self.test
+        return replace(self, test=test, several_labels=unprotected.several_labels)

@@ -27,6 +27,7 @@ class Backdoor(Condition):
     name: ClassVar[str] = "backdoor"
     threat: ClassVar[bool] = True
     spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    one_class: ClassVar[bool] = True
 
     rate: float = 0.01
     """Share of the training images that is poisoned, at least one."""

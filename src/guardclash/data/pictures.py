@@ -29,13 +29,15 @@ def grid(images: NDArray[np.float32], enlarge: int = 3, gap: int = 2) -> bytes:
     """Images side by side in rows, on white, as PNG.
 
     Args:
-        images: [rows, columns, C, H, W] in [0, 1]; C is 1 or 3.
+        images: [rows, columns, C, H, W] in [0, 1]. Three channels are colours; of others, the mean is shown in grey.
         enlarge: Screen pixels per pixel.
         gap: White pixels around each image, before enlarging.
 
     Returns:
         The bytes of a PNG file, equal for equal images.
     """
+    if images.shape[2] not in (1, 3):
+        images = images.mean(2, keepdims=True)
     rows, columns, channels, height, width = images.shape
     framed = np.ones((rows, columns, channels, height + gap, width + gap), np.float32)
     framed[..., gap:, gap:] = images

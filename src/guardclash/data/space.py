@@ -113,3 +113,39 @@ class Tokens:
         """A token outside the vocabulary."""
         inside = not x.size or (x.min() >= 0 and x.max() < self.vocabulary)
         return None if inside else f"a token is not one of 0 to {self.vocabulary - 1}"
+
+
+def called(space: Space) -> str:
+    """What inputs are called in reports: "images", "rows", "texts"; those of a space of somebody else's by its name."""
+    names = {Images: "images", Rows: "rows", Tokens: "texts"}
+    return names.get(type(space)) or f"inputs of the kind {type(space).__name__}"
+
+
+def same_form(one: Space, other: Space) -> bool:
+    """Whether a model for inputs of one space can be asked about those of another.
+
+    Images of bytes and of floats are the same to a model.
+    """
+    both_images = isinstance(one, Images) and isinstance(other, Images)
+    return one.shape == other.shape if both_images else one == other
+
+
+def unmoved(space: Space) -> str:
+    """Why inputs cannot be moved a little, as attacks and walks move them; "": they can.
+
+    Example:
+        >>> unmoved(Tokens(length=8, vocabulary=100))
+        'tokens cannot be moved a little'
+        >>> unmoved(Rows(("age",)))
+        ''
+    """
+    if isinstance(space, Tokens):
+        return "tokens cannot be moved a little"
+    if isinstance(space, Rows) and not space.numbers:
+        return "this task has no column that is a number"
+    return "" if isinstance(space, Images | Rows) else "nobody knows how far they may be moved"
+
+
+def movable(space: Space) -> int | None:
+    """How many of the first columns may be moved, where not all may be: categories stay as they are; None: all."""
+    return space.numbers if isinstance(space, Rows) and space.categories else None

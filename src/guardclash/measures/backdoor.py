@@ -24,6 +24,8 @@ class BackdoorSuccess(Measure):
 
     name: ClassVar[str] = "backdoor_success"
     spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    does: ClassVar[str] = "looks for a square on images"
+    one_class: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(
             "backdoor_success", "φ_ASR", MaxDrop(0.10), False, title="success of the backdoor", range=SHARE, gain=False

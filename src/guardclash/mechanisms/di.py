@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from guardclash.checks import one_of, within
-from guardclash.data.space import Images, Space
+from guardclash.data.space import Images, Rows, Space, movable, unmoved
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Ceiling, Metric
 from guardclash.mechanism import Mechanism
@@ -42,7 +42,9 @@ class DatasetInference(Mechanism):
     """
 
     name: ClassVar[str] = "di"
-    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images, Rows)
+    does: ClassVar[str] = "walks to the decision boundary by small steps"
+    one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model fingerprinting"
     paper: ClassVar[str] = "Maini et al. 2021"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -97,14 +99,23 @@ class DatasetInference(Mechanism):
         if self.scale is not None and self.embedding == "mingd":
             raise UserError("a descent has no noise", where="di.scale", got=self.scale, mend="Leave it out.")
 
-    def _walk(self, scale: float) -> BlindWalk | MinGD:
-        if self.embedding == "mingd":
-            return MinGD() if self.steps is None else MinGD(self.steps)
-        walk = BlindWalk(scale, walks=self.walks)
-        return walk if self.steps is None else replace(walk, steps=self.steps)
+    def _walk(self, scale: float, space: Space | None = None) -> BlindWalk | MinGD:
+        """For inputs of a space; None: images."""
+        walk = MinGD() if self.embedding == "mingd" else BlindWalk(scale, walks=self.walks)
+        if self.steps is not None:
+            walk = replace(walk, steps=self.steps)
+        # Rows have no bounds, and of them the numbers move.
+        return walk if space is None or isinstance(space, Images) else replace(walk, bounded=False, free=movable(space))
+
+    def misfit(self, plan: Plan) -> str:
+        """As for every measure; also that no column is a number."""
+        stuck = unmoved(plan.purpose.space) if plan.purpose is not None else ""
+        return f"{self.does}, and {stuck}" if stuck else super().misfit(plan)
 
     def bind(self, unprotected: Plan) -> DatasetInference:
         """With the innocent models of this task; one that no images are left for is done without, and warned of."""
+        if not self.fits(unprotected):
+            return self
         enough = images_left(unprotected.task.source) >= unprotected.task.source.size / 2
         framed = self.framed or (Independent().plan(Deployed(unprotected), unprotected) if enough else None)
         other = unprotected.judged_by.neighbour_train
@@ -153,7 +164,7 @@ class DatasetInference(Mechanism):
         return found.full if self.statistic == "full" else found.sampled
 
     def _exam(self, victim: Trained, context: Context) -> Exam:
-        walk = self._walk(self.scale or 1.0)
+        walk = self._walk(self.scale or 1.0, victim.plan.judged_by.space)
         exam = Exam(victim, context, self._groups(victim.plan), walk, self.layout, self.precision)
         return exam.calibrated(walk) if isinstance(walk, BlindWalk) and self.scale is None else exam
 

@@ -12,10 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from guardclash.checks import within
-from guardclash.data.space import Images, Space
+from guardclash.data.space import Images, Rows, Space, Tokens
 from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.deployed import Deployed
+from guardclash.plan.made import noise
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.sources import Drawn
 from guardclash.suspect import disjoint
@@ -78,14 +79,15 @@ class ModelDistance(Mechanism):
     """Model distance: are the answers of a stolen model closer to the owner's than those of an innocent one?
 
     It changes no training. On training images of the owner, images that the owner does not have, test images and
-    uniform noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1 and 1 - mean
+    random noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1 and 1 - mean
     L2 distance. Fingerprinting by dataset is feasible only if these tell models of the same data from models of other
     data of the same distribution. Nothing is claimed and nothing judged: values on suspects are reported, with their
     running means over the number of images as curves. A model's distance to itself says nothing, so none is measured.
     """
 
     name: ClassVar[str] = "distance"
-    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    spaces: ClassVar[tuple[type[Space], ...]] = (Images, Rows, Tokens)
+    one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model fingerprinting"
     paper: ClassVar[str] = "Szyller and Asokan, talk on conflicts between protections"
     metrics: ClassVar[tuple[Metric, ...]] = tuple(
@@ -121,7 +123,7 @@ class ModelDistance(Mechanism):
         def compare() -> dict[str, Tensor]:
             inputs = {name: context.data(images).x for name, images in drawn}
             rng = context.rng("distance", "random")
-            inputs["random"] = torch.rand((self.images, *victim.plan.model.shape), generator=rng)
+            inputs["random"] = noise(victim.plan.judged_by.space, self.images, rng)
             return {name: closeness(suspect.predict(x), victim.predict(x)) for name, x in inputs.items()}
 
         found = context.kept(identity, compare)  # so that metrics and curves ask the models once

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import ClassVar
 
 from guardclash.checks import one_of
-from guardclash.data.space import Images, Space
+from guardclash.data.space import Images, Rows, Space, Tokens, called
 from guardclash.judging.criteria import Metric
 from guardclash.measure import Measure
 from guardclash.measures.robustness import Robustness, check_attack
@@ -21,7 +21,6 @@ from guardclash.numerics.attacks import (
     ensemble_version,
     use_bfloat16,
 )
-from guardclash.plan.adversarial import Adversarial
 from guardclash.plan.plan import Context, Plan
 from guardclash.training.trained import Trained
 
@@ -32,11 +31,11 @@ class Evasion(Mechanism):
 
     concern: ClassVar[str] = "model evasion"
     order: ClassVar[int] = 1  # the attack is on the images as the network would see them, other maps applied
-    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    spaces: ClassVar[tuple[type[Space], ...]] = Robustness.spaces
     metrics: ClassVar[tuple[Metric, ...]] = Robustness.metrics
 
     radius: float = 0.25
-    """Radius gamma of the ball, in the chosen units."""
+    """Radius gamma of the ball, in the chosen units; of rows in standard deviations of their columns."""
     norm: str = "linf"
     """"linf" or "l2"."""
     steps: int = 25
@@ -58,6 +57,9 @@ class Evasion(Mechanism):
     """Test images that phi_ADV is measured on, the first ones."""
     ensemble: bool = False
     """Also measure accuracy under an ensemble of stronger attacks; minutes per model. Needs guardclash[attacks]."""
+    embeddings: bool = False
+    """Of tokens: shift the vectors that the network's embedding gives them (Miyato et al. 2017); the radius is then in
+    units of these, of a whole text where norm = "l2"."""
 
     def __post_init__(self) -> None:
         check_attack(self.name, self)
@@ -76,13 +78,21 @@ class Evasion(Mechanism):
         """Robustness; mechanisms with the same attack share it."""
         return (self.robustness(),)
 
-    def attack(self, plan: Plan) -> PGD:
-        """The attack, in pixels, on the model of a plan."""
-        return self.robustness().attack(plan)
+    def misfit(self, plan: Plan) -> str:
+        """As for the attack that it trains against."""
+        return self.robustness().misfit(plan)
 
-    def inner(self, plan: Plan) -> Adversarial:
-        """The attack as the training applies it."""
-        return Adversarial(self.attack(plan), self.mode == "train", self.batch_norm == "update", self.precision)
+    def attack(self, plan: Plan) -> PGD:
+        """The attack on the model of a plan, in the units of its inputs.
+
+        Raises:
+            UserError: If an option has no meaning for such inputs.
+        """
+        return self.robustness().attack(plan, self.name)
+
+    def seen(self) -> tuple[bool, bool, str]:
+        """How the training's attack sees the network: in training mode, moving statistics, in what precision."""
+        return self.mode == "train", self.batch_norm == "update", self.precision
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """phi_ADV (equation 5) of any model, as `Robustness` measures it."""
@@ -93,14 +103,15 @@ class Evasion(Mechanism):
         return self.robustness().warnings(metrics)
 
     def facts(self, plan: Plan) -> dict[str, str]:
-        """The attack in words, its radius in pixels, and what is odd about it."""
+        """The attack in words, its radius in the units of the inputs, and what is odd about it."""
         attack = self.attack(plan)
-        pixels = ", ".join(f"{self.radius * scale:.4g}" for scale in attack.scale)
         start = "random start" if self.random_start else "no random start"
         narrow = use_bfloat16(self.precision)
+        space = plan.purpose.space if plan.purpose else None
+        units = f"({self.units} units)" if space is None or isinstance(space, Images) else f"({_unit(space)})"
         found = {
-            "attack": f"PGD-{self.steps}, {self.norm}, step {attack.step:.4g} ({self.units} units), {start}",
-            "radius in pixels": pixels,
+            "attack": f"PGD-{self.steps}, {self.norm}, step {attack.step:.4g} {units}, {start}",
+            **self._radius(attack, space),
             "trained in": f"{self.mode} mode, {'bfloat16' if narrow else 'float32'}",
         }
         if self.precision == "bfloat16" and not narrow:
@@ -114,3 +125,16 @@ class Evasion(Mechanism):
             gradual = f"APGD-CE, APGD-DLR ({ENSEMBLE_STEPS} steps, {ENSEMBLE_STARTS} starts)"
             found["ensemble"] = f"{gradual}{queries}, ART {ensemble_version()}"
         return found
+
+    def _radius(self, attack: PGD, space: Space | None) -> dict[str, str]:
+        if space is None or isinstance(space, Images):
+            return {"radius in pixels": ", ".join(f"{self.radius * scale:.4g}" for scale in attack.scale)}
+        kept = len(space.categories) if isinstance(space, Rows) else 0
+        stay = f"; {kept} {'category' if kept == 1 else 'categories'} cannot be changed" if kept else ""
+        of = f", of a whole {called(space)[:-1]}" if self.norm == "l2" else ""
+        return {"radius": f"{self.radius:g} {_unit(space)}{of}{stay}"}
+
+
+def _unit(space: Space) -> str:
+    """In what inputs that are no images are moved."""
+    return "units of the tokens' embedding" if isinstance(space, Tokens) else "standard deviations"

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from guardclash.numerics.attacks import attacked
 from guardclash.numerics.distinguisher import Evidence, Normalisation, evidence, layout, train_distinguisher
 from guardclash.numerics.layout import fast
-from guardclash.numerics.walks import BlindWalk, MinGD, calibrated
+from guardclash.numerics.walk_scale import calibrated
+from guardclash.numerics.walks import BlindWalk, MinGD
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Context, Source

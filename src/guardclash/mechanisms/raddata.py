@@ -66,6 +66,8 @@ class RadioactiveData(Mechanism):
 
     name: ClassVar[str] = "raddata"
     spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    does: ClassVar[str] = "marks images"
+    one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "dataset watermarking"
     paper: ClassVar[str] = "Sablayrolles et al. 2020"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -121,7 +123,7 @@ class RadioactiveData(Mechanism):
             raise UserError("the marking network is a plan", where="raddata.network", got=self.network)
         self._how(PUBLISHED_RADIUS if self.radius is None else self.radius)
 
-    def _how(self, radius: int) -> Marking:
+    def _how(self, radius: int, whole: bool = True) -> Marking:
         return Marking(
             radius,
             self.iterations,
@@ -130,6 +132,7 @@ class RadioactiveData(Mechanism):
             self.image_penalty,
             self.feature_penalty,
             self.augmentation,
+            whole,
         )
 
     def bind(self, unprotected: Plan) -> RadioactiveData:
@@ -150,10 +153,12 @@ class RadioactiveData(Mechanism):
             raise UserError(
                 "too few images to mark", where="raddata.ratio", got=f"{size} of {images.size}", allowed=">= 2"
             )
+        purpose = self.network.purpose
+        floats = purpose is not None and isinstance(purpose.space, Images) and purpose.space.floats
         return Marks(
             images,
             size,
-            self._how(PUBLISHED_RADIUS if self.radius is None else self.radius),
+            self._how(PUBLISHED_RADIUS if self.radius is None else self.radius, whole=not floats),
             OtherSeed(self.network),
             self.precision,
         )
@@ -176,7 +181,7 @@ class RadioactiveData(Mechanism):
 
     def _marks_for(self, plan: Plan) -> Marks:
         """The marks that a model was trained on, or would have been."""
-        own = (found for found in nested(plan, Marks) if found.how == self._how(found.how.radius))
+        own = (found for found in nested(plan, Marks) if found.how == self._how(found.how.radius, found.how.whole))
         fallback = self if self.network else self.bind(replace(plan, streams=(plan.task,)))
         # A model that never saw marks is tested with those that it would have had.
         return next(own, None) or fallback.marks(fallback.network.task.source)

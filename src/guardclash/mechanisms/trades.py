@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guardclash.checks import within
+from guardclash.data.space import Tokens, unmoved
 from guardclash.errors import UserError
 from guardclash.mechanisms.evasion import Evasion
 from guardclash.numerics.attacks import PGD, attacked
@@ -26,23 +27,30 @@ class RobustnessGap:
     training: bool = False
     update_statistics: bool = False
     precision: str = "auto"
+    several_labels: bool = False
+    """Whether each class is a question of its own."""
 
     def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
         """The gap, beta * KL(p(x) || p(x + delta)) in nats for each example, [B]; the labels play no part."""
         x = batch.x
         with attacked(network, self.training, self.update_statistics, self.precision):
             with torch.no_grad():
-                clean = network(x).float().log_softmax(1)
+                clean = self._logs(network(x).float())
             # The start is drawn from torch's global generator, which the training seeds as it does for dropout.
             start = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-            neighbours = self.attack(lambda point: _divergences(clean, network(point)), x, start)
-        return self.beta * _divergences(network(x).log_softmax(1), network(neighbours))
+            neighbours = self.attack(lambda point: self._divergences(clean, network(point)), x, start)
+        return self.beta * self._divergences(self._logs(network(x)), network(neighbours))
 
+    def _logs(self, logits: Tensor) -> Tensor:
+        """Log-probabilities: of the classes [B, classes]; of several labels, of yes and no to each, [B, 2, classes]."""
+        if not self.several_labels:
+            return logits.log_softmax(1)
+        return torch.stack([functional.logsigmoid(logits), functional.logsigmoid(-logits)], 1)
 
-def _divergences(reference: Tensor, logits: Tensor) -> Tensor:
-    """KL(reference || softmax(logits)) for each row; the reference as log-probabilities."""
-    other = logits.float().log_softmax(1)
-    return functional.kl_div(other, reference, reduction="none", log_target=True).sum(1)
+    def _divergences(self, reference: Tensor, logits: Tensor) -> Tensor:
+        """KL of answers from a reference, which is log-probabilities, [B]; of several labels the mean over them."""
+        gaps = functional.kl_div(self._logs(logits.float()), reference, reduction="none", log_target=True).sum(1)
+        return gaps.mean(1) if self.several_labels else gaps
 
 
 @dataclass(frozen=True)
@@ -65,9 +73,13 @@ class Trades(Evasion):
             what = "the divergence has no gradient at the image itself, so an attack that starts there stays there"
             raise UserError(what, where="trades.random_start", got=False, allowed="true")
 
+    def misfit(self, plan: Plan) -> str:
+        """As for the attack; and none is written of the vectors of tokens."""
+        if plan.purpose is not None and isinstance(plan.purpose.space, Tokens):
+            return f"moves inputs a little, and {unmoved(plan.purpose.space)}; of their vectors only advtr is written"
+        return super().misfit(plan)
+
     def objective(self, stream: Stream, plan: Plan) -> Stream:
         """Adds the regulariser to the stream's losses."""
-        gap = RobustnessGap(
-            self.attack(plan), self.beta, self.mode == "train", self.batch_norm == "update", self.precision
-        )
+        gap = RobustnessGap(self.attack(plan), self.beta, *self.seen(), plan.several_labels)
         return replace(stream, objectives=(*stream.objectives, gap))

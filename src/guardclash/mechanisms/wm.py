@@ -13,7 +13,7 @@ from scipy.special import gammaln, logsumexp
 from guardclash.checks import one_of, within
 from guardclash.data.catalog import find_dataset
 from guardclash.data.pictures import Picture, grid
-from guardclash.data.space import Images, Space
+from guardclash.data.space import Images, called, same_form
 from guardclash.errors import UserError
 from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.mechanism import Mechanism
@@ -21,6 +21,7 @@ from guardclash.numerics.features import linear_readout
 from guardclash.numerics.planes import boundary_plane
 from guardclash.numerics.scatter import Scatter
 from guardclash.plan.examples import Data, class_indices
+from guardclash.plan.made import made_up
 from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Plan, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
@@ -32,7 +33,7 @@ SHOWN = 1000
 
 @dataclass(frozen=True)
 class TriggerSet:
-    """Images of another data set under labels of ours: the owner's secret, drawn anew for every seed."""
+    """Inputs of another data set under labels of ours: the owner's secret, drawn anew for every seed."""
 
     images: Any
     """Where they are drawn from, without replacement: a source that says its `title` and its number of `classes`."""
@@ -113,7 +114,7 @@ class Watermark(Mechanism):
     """
 
     name: ClassVar[str] = "wm"
-    spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
+    one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model watermarking"
     paper: ClassVar[str] = "Zhang et al. 2018; Adi et al. 2018; Szyller et al. 2021"
     metrics: ClassVar[tuple[Metric, ...]] = (
@@ -143,6 +144,9 @@ class Watermark(Mechanism):
     """What trigger batches do to batch norm's running statistics: "update", "freeze" or "recalibrate"."""
     source: str | None = None
     """The data set that triggers are drawn from (its test split); None: the task's neighbour."""
+    made: bool = False
+    """Make triggers up although the task has a neighbour: images of noise, rows outside the usual ranges, random texts.
+    """
     images: Any = None
     """A source that triggers are drawn from. From Python only."""
 
@@ -151,28 +155,44 @@ class Watermark(Mechanism):
         one_of("wm", get_args(Cadence), cadence=self.cadence)
         one_of("wm", get_args(BatchNormPolicy), batch_norm=self.batch_norm)
         within("wm", ">= 1", triggers=self.triggers, batch_size=self.batch_size, passes=self.passes)
+        if self.made and self.source is not None:
+            what = "triggers are either made up or drawn from a data set"
+            raise UserError(what, where="wm.source", got=self.source, mend="Leave out source, or made.")
 
     def trigger_set(self, plan: Plan) -> TriggerSet:
         """The trigger set for the task of a plan, watermarked or not."""
-        images = self.images or self._named(plan) or _neighbour(plan)
+        images = self.images or self._named(plan) or self._made(plan) or _neighbour(plan)
         return TriggerSet(images, self.triggers, self.labels, plan.model.classes)
 
     def bind(self, unprotected: Plan) -> Watermark:
-        """With the images that `source` names, so that it is known which they are."""
-        return replace(self, images=self.images or self._named(unprotected))
+        """With the images that `source` names, or that are made, so that it is known which they are."""
+        return replace(self, images=self.images or self._named(unprotected) or self._made(unprotected))
 
     def _named(self, plan: Plan) -> Split | None:
         if self.source is None:
             return None
-        shape = find_dataset(self.source).shape
-        if shape != plan.model.shape:
+        other = find_dataset(self.source)
+        if other.shape != plan.model.shape:
             raise UserError(
                 "trigger images must have the shape of the task's",
                 where="wm.source",
-                got=f"{self.source} of shape {shape}",
+                got=f"{self.source} of shape {other.shape}",
                 allowed=f"shape {plan.model.shape}",
             )
+        if plan.purpose is not None and not same_form(other.space, plan.purpose.space):
+            got, allowed = f"{self.source}: {other.space}", str(plan.purpose.space)
+            raise UserError("triggers have the form of the task's inputs", where="wm.source", got=got, allowed=allowed)
         return Split(self.source, "test")
+
+    def _made(self, plan: Plan) -> Any:
+        if not self.made:
+            return None
+        purpose = plan.judged_by
+        found = made_up(purpose.space, purpose.test)
+        if found is None:
+            what = f"nobody knows how to make up {called(purpose.space)}"
+            raise UserError(what, where="wm.made", got=True, allowed="false")
+        return found
 
     def data(self, plan: Plan) -> Plan:
         """Adds the stream "trigger"."""
@@ -193,8 +213,9 @@ class Watermark(Mechanism):
         stream = plan.stream("trigger")
         batches = stream.sampler if stream else None
         if isinstance(batches, Shuffled) and batches.last(self.triggers) == 2:
+            inputs = called(plan.purpose.space) if plan.purpose else "images"
             found["warning"] = (
-                "the last batch holds two images, too few if there is batch norm: choose another batch_size"
+                f"the last batch holds two {inputs}, too few if there is batch norm: choose another batch_size"
             )
         return found
 
@@ -229,17 +250,20 @@ class Watermark(Mechanism):
         (images, marks), own, given = read.features, test.y[:SHOWN].numpy(), triggers.y.numpy()
         pair = [int(label) for label in np.argsort(-np.bincount(given, minlength=source.classes), kind="stable")[:2]]
         plane = boundary_plane(images, read.weight, read.bias, (pair[0], pair[1]))
+        inputs = called(trained.plan.judged_by.space)
         caption = (
             "Features of the penultimate layer. Triggers that are learnt lie on the side of their label, with its test "
-            f"images. Labels {pair[0]} and {pair[1]} are those that most triggers have."
+            f"{inputs}. Labels {pair[0]} and {pair[1]} are those that most triggers have."
         )
-        clean = {f"test images, label {label}": plane.points(images[own == label]) for label in pair}
-        clean["test images, other labels"] = plane.points(images[~np.isin(own, pair)])
+        clean = {f"test {inputs}, label {label}": plane.points(images[own == label]) for label in pair}
+        clean[f"test {inputs}, other labels"] = plane.points(images[~np.isin(own, pair)])
         secret = {f"triggers, label {label}": plane.points(marks[given == label]) for label in pair}
         return Scatter(caption, plane.axes, clean, secret)
 
     def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
-        """The trigger images by their labels: a row for each class, the first twelve of it."""
+        """The trigger images by their labels: a row for each class, the first twelve of it; nothing of other inputs."""
+        if plan.purpose is not None and not isinstance(plan.purpose.space, Images):
+            return ()
         x, y = context.data(self.trigger_set(plan))
         rows = []
         for label in range(plan.model.classes):

@@ -1,7 +1,8 @@
 """Adversarial examples by projected gradient descent (Madry et al. 2018), for training and for measuring.
 
-All in pixel space: images in [0, 1]. A scale per channel lets radius and step be given in another unit, such as the
-normalised space in which the published code works: with `scale = std`, the same numbers give the same attack. For
+Images are in pixel space, [0, 1], and stay there. A scale per channel lets radius and step be given in another unit,
+such as the normalised space in which the published code works: with `scale = std`, the same numbers give the same
+attack. Inputs of other kinds, of any rank, have no bounds (`clamp`), and some of them may have to stay (`free`). For
 measuring there is also an ensemble of stronger attacks, by the library ART.
 """
 
@@ -20,9 +21,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from guardclash.checks import one_of, within
+from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics
+from guardclash.numerics.layout import fast
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 LIBRARY = "adversarial-robustness-toolbox"
@@ -31,7 +33,7 @@ ENSEMBLE_STARTS, ENSEMBLE_STEPS, ENSEMBLE_QUERIES = 5, 100, 1000
 
 @dataclass(frozen=True)
 class PGD:
-    """Projected gradient ascent on the loss inside a ball around each image."""
+    """Projected gradient ascent on the loss inside a ball around each input."""
 
     radius: float
     """Of the ball, gamma in the paper, in units of `scale`; 0 leaves the images as they are."""
@@ -45,12 +47,14 @@ class PGD:
     """Keep x + delta in [0, 1] after every step."""
     scale: tuple[float, ...] = (1.0,)
     """Pixels per unit, for all channels or for each; (1,) means that units are pixels."""
+    free: int | None = None
+    """How many entries of the last axis, the first ones, may be moved; None: all."""
 
     def __post_init__(self) -> None:
         one_of("", ("linf", "l2"), norm=self.norm)
         within("", ">= 0, finite", radius=self.radius)
         within("", "> 0, finite", step=self.step)
-        within("", ">= 1", steps=self.steps)
+        within("", ">= 1", steps=self.steps, **given(free=self.free))
 
     @property
     def reach(self) -> float:
@@ -58,19 +62,26 @@ class PGD:
         return self.steps * self.step / (2 * self.radius) if self.radius else math.inf
 
     def __call__(self, losses: Callable[[Tensor], Tensor], x: Tensor, rng: torch.Generator) -> Tensor:
-        """Adversarial images.
+        """Adversarial inputs.
 
         Args:
-            losses: Loss per image, [B], of images shaped as x; each must depend on its own image only for the attack to
-                be one of single images (batch norm in training mode mixes them, as in the published code).
-            x: Images [B, C, H, W] in [0, 1].
+            losses: Loss per input, [B], of inputs shaped as x; each must depend on its own input only for the attack to
+                be one of single inputs (batch norm in training mode mixes them, as in the published code).
+            x: Floats [B, ...]; images [B, C, H, W] in [0, 1].
             rng: For the random start; drawn on the CPU.
 
         Returns:
-            x + delta, of x's shape, with |delta| <= radius in every image.
+            x + delta, of x's shape, with |delta| <= radius in every input.
         """
         if not len(x) or not self.radius:
             return x
+        if self.free is None:
+            return self._ascended(losses, x, rng)
+        moving, rest = x[..., : self.free], x[..., self.free :]
+        found = self._ascended(lambda point: losses(torch.cat([point, rest], -1)), moving, rng)
+        return torch.cat([found, rest], -1)
+
+    def _ascended(self, losses: Callable[[Tensor], Tensor], x: Tensor, rng: torch.Generator) -> Tensor:
         scale = self._pixels(x)
         delta = self._within(x, self._start(x, rng), scale)
         for _ in range(self.steps):
@@ -80,12 +91,14 @@ class PGD:
         return self._moved(x, delta, scale).detach()
 
     def start(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """Random points of the balls around images, or the images themselves without a random start."""
-        scale = self._pixels(x)
-        return self._moved(x, self._within(x, self._start(x, rng), scale), scale)
+        """Random points of the balls around inputs, or the inputs themselves without a random start."""
+        moving = x[..., : self.free]
+        scale = self._pixels(moving)
+        moved = self._moved(moving, self._within(moving, self._start(moving, rng), scale), scale)
+        return moved if self.free is None else torch.cat([moved, x[..., self.free :]], -1)
 
     def _pixels(self, x: Tensor) -> Tensor:
-        return torch.tensor(self.scale, dtype=x.dtype, device=x.device).view(1, -1, 1, 1)
+        return torch.tensor(self.scale, dtype=x.dtype, device=x.device).view(1, -1, *(1,) * (x.dim() - 2))
 
     def _start(self, x: Tensor, rng: torch.Generator) -> Tensor:
         if not self.random_start:
@@ -95,8 +108,8 @@ class PGD:
         else:  # uniform in the ball: a direction, and the d-th root of a uniform share of the radius
             start = torch.randn(x.shape, generator=rng, dtype=x.dtype)
             share = torch.rand(len(x), generator=rng, dtype=x.dtype) ** (1 / x[0].numel())
-            start *= (self.radius * share / _lengths(start).view(-1)).view(-1, 1, 1, 1)
-        return start.to(x.device).contiguous(memory_format=torch.channels_last)
+            start *= (self.radius * share / _lengths(start).view(-1)).view(-1, *(1,) * (x.dim() - 1))
+        return fast(start.to(x.device))
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if self.norm == "linf":
@@ -116,8 +129,8 @@ class PGD:
 
 
 def _lengths(delta: Tensor) -> Tensor:
-    """l2 norm of each image, [B, 1, 1, 1]."""
-    return delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    """l2 norm of each input, [B, 1, ...], of delta's rank."""
+    return delta.flatten(1).norm(dim=1).view(-1, *(1,) * (delta.dim() - 1))
 
 
 @contextmanager

@@ -28,8 +28,8 @@ class Marking:
 
         -(phi(x~) - phi(x)) u_c + feature_penalty ||phi(x~) - phi(x)|| + image_penalty ||(x~ - x) / std||^2
 
-    within |x~ - x| <= radius; pixel values are whole at the end. Images do not interact, so all of a batch are marked
-    at once.
+    within |x~ - x| <= radius; pixel values that were whole (`whole`) are so at the end. Images do not interact, so all
+    of a batch are marked at once.
     """
 
     radius: int
@@ -44,6 +44,8 @@ class Marking:
     feature_penalty: float = 0.01
     augmentation: str = "none"
     """Of the images at each iteration, so that marks survive it: "none", or "shift" by up to 2 pixels."""
+    whole: bool = True
+    """Whether pixel values are whole multiples of 1/255, and must be so again."""
 
     def __post_init__(self) -> None:
         one_of("marking", ("adam", "sgd"), optimizer=self.optimizer)
@@ -72,13 +74,13 @@ class Marking:
 
         Args:
             features: phi, from images [B, C, H, W] to [B, d]; each row a function of its own image alone.
-            x: Clean images, float32 in [0, 1] in steps of 1/255.
+            x: Clean images, float32 in [0, 1], in steps of 1/255 if these are `whole`.
             carrier: u, one unit vector per image, [B, d].
             std: What the network divides each channel by, [C]: the unit of the image penalty.
             rng: For the augmentation.
 
         Returns:
-            Marked images [B, C, H, W], in [0, 1] in steps of 1/255.
+            Marked images [B, C, H, W], likewise.
         """
         unit = std.to(x).view(1, -1, 1, 1)
         with torch.no_grad():
@@ -105,7 +107,7 @@ class Marking:
     def _project(self, marked: Tensor, x: Tensor, round_off: bool) -> None:
         radius = self.radius / 255
         marked.clamp_(x - radius, x + radius).clamp_(0, 1)
-        if round_off:
+        if round_off and self.whole:
             marked.mul_(255).round_().div_(255)
 
     def _augmented(self, x: Tensor, rng: torch.Generator) -> Tensor:

@@ -1,20 +1,21 @@
 """How far images are from a network's decision boundary: the embeddings of dataset inference (Maini et al. 2021).
 
 A blind walk needs labels only, descent (MinGD) gradients. Both walk from every image, in each of three norms, until the
-label changes; that of images that were trained on changes later, so the claim goes. All in pixel space: images in
-[0, 1], networks that normalise by themselves and are in evaluation mode, so that no label depends on a batch.
+label changes; that of images that were trained on changes later, so the claim goes. Images are in pixel space, [0, 1],
+and stay there; rows of a table have no bounds, and their categories stay as they are. Networks normalise by themselves
+and are in evaluation mode, so that no label depends on a batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from guardclash.checks import within
+from guardclash.checks import given, within
 from guardclash.errors import UserError
 
 NORMS = ("linf", "l2", "l1")
@@ -60,10 +61,14 @@ class BlindWalk:
     """Standard deviation of normal noise."""
     l1: float = 0.01
     """Scale of Laplace noise."""
+    bounded: bool = True
+    """Whether inputs stay in [0, 1], as images do; those without bounds walk to x + k b."""
+    free: int | None = None
+    """How many entries of the last axis, the first ones, are moved; None: all."""
 
     def __post_init__(self) -> None:
         within("", "> 0, finite", scale=self.scale, linf=self.linf, l2=self.l2, l1=self.l1)
-        within("", "whole, >= 1", steps=self.steps, walks=self.walks)
+        within("", "whole, >= 1", steps=self.steps, walks=self.walks, **given(free=self.free))
 
     @torch.no_grad()
     def __call__(
@@ -80,8 +85,8 @@ class BlindWalk:
         All walks advance together, those that are over leave; the result is that of one walk after the other.
 
         Args:
-            predict_label: From images [B, C, H, W] to labels [B]; each of its own image alone.
-            x: Images [N, C, H, W] in [0, 1].
+            predict_label: From inputs [B, ...] to labels [B]; each of its own input alone.
+            x: Floats [N, ...]; images [N, C, H, W] in [0, 1].
             y: True labels [N]. Where the label is wrong at k = 1, as for most misclassified images, the length is 1.
             rng: For the noise, drawn on the CPU image by image. From the same seed, every model gets the same noise for
                 the same image, whatever comes after it.
@@ -89,7 +94,7 @@ class BlindWalk:
             chunk: Magnitudes of a walk tried in one pass, at most, when few walks are left: fewer passes for up to
                 `chunk - 1` more images per walk.
         """
-        _check_images(x, batch)
+        _check_inputs(x, batch, self.bounded)
         if y.shape != x.shape[:1] or chunk < 1:
             raise UserError("blind walks need a label per image and a chunk", got=(tuple(y.shape), chunk))
         groups = (
@@ -101,7 +106,7 @@ class BlindWalk:
         return _embedding(torch.cat(distances), found, found > self.steps, sum(forwards))
 
     def _noise(self, x: Tensor, rng: torch.Generator) -> Tensor:
-        """The noise image of every walk, [N, walks, 3, C, H, W]."""
+        """The noise of every walk, [N, walks, 3, ...], each shaped as an input."""
         shape = (self.walks, *x.shape[1:])
         drawn = []
         for _ in range(len(x)):
@@ -110,7 +115,10 @@ class BlindWalk:
             one, other = torch.log1p(-torch.rand((2, *shape), generator=rng))
             laplace = one - other  # as a difference of two exponentials is distributed
             drawn.append(torch.stack([self.linf * uniform, self.l2 * normal, self.l1 * laplace], 1))
-        return (self.scale * torch.stack(drawn)).to(x)
+        noise = (self.scale * torch.stack(drawn)).to(x)
+        if self.free is not None:
+            noise[..., self.free :] = 0
+        return noise
 
     def _walk(
         self, predict_label: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, noise: Tensor, batch: int, chunk: int
@@ -127,21 +135,21 @@ class BlindWalk:
             wrong = []
             for walk, magnitude in zip(walks.split(batch), magnitudes.split(batch), strict=True):
                 start = x[image[walk]]
-                wrong.append(predict_label(start + _clipped(start, base[walk], magnitude)) != y[image[walk]])
+                wrong.append(predict_label(start + self._change(start, base[walk], magnitude)) != y[image[walk]])
             length[active] = torch.where(torch.cat(wrong).view(-1, ahead), tried, self.steps + 1).amin(1)
             forwards += len(active) * ahead
             active = active[length[active] > self.steps]
             k += ahead
-        change = _clipped(x[image], base, length).view_as(noise)
+        change = self._change(x[image], base, length).view_as(noise)
         return length.view(noise.shape[:3]), _distances(change), forwards
 
-
-def _clipped(x: Tensor, base: Tensor, magnitude: Tensor) -> Tensor:
-    return (magnitude.view(-1, 1, 1, 1) * base).clamp(-x, 1 - x)
+    def _change(self, x: Tensor, base: Tensor, magnitude: Tensor) -> Tensor:
+        far = magnitude.view(-1, *(1,) * (base.dim() - 1)) * base
+        return far.clamp(-x, 1 - x) if self.bounded else far
 
 
 def _distances(moved: Tensor) -> Tensor:
-    """Norms [N, K, 3] of changes [N, K, 3, C, H, W], each in the norm that it was made for."""
+    """Norms [N, K, 3] of changes [N, K, 3, ...], each in the norm that it was made for."""
     flat = moved.flatten(3)
     return torch.stack([flat[:, :, 0].abs().amax(2), flat[:, :, 1].norm(dim=2), flat[:, :, 2].abs().sum(2)], 2)
 
@@ -167,10 +175,14 @@ class MinGD:
     """In l1, a pixel does not count among the `top` when it is at 0 or 1, or within this of where it would leave."""
     sort: bool = True
     """Each norm's distances in ascending order, as published, not in the order of the classes."""
+    bounded: bool = True
+    """Whether inputs stay in [0, 1], as images do."""
+    free: int | None = None
+    """How many entries of the last axis, the first ones, are moved; None: all."""
 
     def __post_init__(self) -> None:
         within("", "> 0, finite", linf=self.linf, l2=self.l2, l1=self.l1, gap=self.gap)
-        within("", "whole, >= 1", steps=self.steps, top=self.top)
+        within("", "whole, >= 1", steps=self.steps, top=self.top, **given(free=self.free))
 
     def __call__(self, logits: Callable[[Tensor], Tensor], x: Tensor, classes: int, batch: int = 1000) -> Embedding:
         """Embeds images.
@@ -179,13 +191,13 @@ class MinGD:
         gradient, which is taken of the images only. `batch` does not change the result.
 
         Args:
-            logits: From images [B, C, H, W] to logits [B, classes], with gradients; each of its own image alone. Run
+            logits: From inputs [B, ...] to logits [B, classes], with gradients; each of its own input alone. Run
                 inside `attacked(network)`, so that parameters take no gradient.
-            x: Images [N, C, H, W] in [0, 1].
+            x: Floats [N, ...]; images [N, C, H, W] in [0, 1].
             classes: Number of classes.
             batch: Images per forward pass.
         """
-        _check_images(x, batch)
+        _check_inputs(x, batch, self.bounded)
         if classes < 2:
             raise UserError("a margin is between classes", got=classes, allowed=">= 2")
         runs = (self._descend(logits, x, classes, norm, batch) for norm in NORMS)
@@ -198,7 +210,7 @@ class MinGD:
     def _descend(
         self, logits: Callable[[Tensor], Tensor], x: Tensor, classes: int, norm: str, batch: int
     ) -> tuple[Tensor, Tensor, int]:
-        """Changes [N, classes, C, H, W], steps taken [N, classes], and the images evaluated."""
+        """Changes [N, classes, ...], steps taken [N, classes], and the images evaluated."""
         target = torch.arange(classes, device=x.device).repeat(len(x))
         point = x.repeat_interleave(classes, 0)
         length = torch.zeros_like(target)
@@ -207,8 +219,11 @@ class MinGD:
             left = []
             for rows in active.split(batch):
                 descent, wrong = _descent(logits, point[rows], target[rows])
+                if self.free is not None:
+                    descent[..., self.free :] = 0
                 rest = rows[wrong]
-                point[rest] = (point[rest] + self._step(point[rest], descent[wrong], norm)).clamp(0, 1)
+                moved = point[rest] + self._step(point[rest], descent[wrong], norm)
+                point[rest] = moved.clamp(0, 1) if self.bounded else moved
                 left.append(rest)
             forwards += len(active)
             active = torch.cat(left)
@@ -222,9 +237,12 @@ class MinGD:
         if norm == "linf":
             return self.linf * descent.sign()
         if norm == "l2":
-            return self.l2 * descent / descent.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
-        leaving = ((descent < 0) & (point <= self.gap)) | ((descent > 0) & (point >= 1 - self.gap))
-        free = descent.masked_fill(leaving | (point <= 0) | (point >= 1), 0).flatten(1)
+            length = descent.flatten(1).norm(dim=1).clamp(min=1e-12)
+            return self.l2 * descent / length.view(-1, *(1,) * (descent.dim() - 1))
+        free = descent.flatten(1)
+        if self.bounded:
+            leaving = ((descent < 0) & (point <= self.gap)) | ((descent > 0) & (point >= 1 - self.gap))
+            free = descent.masked_fill(leaving | (point <= 0) | (point >= 1), 0).flatten(1)
         top = free.abs().topk(min(self.top, free.shape[1])).indices
         return self.l1 * torch.zeros_like(free).scatter(1, top, free.gather(1, top).sign()).view_as(point)
 
@@ -239,56 +257,17 @@ def _descent(logits: Callable[[Tensor], Tensor], point: Tensor, target: Tensor) 
     return -gradient, found.argmax(1) != target
 
 
-class Calibration(NamedTuple):
-    """A blind walk whose noise suits a network.
-
-    Fields:
-        walk: With the chosen scale.
-        censored: Share of its censored walks in each norm.
-        enough: Whether all are below the limit; if not, the last scale of the ladder was taken.
-    """
-
-    walk: BlindWalk
-    censored: tuple[float, float, float]
-    enough: bool
-
-
-def calibrated(
-    walk: BlindWalk,
-    predict_label: Callable[[Tensor], Tensor],
-    x: Tensor,
-    y: Tensor,
-    rng: torch.Generator,
-    ladder: Iterable[float] = (1, 2, 4, 8, 16),
-    limit: float = 0.2,
-) -> Calibration:
-    """The smallest scale of a ladder with which fewer than `limit` of the walks are censored in every norm.
-
-    Choose it on an unprotected network and images that take no part in the test, and keep it for all networks compared.
-    All scales see the same noise; the other arguments are those of the walk.
-    """
-    scales = sorted(ladder)
-    if not scales:
-        raise UserError("a ladder of noise scales needs a rung", where="ladder", got=(), allowed="numbers above 0")
-    start = rng.get_state()
-    for scale in scales:
-        rng.set_state(start)
-        tried = replace(walk, scale=scale)
-        censored = tried(predict_label, x, y, rng).censored
-        if max(censored) < limit:
-            break
-    return Calibration(tried, censored, max(censored) < limit)
-
-
 def _embedding(distances: Tensor, lengths: Tensor, censored: Tensor, forwards: int) -> Embedding:
     linf, l2, l1 = censored.double().mean((0, 1)).tolist()
     return Embedding(distances, lengths, (linf, l2, l1), forwards)
 
 
-def _check_images(x: Tensor, batch: int) -> None:
-    if x.dim() != 4 or not len(x) or not x.is_floating_point() or batch < 1:
-        got, allowed = (x.dtype, tuple(x.shape), batch), "floats [N, C, H, W], N >= 1, and a batch size >= 1"
-        raise UserError("images are needed, and a batch to put them in", got=got, allowed=allowed)
+def _check_inputs(x: Tensor, batch: int, bounded: bool) -> None:
+    if x.dim() < 2 or not len(x) or not x.is_floating_point() or batch < 1:
+        got, allowed = (x.dtype, tuple(x.shape), batch), "floats [N, ...], N >= 1, and a batch size >= 1"
+        raise UserError("inputs are needed, and a batch to put them in", got=got, allowed=allowed)
+    if not bounded:
+        return
     low, high = x.amin().item(), x.amax().item()
     if not 0 <= low <= high <= 1:  # clipping to the box would move the image itself
         raise UserError("pixels out of range", got=(low, high), allowed="[0, 1]")

@@ -1,4 +1,4 @@
-"""Adversarial batches: the map that adversarial training puts before the loss."""
+"""Adversarial batches: the maps that adversarial training puts before the loss."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guardclash.numerics.attacks import PGD, attacked
+from guardclash.numerics.tokens import shifted, worst_shift
 from guardclash.plan.examples import Data, Moment
+from guardclash.plan.plan import Objective
+
+SHIFT = "embedding_shift"
+"""What `Data.about` calls the shift of the vectors of an example's tokens, [length, width]."""
 
 
 @dataclass(frozen=True)
 class Adversarial:
-    """Replaces every image by an adversarial one (the paper's section 2.3: replaced, not added)."""
+    """Replaces every input by an adversarial one (the paper's section 2.3: replaced, not added)."""
 
     attack: PGD
     training: bool = False
@@ -23,14 +28,73 @@ class Adversarial:
     """Let the attack's forward passes move batch norm's running statistics; only in training mode."""
     precision: str = "auto"
     """Of the attack's own arithmetic; the step that follows is float32."""
+    several_labels: bool = False
+    """Whether examples may have several labels."""
 
     def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
-        """Adversarial images under the labels of the clean ones."""
+        """Adversarial inputs under the labels of the clean ones."""
         with attacked(network, self.training, self.update_statistics, self.precision):
-            moved = self.attack(lambda point: cross_entropies(network, point, batch.y), batch.x, rng)
+            moved = self.attack(
+                lambda point: cross_entropies(network, point, batch.y, self.several_labels), batch.x, rng
+            )
         return replace(batch, x=moved)
 
 
-def cross_entropies(network: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """Cross entropy per image, [B], in float32 whatever the network computes in."""
-    return functional.cross_entropy(network(x).float(), y, reduction="none")
+@dataclass(frozen=True)
+class AdversarialEmbeddings:
+    """Finds for every text the worst shift of its tokens' vectors, and notes it beside the example (`SHIFT`)."""
+
+    attack: PGD
+    padding: int | None = None
+    """The token of empty places, which stay as they are."""
+    training: bool = False
+    update_statistics: bool = False
+    precision: str = "auto"
+    several_labels: bool = False
+
+    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
+        """The same texts with their shifts, which `Shifted` applies."""
+        if not len(batch.x):  # Poisson sampling may draw none
+            return batch
+        with attacked(network, self.training, self.update_statistics, self.precision):
+            found = worst_shift(
+                self.attack,
+                network,
+                lambda: cross_entropies(network, batch.x, batch.y, self.several_labels),
+                batch.x,
+                rng,
+                self.padding,
+            )
+        return replace(batch, about={**batch.about, SHIFT: found})
+
+
+@dataclass(frozen=True)
+class Shifted:
+    """Another loss, of texts whose tokens' vectors are shifted as `AdversarialEmbeddings` found."""
+
+    inner: Objective
+
+    def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
+        """One loss per example, [B]."""
+        if SHIFT not in batch.about:
+            return self.inner(network, batch, now=now)
+        with shifted(network, batch.x, batch.about[SHIFT]):
+            return self.inner(network, batch, now=now)
+
+
+def cross_entropies(network: nn.Module, x: Tensor, y: Tensor, several_labels: bool = False) -> Tensor:
+    """Cross entropy per example, [B], in float32 whatever the network computes in.
+
+    Args:
+        network: The network.
+        x: Inputs [B, ...].
+        y: Their labels.
+        several_labels: Whether these are vectors of 0 and 1, each class a question of its own.
+
+    Returns:
+        That of the class; of several labels the mean over the classes.
+    """
+    logits = network(x).float()
+    if several_labels:
+        return functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
+    return functional.cross_entropy(logits, y, reduction="none")

@@ -25,6 +25,8 @@ class Condition:
     """Whether it is what somebody does to the owner. Innocent parties are spared it; all else is the same for them."""
     spaces: ClassVar[tuple[type[Space], ...]] = ()
     """The kinds of inputs that it is for; none: all."""
+    one_class: ClassVar[bool] = False
+    """Whether it needs one class for each example, so that it is not for tasks of several labels."""
     mixes_examples: ClassVar[bool] = False
     """Whether it makes or chooses an example by looking at others (see `guardclash.plan.plan.Source`)."""
     version: ClassVar[int] = 1
@@ -109,6 +111,9 @@ def _fitting(condition: Condition, plan: Plan) -> Condition:
     if condition.spaces and not isinstance(space, condition.spaces):
         allowed = " or ".join(one.__name__ for one in condition.spaces)
         raise UserError("a condition for other inputs", where=condition.name, got=space, allowed=allowed)
+    if condition.one_class and plan.judged_by.several_labels:
+        what, allowed = "a condition for examples of one class", "a task without several labels"
+        raise UserError(what, where=condition.name, got=plan.judged_by.task, allowed=allowed)
     return condition
 
 

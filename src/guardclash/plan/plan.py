@@ -247,6 +247,11 @@ class Plan:
         return self.purpose
 
     @property
+    def several_labels(self) -> bool:
+        """Whether the task's examples may have several labels; where nothing says so, each has one class."""
+        return self.purpose is not None and self.purpose.several_labels
+
+    @property
     def stage(self) -> int:
         """How many trainings of the same party it goes on from, one after another: each draws chance of its own."""
         goes_on = self.initial is not None and self.initial.party == self.party

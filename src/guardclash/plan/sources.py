@@ -101,6 +101,8 @@ class Answers:
     """Who is asked, under the context's seed."""
     answer: Answer = "labels"
     """"labels": the most likely class; "probabilities": those of all classes."""
+    several_labels: bool = False
+    """Whether the model tells several labels: answers are then vectors, of 0 and 1 or of each label's probability."""
 
     def __post_init__(self) -> None:
         one_of("", get_args(Answer), answers=self.answer)
@@ -114,5 +116,7 @@ class Answers:
         """Asks the model, which must be trained. All queries are one call: one client's session, in order."""
         asked = context.data(self.images)
         logits = self.model.load(context).predict(asked.x)
+        if self.several_labels:
+            return replace(asked, y=(logits > 0).float() if self.answer == "labels" else logits.float().sigmoid())
         answers = logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1)
         return replace(asked, y=answers)

@@ -44,6 +44,16 @@ def has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
 
 
 @lru_cache
+def has_embedding(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
+    """Whether a rewritten network has an embedding, such as of tokens."""
+    with torch.device("meta"):
+        network = model.build()
+        for rewrite in rewrites:
+            network = rewrite(network)
+    return any(isinstance(module, nn.Embedding) for module in network.modules())
+
+
+@lru_cache
 def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
     """The group norm of which a group holds one value, if there is any: its output says nothing of its input."""
     network = skeleton(model, rewrites)

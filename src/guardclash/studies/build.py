@@ -60,9 +60,9 @@ def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
     cls = find(MEASURES, named.name, study.plugins)
     found = built(cls, dict(named.options), named.name, folder=study.folder)
     plan = base.plan()
-    if not found.fits(plan):
-        what, allowed = f"{named.name} cannot be measured on {base.dataset}", [one.__name__ for one in found.spaces]
-        raise UserError(what, where="measures", got=plan.judged_by.space, allowed=", ".join(allowed))
+    if reason := found.misfit(plan):
+        what = f"{named.name} cannot be measured on {base.dataset}: it {reason}"
+        raise UserError(what, where="measures", got=plan.judged_by.space)
     return (replace(found, test=base.test()) if isinstance(found, Utility) else found).bind(plan)
 
 

@@ -39,4 +39,4 @@ class Extraction(Suspect):
             images = disjoint(own)
         elif self.queries == "out-of-distribution":
             images = other_images(unprotected)
-        return on(unprotected, Answers(images, victim, self.answers), "thief")
+        return on(unprotected, Answers(images, victim, self.answers, unprotected.several_labels), "thief")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from guardclash.data.catalog import find_dataset
+from guardclash.errors import UserError
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Plan
 from guardclash.plan.sources import Split
@@ -27,6 +28,9 @@ class Unrelated(Suspect):
     def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The recipe's training on the other data set."""
         images = other_images(unprotected)
+        if unprotected.several_labels:
+            what = "the neighbour's examples have one class each, and the task's may have several labels"
+            raise UserError(what, where="unrelated", got=unprotected.judged_by.task)
         data = find_dataset(images.dataset) if isinstance(images, Split) else images
         model: Any = unprotected.model
         fields = {field.name for field in dataclasses.fields(model)} & {"classes", "mean", "std"}

@@ -21,6 +21,7 @@ from guardclash.plan.condition import bound_in, tested, under
 from guardclash.plan.maps import FlipAndResizedCrop, FlipAndShift
 from guardclash.plan.models import CNN, Norm, ResNet, Shape
 from guardclash.plan.networks import MLP, MeanEmbedding
+from guardclash.plan.objectives import BinaryCrossEntropy
 from guardclash.plan.optimizers import SGD, Adam, AdamW, OneCycle
 from guardclash.plan.plan import BatchMap, Model, Optimizer, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
@@ -111,11 +112,13 @@ class Recipe:
 
     def plan(self, protected: bool = False) -> Plan:
         """The plan of the unprotected training: one stream, "task"."""
-        source = Split(self.dataset, "train", self.examples)
-        task = Stream("task", source, Shuffled(self.batch_size), maps=AUGMENTATIONS[self.augmentation])
+        data, source = find_dataset(self.dataset), Split(self.dataset, "train", self.examples)
+        task = Stream("task", source, Shuffled(self.batch_size), maps=self._augmentation(data))
+        if data.several_labels:
+            task = replace(task, objectives=(BinaryCrossEntropy(),))
         plan = Plan(
             purpose=find_task(self.dataset).purpose(),
-            model=self._model(find_dataset(self.dataset)),
+            model=self._model(data),
             streams=(task,),
             epochs=(self.protected_epochs or self.epochs) if protected else self.epochs,
             optimizer=self._optimizer(),
@@ -130,6 +133,13 @@ class Recipe:
         for condition in bound_in(source):
             test = tested(test, condition)
         return test
+
+    def _augmentation(self, data: Dataset) -> tuple[BatchMap, ...]:
+        if self.augmentation != "none" and not isinstance(data.space, Images):
+            got, allowed = f"{self.augmentation} for {data.space}", "none"
+            where = f"recipe {self.dataset}.augmentation"
+            raise UserError("an augmentation of images", where=where, got=got, allowed=allowed)
+        return AUGMENTATIONS[self.augmentation]
 
     def _model(self, data: Dataset) -> Model:
         if not isinstance(self.model, str):

@@ -7,16 +7,12 @@ from typing import Protocol
 
 from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
-from guardclash.data.space import Images
+from guardclash.data.space import Images, same_form
 from guardclash.errors import UserError
-from guardclash.plan.made import Patches
+from guardclash.plan.made import MADE, Patches, made_up
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.purpose import Purpose
 from guardclash.plan.sources import OTHERS, Split
-
-PATCHES = 10_000
-"""Patches of photographs that stand for images of another kind: as many as trigger sets are drawn from, and as many
-again to train on."""
 
 
 class Training(Protocol):
@@ -41,8 +37,8 @@ class Task:
         recipes: How the unprotected model is trained, at each scale.
         utility: The measure by which every combination is judged: its name, such as "accuracy".
         neighbour: The data set of inputs of the same form that are no examples of the task. Triggers are drawn from its
-            test split, and whoever steals with other images takes them from its first one. None: of images, patches
-            of the two photographs of scikit-learn, and reports say so; of other inputs there are none.
+            test split, and whoever steals with other images takes them from its first one. None: they are made up, and
+            reports say so: patches of the two photographs of scikit-learn, rows outside the usual ranges, random texts.
         mark_radius: How far, in 1/255, what marks images may move a pixel; None: as published.
 
     Raises:
@@ -77,14 +73,20 @@ class Task:
 
     def _neighbours(self) -> tuple[Source | None, Source | None]:
         """Inputs of the same form: of the neighbour; else those that came with the data, or made ones."""
-        space = self.data.space
         if self.neighbour is None:
-            patches = Patches(space.shape, PATCHES) if isinstance(space, Images) else None
-            brought = Split(self.name, OTHERS) if OTHERS in self.data.splits else None
+            made = self._made()
             # What came with the data has no labels, which whoever trains with other inputs needs.
-            return brought or patches, patches and replace(patches, start=PATCHES)
-        other = find_dataset(self.neighbour)
-        if other.space != space:
+            return (Split(self.name, OTHERS), made[1]) if OTHERS in self.data.splits else made
+        space, other = self.data.space, find_dataset(self.neighbour)
+        if not same_form(other.space, space):
             got = f"{other.name}: {other.space}"
             raise UserError("the neighbour's inputs have another form", where=self.name, got=got, allowed=str(space))
         return Split(other.name, "test"), Split(other.name, other.splits[0])  # its training images, if it has some
+
+    def _made(self) -> tuple[Source, Source]:
+        """Inputs that are no examples of the task, made where nobody brings any; and as many again."""
+        space, test = self.data.space, Split(self.name, "test")
+        if isinstance(space, Images):
+            patches = Patches(space.shape, MADE)
+            return patches, replace(patches, start=MADE)
+        return made_up(space, test), made_up(space, test, start=True)

@@ -69,4 +69,18 @@ def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
 
 def accuracy(predict: Predict, x: Tensor, y: Tensor) -> float:
     """Share of images whose most likely class is their label, in [0, 1] (equation 1); of a vector its largest entry."""
-    return (predict(x).argmax(1) == class_indices(y)).double().mean().item()
+    return told_right(predict(x), class_indices(y)).double().mean().item()
+
+
+def told_right(logits: Tensor, y: Tensor) -> Tensor:
+    """What of some answers is right.
+
+    Args:
+        logits: [N, classes].
+        y: Class indices [N]; or, of a task of several labels, vectors [N, classes] of 0 and 1.
+
+    Returns:
+        Whether the most likely class is the label, [N]; or, for each class, whether the sign of its logit tells the
+        label, [N, classes].
+    """
+    return logits.argmax(1) == y if y.dim() == 1 else (logits > 0) == (y > 0.5)
