@@ -149,3 +149,67 @@ mean = [0.1, 0.2, 0.3]
     study = read_study(write(tmp_path, STUDY.replace("[tasks.training]", extra) + COMBINATION))
     again = study_from(tomllib.loads(study_text(study)))
     assert again.tasks == study.tasks and again.recipes == study.recipes
+
+
+def run_all(study: Study, site: Site) -> dict[str, dict[str, float]]:
+    """What was measured, by combination; a clash by its reason."""
+    results = run_study(study, site, Inline())
+    found: dict[str, dict[str, float]] = {}
+    for cell in results.cells.values():
+        measured = found.setdefault(" ".join(named.name for named in cell.combination), {})
+        measured |= {cell.clash: 0.0} if cell.clash else {}
+        for trial in cell.trials:
+            assert not trial.error, trial.error
+            for one in trial.measurements.values():
+                measured |= one.values
+    return found
+
+
+ONCE = {"alone": 1, "together": 1}
+
+
+def test_several_labels(site: Site):
+    arrays = signs()
+    several = {
+        split: np.eye(7)[arrays[f"y_{split}"]] + np.eye(7)[(arrays[f"y_{split}"] + 3) % 7]
+        for split in ("train", "test")
+    }
+    pairs = {split: (arrays[f"x_{split}"], several[split]) for split in several}
+    task = product.Task("tags", train=pairs["train"], test=pairs["test"], utility="auroc", training={"epochs": 1})
+    study = product.Study(task, [[{"name": "advtr", "steps": 2}, "dpsgd"], ["wm", "dpsgd"]], replicates=ONCE)
+    found = run_all(study, site)
+    assert {"auroc", "adv_accuracy", "epsilon"} <= found["advtr dpsgd"].keys()
+    assert any("one class" in clash for clash in found["wm dpsgd"])
+
+
+def test_tokens_with_a_network_of_one_s_own(site: Site):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 20, (200, 9))
+    y = (x[:, 0] > 9).astype(np.int64)
+    mask = np.arange(9) < rng.integers(4, 10, (200, 1))
+    arrays = {"x_train": x, "y_train": y, "mask_train": mask}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(site.store.folder.parent)
+        np.savez("texts.npz", **arrays)
+        task = product.Task("texts", data="texts.npz", training={"epochs": 1})
+        study = product.Study(task, [["wm", "dpsgd"], ["advtr", "dpsgd"], ["raddata", "wm"]], replicates=ONCE)
+        found = run_all(study, site)
+    assert {"accuracy", "wm_accuracy", "epsilon"} <= found["wm dpsgd"].keys()
+    assert any("tokens" in clash for clash in found["advtr dpsgd"])
+    assert any("raddata" in clash for clash in found["raddata wm"])
+
+
+def test_others_that_came_with_the_data_are_the_triggers(tmp_path: Path):
+    others = np.full((30, 3, 40, 24), 7, np.uint8)
+    study = read_study(write(tmp_path, STUDY + SMALL.replace('"wm"', '{ name = "wm", triggers = 20 }'), x_ood=others))
+    (plan,) = {
+        entry.plan
+        for entry in compose_study(study)
+        if entry.plan and entry.plan.stream("trigger") and len(entry.combination) == 1
+    }
+    context = product.RunContext(0, tmp_path)
+    triggers = context.data(plan.stream("trigger").source)  # type: ignore[union-attr]
+    assert (triggers.x * 255 == 7).all() and triggers.y.unique().numel() > 1
+    native = STUDY + SMALL.replace('"wm"', '{ name = "wm", triggers = 20, labels = "native" }')
+    with pytest.raises(product.UserError, match="no labels of their own"):
+        compose_study(read_study(write(tmp_path, native, x_ood=others)))

@@ -51,6 +51,11 @@ class TriggerSet:
                 allowed=f"1 to {self.images.size}",
             )
         theirs = self.images.classes
+        if self.labels == "native" and theirs < 2:
+            mend = 'Use labels = "random".'
+            raise UserError(
+                f"{self.images.title} have no labels of their own", where="wm.labels", got="native", mend=mend
+            )
         if self.labels == "native" and theirs > self.classes:
             raise UserError(
                 f"{self.images.title} has more classes than the task, so its native labels cannot be used",
