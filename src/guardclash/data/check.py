@@ -10,6 +10,7 @@ from pathlib import Path
 from guardclash.data.dataset import Dataset
 from guardclash.data.files import Download, Place, content_sum, has_hash
 from guardclash.data.loading import data_folder, read
+from guardclash.data.space import called
 from guardclash.errors import UserError
 
 OFFICIAL = "content identical to the official file (checksum)"
@@ -84,5 +85,5 @@ def _split(dataset: Dataset, split: str, place: Place) -> Finding:
     except UserError as error:
         return Finding(f"{split} split", False, str(error))
     shape = "x".join(str(side) for side in dataset.shape)
-    detail = f"format and counts are right: {len(images.y):,} images of {shape}, {dataset.classes} classes"
-    return Finding(f"{split} split", True, detail)
+    what = f"{len(images.y):,} {called(dataset.space)} of {shape}, {dataset.classes} classes"
+    return Finding(f"{split} split", True, f"format and counts are right: {what}")

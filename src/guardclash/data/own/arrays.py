@@ -233,11 +233,25 @@ def _groups(parts: list[_Part], where: str, notes: list[str]) -> dict[str, dict[
 
 
 def _split(splits: Mapping[str, Examples], labels: Labels) -> tuple[dict[str, Examples], str]:
-    """The training examples in two: of each class, every fifth one of a fixed random order is for testing."""
+    """The training examples in two."""
     whole = splits["train"]
+    rest, test, said = set_apart(np.zeros(len(whole.x), np.int64) if labels.several else whole.y)
+    return {**splits, "train": _taken(whole, rest), "test": _taken(whole, test)}, said
+
+
+def set_apart(classes: Array) -> tuple[Array, Array, str]:
+    """Which examples are for training and which for testing, where nobody says it.
+
+    Of each class, every fifth one of a fixed random order is for testing.
+
+    Args:
+        classes: Of each example, int64 [N].
+
+    Returns:
+        The indices of both, in order, and what was done in words.
+    """
     # RandomState, not Generator: numpy promises that its stream never changes between releases.
-    order = np.random.RandomState(0).permutation(len(whole.x))
-    classes = np.zeros(len(order), np.int64) if labels.several else whole.y
+    order = np.random.RandomState(0).permutation(len(classes))
     by_class = order[np.argsort(classes[order], kind="stable")]
     test = np.sort(by_class[SHARE // 2 :: SHARE])
     rest = np.setdiff1d(np.arange(len(order)), test)
@@ -245,7 +259,7 @@ def _split(splits: Mapping[str, Examples], labels: Labels) -> tuple[dict[str, Ex
         f"No test examples were given: one of {SHARE} training examples, drawn evenly over the classes in a fixed "
         f"random order, was set apart ({len(rest):,} to train, {len(test):,} to test)."
     )
-    return {**splits, "train": _taken(whole, rest), "test": _taken(whole, test)}, said
+    return rest, test, said
 
 
 def _taken(examples: Examples, chosen: Array) -> Examples:

@@ -17,6 +17,8 @@ from guardclash.data.own.arrays import from_arrays
 from guardclash.data.own.brought import Brought
 from guardclash.data.own.folder import image_arrays, image_files
 from guardclash.data.own.memory import arrays_of
+from guardclash.data.own.rows import from_table
+from guardclash.data.table import read_columns
 from guardclash.errors import UserError
 
 State = tuple[tuple[str, int, int], ...]
@@ -112,9 +114,8 @@ class TableFile:
 
     def read(self) -> Brought:
         """The rows, numbers scaled and categories as columns; see `guardclash.data.table.encode`."""
-        train = read_columns(self.path)
-        others = {"test": read_columns(self.test)} if self.test else {}
-        return from_table(train, others, self.target, self.group, self.categories, str(self.path))
+        test = read_columns(self.test) if self.test else None
+        return from_table(read_columns(self.path), test, self.target, self.group, self.categories, str(self.path))
 
     def state(self) -> State:
         """Of its files."""

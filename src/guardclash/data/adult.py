@@ -1,0 +1,62 @@
+"""UCI Adult: a text file of rows, one of them a comment in the test file, whose labels end in a full stop there.
+
+Format: https://archive.ics.uci.edu/dataset/2/adult (adult.names)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from guardclash.data.examples import Examples
+from guardclash.data.files import Place
+from guardclash.data.table import Columns, Encoding
+
+COLUMNS = (
+    *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship"),
+    *("race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "income"),
+)
+RICH = ">50K"
+
+
+@dataclass(frozen=True)
+class AdultReader:
+    """Reads Adult from `adult/adult.data` and `adult/adult.test`.
+
+    Args:
+        encoding: How rows become numbers.
+        sizes: Number of rows of each split.
+        groups: Columns that also say groups, with their values in order; the first one is also called "group".
+    """
+
+    encoding: Encoding
+    sizes: tuple[tuple[str, int], ...]
+    groups: tuple[tuple[str, tuple[str, ...]], ...]
+
+    def __call__(self, split: str, folder: Path) -> Examples:
+        """Reads one split.
+
+        Args:
+            split: "train" or "test".
+            folder: The data folder.
+
+        Raises:
+            UserError: A file is missing or unreadable, or not what the format and the counts demand.
+        """
+        place, path = Place("adult", folder), folder / "adult" / f"adult.{'data' if split == 'train' else 'test'}"
+        with place.reading(path):
+            lines = path.read_text("ascii").splitlines()
+            cells = [[value.strip() for value in line.split(",")] for line in lines]
+        rows = [row for row in cells if len(row) == len(COLUMNS)]  # others are a comment and an empty line
+        count = dict(self.sizes)[split]
+        if len(rows) != count:
+            raise place.error("the file holds another number of rows", path, got=len(rows), allowed=str(count))
+        columns: Columns = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True))
+        if self.encoding.unknown(columns):
+            raise place.error("a value that the data set does not have", path)
+        y = (np.char.rstrip(columns["income"], ".") == RICH).astype(np.int64)
+        about = {name: np.searchsorted(values, columns[name]).astype(np.int64) for name, values in self.groups}
+        first = self.groups[0][0]
+        return Examples(self.encoding.encode(columns, str(path)), y, {"group": about[first], **about})

@@ -1,0 +1,263 @@
+"""Tables: columns of texts become rows of numbers, as their training rows say."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from guardclash.data.space import Rows
+from guardclash.errors import UserError, suggestion
+
+Column = NDArray[np.str_]
+Columns = Mapping[str, Column]
+"""By name, in order: a text for each row."""
+MISSING = frozenset(("", "?", "na", "n/a", "nan", "null", "none"))
+"""What stands where a value is missing, in lower case."""
+MOST = 1_000
+"""Values of a category; one with more is a name or a number of its row."""
+CLASSES = 1_000
+"""Values of a target; more are numbers."""
+SHOWN = 8
+
+
+def read_columns(path: Path) -> Columns:
+    """Reads a `.csv` file (comma, semicolon or tab; UTF-8) or a `.parquet` file.
+
+    Raises:
+        UserError: It cannot be read, has no rows, two columns of one name, or rows of different lengths.
+    """
+    names, rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError("two columns have one name", where=path, got=twice)
+    if not rows:
+        raise UserError("a table without rows", where=path)
+    return {name: np.array(values, dtype=np.str_) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def _csv(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        first = text.partition("\n")[0]
+        delimiter = max(",;\t", key=first.count)
+        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
+        rows = [row for row in reader if row]
+    except UnicodeDecodeError as error:
+        raise UserError(f"no UTF-8 text: {error}", where=path, mend="Save it as UTF-8.") from error
+    except csv.Error as error:
+        raise UserError(f"no table: {error}", where=path) from error
+    except OSError as error:
+        raise UserError(f"the table cannot be read: {error.strerror}", where=path) from error
+    if not rows:
+        raise UserError("an empty table", where=path)
+    names = [name.strip() for name in rows[0]]
+    for number, row in enumerate(rows[1:], 2):
+        if len(row) != len(names):
+            got, allowed = f"{len(row)} values", f"{len(names)}, as there are columns"
+            raise UserError("a row of another length", where=f"{path}, row {number}", got=got, allowed=allowed)
+    return names, [[value.strip() for value in row] for row in rows[1:]]
+
+
+def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        mend = "Install it: pip install 'guardclash[tables]'; or save the table as .csv."
+        raise UserError("a .parquet file needs the library pyarrow", where=path, mend=mend) from error
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, pyarrow.ArrowException) as error:
+        raise UserError(f"no .parquet file, or a damaged one: {error}", where=path) from error
+    columns = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
+    return [str(name) for name in table.column_names], [list(row) for row in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """A column of numbers."""
+
+    name: str
+    mean: float
+    deviation: float
+    """1 where the column never changes."""
+
+    def encode(self, column: Column, where: str) -> NDArray[np.float64]:
+        """Scaled, [N, 1]; a value that is missing becomes the mean.
+
+        Raises:
+            UserError: A value is no number.
+        """
+        values = [self.mean if value.lower() in MISSING else _number(value) for value in column.tolist()]
+        wrong = next((row for row, value in enumerate(values) if value is None), None)
+        if wrong is not None:
+            place, mend = f"{where}, row {wrong + 2}", f'Mend it, or say categories = ["{self.name}"].'
+            raise UserError(f"a value of {self.name!r} is no number", where=place, got=str(column[wrong]), mend=mend)
+        return ((np.array(values, np.float64) - self.mean) / self.deviation)[:, None]
+
+
+@dataclass(frozen=True)
+class Category:
+    """A column of values without an order."""
+
+    name: str
+    values: tuple[str, ...]
+    """Those of the training rows, in order."""
+
+    def encode(self, column: Column) -> NDArray[np.float64]:
+        """[N, values], 1 in the column of its value; nowhere for a value that no training row has."""
+        return (column[:, None] == np.array(self.values)[None]).astype(np.float64)
+
+
+def _number(value: str) -> float | None:
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return found if np.isfinite(found) else None
+
+
+@dataclass(frozen=True, eq=False)
+class Encoding:
+    """How rows become numbers: as the training rows of a table say."""
+
+    numbers: tuple[Numbers, ...]
+    categories: tuple[Category, ...]
+
+    @property
+    def space(self) -> Rows:
+        """What a row is: numbers first, then the values of each category."""
+        values = [f"{one.name}={value}" for one in self.categories for value in one.values]
+        sizes = tuple((one.name, len(one.values)) for one in self.categories)
+        return Rows((*(one.name for one in self.numbers), *values), sizes)
+
+    def encode(self, columns: Columns, where: str) -> NDArray[np.float32]:
+        """Rows [N, columns of `space`].
+
+        Raises:
+            UserError: A column is missing, or a value is no number.
+        """
+        for name in (*(one.name for one in self.numbers), *(one.name for one in self.categories)):
+            if name not in columns:
+                raise UserError(f"there is no column {name!r}", where=where, mend=suggestion(name, columns))
+        parts = [one.encode(columns[one.name], where) for one in self.numbers]
+        parts += [one.encode(columns[one.name]) for one in self.categories]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def unknown(self, columns: Columns) -> int:
+        """How many rows have a value that no training row has."""
+        new = [~np.isin(columns[one.name], one.values) for one in self.categories]
+        return int(np.any(new, axis=0).sum()) if new else 0
+
+
+def encoding_of(train: Columns, categories: Sequence[str], where: str) -> Encoding:
+    """What each column is: a number if all of its values are numbers, else a category.
+
+    Args:
+        train: The training rows, without the target.
+        categories: Columns that are categories although they hold numbers.
+        where: The table, for messages.
+
+    Raises:
+        UserError: A named column is not there, nothing is left, or a category has too many values.
+    """
+    for name in categories:
+        if name not in train:
+            raise UserError(f"there is no column {name!r}", where=where, mend=suggestion(name, train))
+    numbers, others = [], []
+    for name, column in train.items():
+        there = [value for value in column.tolist() if value.lower() not in MISSING]
+        found = [_number(value) for value in there]
+        if there and name not in categories and None not in found:
+            values = np.array(found, np.float64)
+            numbers.append(Numbers(name, float(values.mean()), float(values.std()) or 1.0))
+            continue
+        distinct = tuple(np.unique(column).tolist())
+        if len(distinct) > MOST:
+            mend = "Leave the column out of the table: it names rows, and tells nothing of others."
+            raise UserError(f"{name!r} has too many values for a category", where=where, got=len(distinct), mend=mend)
+        others.append(Category(name, distinct))
+    if not numbers and not others:
+        raise UserError("a table without columns beside the target", where=where)
+    return Encoding(tuple(numbers), tuple(others))
+
+
+def notes_of(found: Encoding, train: Columns, others: Mapping[str, Columns]) -> tuple[str, ...]:
+    """What is done to the rows, in sentences."""
+    notes, size = [], len(next(iter(train.values())))
+    if found.numbers:
+        how = f"scaled by mean and standard deviation of {size:,} training rows"
+        notes.append(f"{len(found.numbers)} columns of numbers, {how}.")
+    if found.categories:
+        values = sum(len(one.values) for one in found.categories)
+        notes.append(f"{len(found.categories)} categories as {values} columns, one for each of their values.")
+    every = {"train": train, **others}
+    missing = {
+        one.name: sum(value.lower() in MISSING for columns in every.values() for value in columns[one.name].tolist())
+        for one in found.numbers
+    }
+    filled = {name: count for name, count in missing.items() if count}
+    notes += [f"{count:,} missing values of {name} became the training mean." for name, count in filled.items()]
+    unknown = sum(found.unknown(columns) for columns in others.values())
+    if unknown:
+        notes.append(f"{unknown:,} test rows have a value that no training row has.")
+    return tuple(notes)
+
+
+def classes_of(train: Column, target: str, where: str) -> tuple[str, ...]:
+    """The classes of a target column: whole numbers from 0 on as they are, else all values in order.
+
+    Raises:
+        UserError: A value is missing, all are one, or they are no classes.
+    """
+    missing = next((row for row, value in enumerate(train.tolist()) if value.lower() in MISSING), None)
+    if missing is not None:
+        raise UserError(f"a row without {target!r}", where=f"{where}, row {missing + 2}", mend="Leave the row out.")
+    names = np.unique(train).tolist()
+    if len(names) < 2:
+        raise UserError(f"all rows have one value of {target!r}", where=where, got=names[0])
+    if len(names) > CLASSES:
+        mend = "Only classes can be told; cut numbers into parts."
+        raise UserError(f"{target!r} has too many values for classes", where=where, got=len(names), mend=mend)
+    numbers = [_number(name) for name in names]
+    if None not in numbers:
+        names = [name for _, name in sorted(zip(numbers, names, strict=True), key=lambda pair: float(pair[0] or 0))]
+    return tuple(names)
+
+
+def labels_of(column: Column, classes: tuple[str, ...], target: str, where: str) -> NDArray[np.int64]:
+    """Classes as numbers.
+
+    Raises:
+        UserError: A value is none of the classes of the training rows.
+    """
+    place = {name: number for number, name in enumerate(classes)}
+    wrong = next((row for row, value in enumerate(column.tolist()) if value not in place), None)
+    if wrong is not None:
+        what = f"a value of {target!r} that no training row has"
+        allowed = ", ".join(classes[:SHOWN]) + ("" if len(classes) <= SHOWN else ", ...")
+        raise UserError(what, where=f"{where}, row {wrong + 2}", got=str(column[wrong]), allowed=allowed)
+    return np.array([place[value] for value in column.tolist()], np.int64)
+
+
+def without(columns: Columns, name: str, where: str) -> tuple[Columns, Column]:
+    """The other columns, and one of them.
+
+    Raises:
+        UserError: There is none of that name.
+    """
+    if name not in columns:
+        raise UserError(f"there is no column {name!r}", where=where, mend=suggestion(name, columns))
+    return {other: column for other, column in columns.items() if other != name}, columns[name]
+
+
+def taken(columns: Columns, chosen: NDArray[Any]) -> Columns:
+    """Some of the rows."""
+    return {name: column[chosen] for name, column in columns.items()}
