@@ -30,7 +30,7 @@ class Data:
     y: Tensor
     """Class indices, int64 [N]; or vectors, float32 [N, classes], such as the probabilities that another model gave.
 
-    A vector need not be a distribution: cross entropy is -sum(y log p), whatever its entries. In tasks of several labels
+    A vector need not be a distribution: cross entropy is -sum(y log p), whatever its entries. Of several labels
     (`Purpose.several_labels`) it says 1 of each class that the example has."""
     about: Mapping[str, Tensor] = field(default_factory=dict)
     """What else is known about each example, by name: tensors [N] (or [N, ...]).
