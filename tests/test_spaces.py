@@ -10,9 +10,12 @@ import pytest
 from guardclash.compose import Clash, compose
 from guardclash.data.pictures import PNG
 from guardclash.mechanism import Mechanism
+from guardclash.plan.identity import nested
+from guardclash.plan.marked import Marks
 from guardclash.plan.plan import Plan
 from guardclash.registry import find_mechanisms
 from guardclash.tasks.recipe import recipe
+from guardclash.training.stopwatch import estimate_seconds
 from guardclash.training.train import train
 from inputs import SPACES, every_space, name_of  # noqa: F401
 
@@ -55,6 +58,7 @@ def test_it_trains_and_measures_or_clashes_with_its_reason(kind, named, context)
         assert ", and " in str(clash), "what it does, and why this task is not for it"
         return
     assert one.fits(plan)
+    assert estimate_seconds(composed, context(0), steps=1) > 0
     trained = train(composed, context(0))
     metrics = {metric.name for metric in one.metrics}
     measured = one.measure(trained, context(0))
@@ -68,3 +72,32 @@ def test_it_trains_and_measures_or_clashes_with_its_reason(kind, named, context)
     assert all(isinstance(part, str) and part for line in one.facts(composed).items() for part in line)
     one.scatter(trained, context(0))
     assert all(picture.png.startswith(PNG) for picture in one.evidence(composed, context(0)))
+
+
+MOVES, MARKS = {"advtr", "trades", "di"}, {"raddata"}
+ONE_CLASS = {"wm", "raddata", "di", "distance"}
+CLASHES = {
+    "row": MARKS,
+    "number": MARKS,
+    "category": MARKS | MOVES,
+    "text": MARKS | MOVES,
+    "unpadded": MARKS | MOVES,
+    "several": ONE_CLASS,
+    "several-images": ONE_CLASS,
+}
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_which_of_the_built_in_ones_are_not_for_a_task(kind):
+    found = {name for name in FEW if not mechanism(name).fits(small(kind))}
+    assert found == CLASHES.get(kind, set())
+
+
+@pytest.mark.parametrize(("kind", "whole"), [("grey", True), ("two-channel", True), ("float", False)])
+def test_marks_are_whole_pixels_where_images_are_bytes(kind, whole, context):
+    plan = compose(small(kind), [mechanism("raddata")])
+    (marks,) = set(nested(plan, Marks))
+    assert marks.how.whole is whole
+    x = context(0).data(marks).x * 255
+    assert ((x - x.round()).abs().max() < 1e-3) == whole
+    assert mechanism("raddata")._marks_for(plan) == marks, "the measure looks for the same ones"

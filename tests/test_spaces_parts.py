@@ -42,7 +42,7 @@ from guardclash.plan.purpose import Purpose
 from guardclash.plan.sources import Answers
 from guardclash.registry import MEASURES, find
 from guardclash.tasks.recipe import recipe
-from guardclash.training.trained import told_right
+from guardclash.training.trained import Trained, predictor, told_right
 
 ROWS = Rows(("a", "b", "red", "green", "blue", "yes", "no"), (("colour", 3), ("married", 2)))
 TEXTS = Tokens(5, 30, padding=3)
@@ -293,6 +293,16 @@ def test_training_against_shifts_composes_with_dp_sgd_and_takes_every_loss_shift
 def test_a_network_without_an_embedding_is_a_clash_before_any_training():
     said = AdversarialTraining(embeddings=True).misfit(plan_for(TEXTS, MLP((5,), 3)))
     assert "torch.nn.Embedding" in said
+
+
+def test_more_texts_than_a_batch_are_shifted_each_by_its_own(context):
+    network, x = MeanEmbedding(TEXTS, 3).build().eval(), texts(1300)
+    model = Trained(plan_for(TEXTS, MeanEmbedding(TEXTS, 3)), 0, network, predictor(network))
+    ball = PGD(0.5, 0.1, 1, clamp=False)
+    found = Target(model, context(0), embeddings=True).disturbed(ball, x, seeded())
+    shift = random_shift(ball, network, x, seeded(), TEXTS.padding)
+    with torch.no_grad(), shifted(network, x, shift):
+        assert torch.allclose(found, network(x), atol=1e-6)
 
 
 # --- walks ------------------------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ DOUBT = 0.02
 """More than this share of images on which a weaker attack beats a stronger one is a sign that the attack fails."""
 STRONGER = 0.05
 """More than this share of images that only the ensemble breaks makes phi_ADV misleading."""
+BATCH = 500
+"""Inputs that are attacked at once."""
 ENSEMBLE = Metric(
     "adv_ensemble", "φ_ADV*", None, title="accuracy under PGD and an ensemble of stronger attacks", range=SHARE
 )
@@ -187,7 +189,7 @@ class Target:
     embeddings: bool = False
     """Whether the vectors of its tokens are attacked, and not its inputs."""
 
-    def withstands(self, attack: PGD, x: Tensor, y: Tensor, restarts: int = 1, batch_size: int = 500) -> Tensor:
+    def withstands(self, attack: PGD, x: Tensor, y: Tensor, restarts: int = 1, batch_size: int = BATCH) -> Tensor:
         """Which inputs [N], or of several labels which labels [N, classes], are told right under every restart."""
         rng = self.context.rng("attack")
         kept = torch.ones(y.shape, dtype=torch.bool)
@@ -218,8 +220,11 @@ class Target:
         return self._answers_under(random_shift(random, self.trained.network, point, rng, self._padding), point)
 
     def _answers_under(self, shift: Tensor, tokens: Tensor) -> Tensor:
-        with shifted(self.trained.network, tokens, shift):
-            return self.trained.predict(tokens.cpu())
+        answers = []
+        for some, own in zip(tokens.split(BATCH), shift.split(BATCH), strict=True):  # as one batch of the network each
+            with shifted(self.trained.network, some, own):
+                answers.append(self.trained.predict(some.cpu()))
+        return torch.cat(answers)
 
     @property
     def _padding(self) -> int | None:

@@ -16,7 +16,7 @@ from guardclash.errors import UserError
 # Without ==, which tensors answer entry by entry.
 @dataclass(frozen=True, eq=False)
 class Data:
-    """Labelled images in memory: all of a source, or a batch of them.
+    """Labelled inputs in memory: all of a source, or a batch of them.
 
     Whoever only reads may unpack it, `x, y = data`. Whoever makes examples of others uses `take`, `each` or
     `dataclasses.replace(data, x=...)`, which hand `about` on.
@@ -26,11 +26,12 @@ class Data:
     """
 
     x: Tensor
-    """Images, float32 [N, C, H, W] in [0, 1]."""
+    """Images, float32 [N, C, H, W] in [0, 1]; rows, float32 [N, columns]; tokens, int64 [N, length]."""
     y: Tensor
     """Class indices, int64 [N]; or vectors, float32 [N, classes], such as the probabilities that another model gave.
 
-    A vector need not be a distribution: cross entropy is -sum(y log p), whatever its entries."""
+    A vector need not be a distribution: cross entropy is -sum(y log p), whatever its entries. Of several labels
+    (`Purpose.several_labels`) it says 1 of each class that the example has."""
     about: Mapping[str, Tensor] = field(default_factory=dict)
     """What else is known about each example, by name: tensors [N] (or [N, ...]).
 
@@ -79,7 +80,10 @@ class Moment:
 
 
 def class_indices(y: Tensor) -> Tensor:
-    """Labels as class indices, int64 [N]: a vector stands for its largest entry, the first of equal ones."""
+    """Labels as class indices, int64 [N]: a vector stands for its largest entry, the first of equal ones.
+
+    Not for tasks of several labels, whose examples have no class: who calls it says `one_class = True`.
+    """
     return y if y.dim() == 1 else y.argmax(1)
 
 

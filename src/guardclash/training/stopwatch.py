@@ -52,7 +52,9 @@ class _RandomInputs:
         space = self.plan.purpose.space if self.plan.purpose else None
         shape = count, *self.plan.model.shape
         x = torch.randint(space.vocabulary, shape) if isinstance(space, Tokens) else torch.rand(shape)
-        return Data(x, torch.randint(self.plan.model.classes, (count,)))
+        classes = self.plan.model.classes
+        several = self.plan.several_labels
+        return Data(x, torch.randint(2, (count, classes)).float() if several else torch.randint(classes, (count,)))
 
 
 def estimate_seconds(plan: Plan, context: Context, device: str = "cpu", steps: int = 3) -> float:
