@@ -41,11 +41,11 @@ def from_table(
     else:
         tests, other = without(test, target, f"{where}, test")
         labels = {"train": y, "test": labels_of(other, classes, target, f"{where}, test")}
-    Labels(len(classes), labels, names=classes).check_test(labels["test"], where)
     encoding = encoding_of(rows, categories, where)
     splits = {"train": rows, "test": tests}
     encoded = {split: encoding.encode(columns, f"{where}, {split}") for split, columns in splits.items()}
     about = _groups(splits, group, where, notes)
+    Labels(len(classes), labels, names=classes).check_test(labels["test"], where)
     made = {split: Examples(encoded[split], labels[split], about.get(split, {})) for split in splits}
     head = f"{target!r} is told: {', '.join(classes[:SHOWN])}{', ...' if len(classes) > SHOWN else ''}."
     every = (head, *notes_of(encoding, rows, {"test": tests}), *notes)
