@@ -12,6 +12,7 @@ from guardclash.data.own.memory import array, pair
 from guardclash.data.own.origins import Memory
 from guardclash.data.own.task import OwnTask
 from guardclash.errors import UserError
+from guardclash.registry import adopt_tasks
 from guardclash.studies import study
 from guardclash.studies.study_file import study_from
 from guardclash.tasks import task
@@ -62,12 +63,15 @@ def Task(  # noqa: PLR0913  (stands where a class would; named arguments are its
     column = groups if isinstance(groups, str) else None
     own = OwnTask(name, data or "", model=text, groups=column, **given, **_plain(more), folder=Path.cwd())
     code = None if model is None or isinstance(model, str) else code_of(model, options)
-    if data is not None:
-        if train is not None or test is not None or ood is not None:
-            raise UserError("data come from one place", where=f"task {name}", allowed="data, or train and test")
-        return open_task(own) if code is None else task_of(own, origin_of(own), code)
-    arrays = _arrays(name, train, test, ood, None if column else groups)
-    return task_of(own, Memory(arrays, f"task {name}", own.vocabulary), code)
+    if data is None:
+        arrays = _arrays(name, train, test, ood, None if column else groups)
+        found = task_of(own, Memory(arrays, f"task {name}", own.vocabulary), code)
+    elif train is not None or test is not None or ood is not None:
+        raise UserError("data come from one place", where=f"task {name}", allowed="data, or train and test")
+    else:
+        found = open_task(own) if code is None else task_of(own, origin_of(own), code)
+    adopt_tasks((found,))  # so that its recipes are plans at once, without a study
+    return found
 
 
 def _plain(more: Mapping[str, Any]) -> dict[str, Any]:

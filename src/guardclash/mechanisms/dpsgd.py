@@ -19,6 +19,7 @@ from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
 from guardclash.plan.sources import Split
+from guardclash.plan.structure import recurrent_layers
 from guardclash.plan.trainings import trainings
 from guardclash.training.trained import Trained
 
@@ -167,7 +168,9 @@ class DPSGD(Mechanism):
     def facts(self, plan: Plan) -> dict[str, str]:
         """Epsilon of every stream, or that it is not covered, and what else reads its examples."""
         spent = self.spent(plan)
-        return {f"ε of {stream.name}": self._fact(stream, plan, spent.get(stream.name)) for stream in plan.streams}
+        found = {f"ε of {stream.name}": self._fact(stream, plan, spent.get(stream.name)) for stream in plan.streams}
+        looped = recurrent_layers(plan.model, plan.all_rewrites) if spent else ()
+        return found | ({"clipped in a loop over examples, slowly": ", ".join(looped)} if looped else {})
 
     def _fact(self, stream: Stream, plan: Plan, spent: float | None) -> str:
         if spent is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, Node, get_gradient_edge
-from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_leaves, tree_map
 
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_gradients import PerExample, Whole
-from guardclash.numerics.clipping_layers import Gradients, Rule, by_vmap, group_norm, is_plain, rule_of
+from guardclash.numerics.clipping_layers import SEVERAL, Gradients, Rule, by_vmap, group_norm, is_plain, rule_of
+from guardclash.numerics.clipping_layout import Key, Rows, layout_of, units_of
+from guardclash.numerics.clipping_loop import recurrent
 
 
 @dataclass(eq=False)
@@ -32,6 +34,8 @@ class _Call:
         versions: How often each of those had been changed in place when the call began.
         sources: Where those that depend on something differentiable are in autograd's graph.
         outputs: Where the tensors of the output are in autograd's graph.
+        rows: Whose rows the tensors hold; None: it is taken to be one for each example.
+        bare: Whether the output has no axis of examples, as it is the same for all of them.
     """
 
     title: str
@@ -42,6 +46,8 @@ class _Call:
     versions: list[int]
     sources: list[GradientEdge]
     outputs: list[GradientEdge] = field(default_factory=list)
+    rows: Rows | None = None
+    bare: bool = False
 
 
 class Recording:
@@ -52,15 +58,16 @@ class Recording:
     """
 
     def __init__(self, network: nn.Module):
-        self._units = dict(_units(network))
+        self._network, self._units = network, dict(units_of(network))
+        self._layout, self._numbers = dict[Key, Rows](), Counter[str]()
         self._trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._names = {id(p): name for name, p in self._trainable.items()}
-        self._running: list[_Call] = []
+        self._running: list[_Call | None] = []
         self._calls: dict[Node, _Call] = {}
         self._copies: dict[int, tuple[Tensor, nn.Parameter]] = {}
         self._gathered: dict[str, PerExample] = {}
-        self._gathering = False
-        self._examples = 0
+        self._gathering = self._trying = False
+        self._batch = self._examples = 0
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -70,6 +77,9 @@ class Recording:
         hooks that others gave to it, so there the arguments before and the output after those hooks count.
         """
         with ExitStack() as stack:
+            if self._network not in self._units:
+                begin = self._network.register_forward_pre_hook(self._begin, prepend=True, with_kwargs=True)
+                stack.callback(begin.remove)
             for module, name in self._units.items():
                 if type(module) is nn.GroupNorm and is_plain(module):
                     stack.callback(delattr, module, "forward")
@@ -87,21 +97,38 @@ class Recording:
                 self._forget()
                 raise
 
+    def _begin(self, network: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Learns, before the network runs, whose rows its layers will see."""
+        if self._trying or self._running:
+            return
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor) and leaf.dim()]
+        self._batch = len(tensors[0]) if tensors else 0
+        self._numbers.clear()
+        if self._batch:
+            self._trying = True  # its calls are not recorded
+            self._layout = dict(layout_of(network, self._units, (args, kwargs)))
+            self._trying = False
+
     def _before(
         self, title: str, rule: Rule | None, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if self._running:
-            self._running.append(self._running[-1])  # This call is a part of another one.
+        if self._running or self._trying:
+            self._running.append(self._running[-1] if self._running else None)  # This call is a part of another one.
             return
+        name = self._units[module]
+        rows = self._layout.get((name, self._numbers[name]))
+        self._numbers[name] += 1
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
         versions = [tensor._version for tensor in tensors]
         sources = [get_gradient_edge(tensor) for tensor in tensors if tensor.requires_grad]
-        self._running.append(_Call(title, module, rule, (args, kwargs), tensors, versions, sources))
+        self._running.append(_Call(title, module, rule, (args, kwargs), tensors, versions, sources, rows=rows))
 
     def _after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
         call = self._running.pop()
-        if self._running:
+        if self._running or call is None:
             return output
+        if call.rows and call.rows.shared and self._batch and torch.is_grad_enabled():
+            output = self._for_each(call, output)
         if any(isinstance(leaf, Tensor) and leaf._is_view() for leaf in tree_leaves(output)):
             # A change in place takes a view to another place in the graph, so it becomes a tensor of its own.
             output = tree_map(lambda leaf: leaf.clone() if isinstance(leaf, Tensor) else leaf, output)
@@ -115,6 +142,18 @@ class Recording:
                 call.outputs.append(edge)
                 self._calls[edge.node] = call
         return output
+
+    def _for_each(self, call: _Call, output: Any) -> Any:
+        """What all examples share, once for each of them, so that gradients arrive example by example."""
+        call.bare = any(isinstance(leaf, Tensor) and leaf.shape[:1] != (1,) for leaf in tree_leaves(output))
+
+        def repeated(leaf: Any) -> Any:
+            if not isinstance(leaf, Tensor):
+                return leaf
+            whole = leaf[None] if call.bare else leaf
+            return whole.expand(self._batch, *whole.shape[1:])
+
+        return tree_map(repeated, output)
 
     def _group_norm(self, layer: nn.GroupNorm, forward: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
         inputs: Tensor = (*args, *kwargs.values())[0]
@@ -199,21 +238,42 @@ class Recording:
                 self._gathered[self._names[id(parameter)]].add(gradient)
 
     def _gradients(self, call: _Call, position: int, outgrad: Tensor) -> Gradients:
-        self._check_examples(call.title, outgrad)
-        self._check_examples(call.title, *(call.tensors[:1] if call.rule else call.tensors))
-        if call.rule is None:
-            self._running.append(call)
-            found = list(by_vmap(call.title, call.module, call.arguments, position, outgrad))
-            self._running.pop()
-            return iter(found)
+        if isinstance(call.module, nn.RNNBase):
+            found = recurrent(call.title, call.module, call.arguments, position, outgrad, self._examples)
+            return self._again(call, found)
+        rows = call.rows if call.rows and call.rows.known else None
+        if call.rows is not None and rows is None and self._examples > 1:
+            _refuse_elsewhere(call.title)
+        each = rows.most if rows else 1
+        self._check_examples(call.title, outgrad, each=max(each, 1))
+        if not (rows and rows.shared):
+            self._check_examples(call.title, *(call.tensors[:1] if call.rule else call.tensors), each=each)
+        if call.rule is None or (each > 1 and call.rule not in SEVERAL):
+            split, apart = rows.each if rows else None, self._apart(outgrad)
+            found = by_vmap(call.title, call.module, call.arguments, position, apart, split, call.bare)
+            return self._again(call, found)
         weight: Tensor = call.module.weight  # type: ignore[assignment]
         inputs = call.tensors[0].detach().to(weight.dtype)
+        if rows and rows.shared:
+            inputs = (inputs[None] if call.bare else inputs).expand(len(outgrad), *inputs.shape[not call.bare :])
         call.arguments, call.tensors, call.versions = ((), {}), [], []  # The input may be freed after the rule.
-        return call.rule(call.module, inputs, outgrad.to(inputs.dtype))
+        return call.rule(call.module, self._apart(inputs), self._apart(outgrad.to(inputs.dtype)))
 
-    def _check_examples(self, title: str, *tensors: Tensor) -> None:
-        """Refuses tensors none of which has one entry per example."""
-        if (self._examples,) not in [tensor.shape[:1] for tensor in tensors]:
+    def _again(self, call: _Call, gradients: Gradients) -> Gradients:
+        """Gradients for which the layer runs again, as a part of its call and not as another one."""
+        self._running.append(call)
+        try:
+            return iter(list(gradients))
+        finally:
+            self._running.pop()
+
+    def _apart(self, tensor: Tensor) -> Tensor:
+        """Several rows for each example along an axis of their own, [examples, rows, ...]."""
+        return tensor if len(tensor) == self._examples else tensor.reshape(self._examples, -1, *tensor.shape[1:])
+
+    def _check_examples(self, title: str, *tensors: Tensor, each: int = 1) -> None:
+        """Refuses tensors none of which has one entry per example, or so many."""
+        if (each * self._examples,) not in [tensor.shape[:1] for tensor in tensors]:
             raise UserError(
                 f"{title} did not run on one entry per example along the first axis",
                 where="losses",
@@ -223,6 +283,14 @@ class Recording:
             )
 
 
+def _refuse_elsewhere(title: str) -> None:
+    raise UserError(
+        f"{title} does not run on the rows of one example after another",
+        where="losses",
+        mend="Keep the examples along the first axis, and all rows of an example together.",
+    )
+
+
 def _refuse_stray(name: str) -> None:
     raise UserError(
         f"the parameter {name!r} is used outside of the call of the module that holds it, so that the gradients of "
@@ -230,18 +298,3 @@ def _refuse_stray(name: str) -> None:
         where="losses",
         mend="Use it only in the forward method of the module that holds it, and call that module.",
     )
-
-
-def _units(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]]:
-    """The outermost modules that hold trainable parameters of their own, with their names.
-
-    Parameters in a parameter list or behind a parametrization count as the module's own.
-    """
-    lists = [child for child in module.children() if isinstance(child, nn.ParameterList | nn.ParameterDict)]
-    own = [p for holder in (module, *lists) for p in holder.parameters(recurse=False)]
-    wrapped = list(module.parameters()) if is_parametrized(module) else []
-    if any(p.requires_grad for p in own + wrapped):
-        yield module, name
-    else:
-        for key, child in module.named_children():
-            yield from _units(child, f"{name}.{key}" if name else key)

@@ -104,6 +104,13 @@ def looks_of(model: Model, rewrites: tuple[Rewrite, ...]) -> Looks:
     return Looks(type(network).__name__, sum(size for size, _ in sizes), sum(size for size, moves in sizes if moves))
 
 
+@lru_cache
+def recurrent_layers(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, ...]:
+    """The layers of a rewritten network that go through a sequence step by step: their names and types."""
+    found = skeleton(model, rewrites).named_modules()
+    return tuple(f"{name} ({type(module).__name__})" for name, module in found if isinstance(module, nn.RNNBase))
+
+
 def skeleton(model: Model, rewrites: tuple[Rewrite, ...]) -> nn.Module:
     """A rewritten network that is only looked at, without weights where it can be built so."""
     with torch.random.fork_rng(devices=[]):
