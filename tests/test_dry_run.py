@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -123,6 +124,36 @@ def test_what_a_measure_returns_is_checked_as_in_a_run(returned: str, said: str,
     assert said in str(mistake)
 
 
+SILENT = {
+    "a training that needs does not name": (
+        "\n    def measure(self, trained, context):\n"
+        "        other = replace(trained.plan, epochs=7)\n"
+        "        return {'half': float(context.trained(other) is not None) / 2}\n",
+        "does not name",
+    ),
+    "a loss that is no number": (
+        "\n    def objective(self, stream, plan):\n        return replace(stream, objectives=(Broken(),))\n\n\n"
+        "@dataclass(frozen=True)\nclass Broken:\n    def __call__(self, network, batch, now):\n"
+        "        return network(batch.x).sum(1) * float('nan')\n",
+        "no number",
+    ),
+    "a sampler": (
+        "\n    def gradient(self, stream, plan):\n        return replace(stream, sampler=Broken())\n\n\n"
+        "@dataclass(frozen=True)\nclass Broken:\n    batch_size: int = 8\n"
+        "    def steps(self, size):\n        return 1\n"
+        "    def batches(self, size, rng):\n        return rng.no_such_field\n",
+        "no_such_field",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SILENT)
+def test_what_only_a_run_would_meet_is_met(kind: str, tmp_path: Path, site: Site):
+    code, said = SILENT[kind]
+    dry = check_study(study(["sound", "dpsgd-control"], plugins=[str(plugin(tmp_path, code))]), site)
+    assert dry.mistakes and all(said in str(one) for one in dry.mistakes), dry.mistakes
+
+
 def test_several_mistakes_are_all_told_each_once(tmp_path: Path, site: Site):
     broken = BROKEN.replace("HOOK", "facts") + BROKEN.replace("HOOK", "evidence").replace("field", "other")
     dry = check_study(study(["sound", "wm"], ["sound", "dpsgd-control"], plugins=[str(plugin(tmp_path, broken))]), site)
@@ -130,11 +161,12 @@ def test_several_mistakes_are_all_told_each_once(tmp_path: Path, site: Site):
 
 
 def test_a_sound_study_passes_and_nothing_is_left_behind(tmp_path: Path, site: Site):
-    before, state = dict(datasets()), torch.random.get_rng_state()
+    before, state, numpy_state = dict(datasets()), torch.random.get_rng_state(), np.random.get_state()[1].tolist()
     wanted = study(["sound", "wm", "dpsgd"], plugins=[str(plugin(tmp_path))], suspects=[{"kind": "extraction"}])
     dry = check_study(wanted, site)
     assert not dry.mistakes and not dry.untried and dry.trainings > 3 and dry.measurements > 5
     assert datasets() == before and torch.equal(torch.random.get_rng_state(), state)
+    assert np.random.get_state()[1].tolist() == numpy_state
     assert not snapshot(site.store.folder)
 
 

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import guardclash as product
 from guardclash.data.adult import COLUMNS
@@ -21,6 +23,8 @@ from guardclash.data.own.rows import from_table
 from guardclash.data.space import Rows
 from guardclash.data.table import encoding_of, read_columns
 from guardclash.errors import UserError
+from guardclash.measures.robustness import Robustness
+from guardclash.training.trained import Trained, predictor
 from own import NETS
 from test_cli import Guardclash, guardclash  # noqa: F401  (a fixture)
 
@@ -199,3 +203,28 @@ def test_adult_learns(adult: Path):
     context = product.RunContext(0, data_folder())
     trained = product.train(recipe.plan(), context)
     assert product.accuracy(trained.predict, *context.data(recipe.test())) > 0.78
+
+
+class ReadsCategories(nn.Module):
+    """Tells the class by the category alone, the last two columns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor(9.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.scale * x[:, -2:]
+
+
+def test_an_attack_is_not_doubted_because_categories_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Whoever reads them alone withstands any change of the numbers: that is no sign of a failing attack."""
+    monkeypatch.chdir(tmp_path)
+    kind = np.arange(80) % 2
+    pd.DataFrame({"age": RNG.normal(size=80), "kind": np.array(["a", "b"])[kind], "y": kind}).to_csv(
+        "t.csv", index=False
+    )
+    task = product.Task("kinds", data="t.csv", target="y", model=ReadsCategories)
+    network = ReadsCategories()
+    trained = Trained(task.recipes[0].plan(), 0, network, predictor(network))
+    found = Robustness(steps=3).measure(trained, product.RunContext(0, tmp_path))
+    assert found == {"adv_accuracy": 1.0, "adv_doubt": 0.0}

@@ -17,7 +17,7 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import SHARE, MaxDrop, Metric
 from guardclash.measure import Measure
 from guardclash.numerics.attacks import PGD, attacked, ensemble, ensemble_version
-from guardclash.numerics.layout import fast
+from guardclash.numerics.layout import at_a_time, fast
 from guardclash.numerics.tokens import embedding_of, random_shift, shifted, worst_shift
 from guardclash.plan.adversarial import cross_entropies
 from guardclash.plan.examples import class_indices
@@ -194,7 +194,7 @@ class Target:
         rng = self.context.rng("attack")
         kept = torch.ones(y.shape, dtype=torch.bool)
         for _ in range(restarts if attack.random_start else 1):
-            for where in torch.arange(len(x)).split(batch_size):
+            for where in torch.arange(len(x)).split(at_a_time(x, batch_size)):
                 kept[where] &= told_right(self._attacked(attack, x[where], y[where], rng), y[where])
         return kept
 
@@ -266,13 +266,13 @@ def _doubt(target: Target, attack: PGD, x: Tensor, y: Tensor, restarts: int, acc
         return target.withstands(other, x, y, restarts).double().mean().item()
 
     noise = told_right(target.disturbed(attack, x, target.context.rng("noise")), y)
-    whole = target.whole(attack, x)
-    steps = max(25, attack.steps)
-    unbounded = replace(attack, radius=whole, step=2.5 * whole / steps, steps=steps, random_start=False)
     signs = [
         accuracy - noise.double().mean().item(),  # random points fool it more often
         under(replace(attack, steps=4 * attack.steps)) - accuracy,
         under(replace(attack, radius=2 * attack.radius)) - accuracy,
-        under(unbounded),  # any input is allowed, and yet the gradients find none
     ]
+    if attack.free is None or attack.free == x.shape[-1]:  # where categories stay, no radius need be enough
+        whole, steps = target.whole(attack, x), max(25, attack.steps)
+        # Any input is allowed, and yet the gradients find none.
+        signs.append(under(replace(attack, radius=whole, step=2.5 * whole / steps, steps=steps, random_start=False)))
     return max(0.0, *signs)

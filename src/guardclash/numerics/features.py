@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from guardclash.errors import UserError
-from guardclash.numerics.layout import fast
+from guardclash.numerics.layout import at_a_time, fast
 
 
 def classifier(network: nn.Module) -> nn.Linear:
@@ -49,7 +49,7 @@ def penultimate(network: nn.Module) -> Callable[[Tensor], Tensor]:
 def features_of(network: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
     """What the classifier sees of images [N, C, H, W], N >= 1, without gradients and on the CPU: [N, features]."""
     device, features = next(network.parameters()).device, penultimate(network)
-    batches = (fast(batch.to(device)) for batch in x.split(batch_size))
+    batches = (fast(batch.to(device)) for batch in x.split(at_a_time(x, batch_size)))
     return torch.cat([features(batch).cpu() for batch in batches])
 
 

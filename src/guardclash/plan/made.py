@@ -6,6 +6,7 @@ that an innocent party can train a model on them: their labels are something tha
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, ClassVar
@@ -22,6 +23,8 @@ from guardclash.plan.plan import Context, Source
 
 MADE = 10_000
 """As many as trigger sets are drawn from, and as many again to train on."""
+HELD = 2**28
+"""Bytes of made-up images that are held in memory at a time: of large ones there are fewer."""
 NOISE = 1_000
 """Images of noise to draw from: fewer, for those of some tasks are large, and one is like another."""
 BEYOND = (0.1, 0.5)
@@ -54,6 +57,12 @@ class Patches:
 def _made(shape: tuple[int, ...], count: int) -> tuple[Tensor, Tensor]:
     x, y = patches(shape, count)
     return torch.tensor(np.ascontiguousarray(x)).float().div_(255), torch.tensor(y)
+
+
+def made_patches(space: Images) -> tuple[Patches, Patches]:
+    """Patches in the form of a task's images, and as many others."""
+    count = max(200, min(MADE, HELD // (4 * math.prod(space.shape))))
+    return Patches(space.shape, count), Patches(space.shape, count, start=count)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from guardclash.numerics.attacks import attacked
 from guardclash.numerics.features import classifier, penultimate
+from guardclash.numerics.layout import at_a_time
 from guardclash.numerics.radioactive import Marking, carriers, stratified
 from guardclash.plan.examples import Data, class_indices
 from guardclash.plan.plan import Context, OtherSeed, Plan, Source
@@ -47,9 +48,10 @@ class Marks:
         rng = context.rng("marking")
         with attacked(network, precision=self.precision):
             features = penultimate(network)
+            size = at_a_time(clean.x, 500)
             marked = [
                 self.how(features, batch.to(device), carrier.to(device), std, rng).cpu()
-                for batch, carrier in zip(clean.x.split(500), directions.split(500), strict=True)
+                for batch, carrier in zip(clean.x.split(size), directions.split(size), strict=True)
             ]
         return replace(clean, x=torch.cat(marked))
 

@@ -5,15 +5,13 @@ What it finds are mistakes that raise: a hook of a plugin, a reader, a network t
 
 from __future__ import annotations
 
-import sysconfig
 import time
-import traceback
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,10 +22,12 @@ from guardclash.plan.plan import Plan
 from guardclash.records.cells import braces
 from guardclash.studies.composing import opened
 from guardclash.studies.jobs import Site, kept_value, values_of
+from guardclash.studies.mistakes import Mistake, place
 from guardclash.studies.small_world import small_world
 from guardclash.studies.study import Study
-from guardclash.studies.trials import ComposedCell, Probe
+from guardclash.studies.trials import ComposedCell, Probe, Trial
 from guardclash.training.context import RunContext
+from guardclash.training.timeline import epoch
 from guardclash.training.train import Run, build_network
 from guardclash.training.trained import Trained, predictor
 
@@ -37,20 +37,6 @@ SIZES = (96, 256, 1024, None)
 """Examples of each split, one number after another: what fails on few may work on more. None: all."""
 LIMIT_S = 60.0
 """Seconds after which what is left is not tried."""
-OURS = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Something that would have failed."""
-
-    text: str
-    """What, and in which file and line."""
-    where: str
-    """The first cell in which it was met."""
-
-    def __str__(self) -> str:
-        return f"{self.text} ({self.where})"
 
 
 T = TypeVar("T")
@@ -105,9 +91,11 @@ def check_study(
     start, study = clock(), opened(study)
     tried = _Tried(lambda: clock() - start > limit)
     left = [place for place, key in enumerate(_cells(study)) if only is None or key in only]
+    chance = np.random.get_state()
     with torch.random.fork_rng(devices=[]):
         for count in SIZES:
             left = _attempt(study, site, count, left, tried) if left else left
+    np.random.set_state(chance)
     mistakes = tuple({mistake.text: mistake for mistake in reversed(tried.mistakes)}.values())[::-1]
     trainings, measurements = ({key for _, key in found} for found in (tried.trainings, tried.measurements))
     return DryRun(len(trainings), len(measurements), mistakes, tried.untried, clock() - start)
@@ -134,7 +122,7 @@ def _attempt(study: Study, site: Site, count: int | None, places: list[int], tri
             return []
         return places
     except Exception as error:
-        tried.mistakes.append(Mistake(f"{_place(error)}: {told(error)}", "composing the study"))
+        tried.mistakes.append(Mistake(f"{place(error)}: {told(error)}", "composing the study"))
         return []
     return doubtful
 
@@ -202,8 +190,16 @@ class _Attempt:
 
     def _stepped(self, plan: Plan) -> bool:
         run = Run(plan, self._context(self.entry.seeds[0]), torch.device(self.site.execution.device))
-        for stream in plan.streams if plan.epochs else ():
-            run.step(stream, run.examples[stream.name].take(slice(EXAMPLES)), lead=0)
+        waiting = {stream.name for stream in plan.streams} if plan.epochs else set()
+        turns = epoch(plan, 0, run.rng) if waiting else ()
+        for stream, indices, lead, now in turns:  # as a training goes, until each stream had its turn
+            if stream.name in waiting and len(indices):
+                waiting.remove(stream.name)
+                batch = run.examples[stream.name].take(indices[:EXAMPLES].to(run.device))
+                if not run.step(stream, batch, lead, now).isfinite():
+                    raise ValueError(f"the first loss of stream {stream.name!r} is no number")
+            if not waiting:
+                break
         run.finish()
         return True
 
@@ -219,7 +215,8 @@ class _Attempt:
         self.tried.measurements.add(key)
 
         def measure() -> None:
-            context = self._context(probe.trial.seed)
+            declared = {one.key for one in (probe.trial, *self.entry.needed(probe.trial))}
+            context = self._context(probe.trial.seed, declared)
             probe.measure.needs(plan)
             metrics, *_ = values_of(probe, context.trained(plan), context)
             for metric in probe.measure.metrics:
@@ -229,9 +226,18 @@ class _Attempt:
 
         self._noting(f"measuring {of}", measure)
 
-    def _context(self, seed: int) -> RunContext:
-        """Chance and data of a seed; other models are not trained, and what is dear is kept in memory."""
-        return RunContext(seed, self.site.data_folder, self._untrained, self._keep)
+    def _context(self, seed: int, declared: set[str] | None = None) -> RunContext:
+        """Chance and data of a seed; other models are not trained, and what is dear is kept in memory.
+
+        Of other models only those that a run would have trained before, where it is known which these are.
+        """
+
+        def untrained(plan: Plan, seed: int) -> Trained:
+            if declared is not None and Trial(plan, seed).key not in declared:
+                raise LookupError("it reads a training that its `needs` does not name")
+            return self._untrained(plan, seed)
+
+        return RunContext(seed, self.site.data_folder, untrained, self._keep)
 
     def _keep(self, identity: Any, seed: int, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         key = self.count, f"{fingerprint(identity)}-{seed}"
@@ -251,7 +257,7 @@ class _Attempt:
         except UserError as error:
             self.found.append((Mistake(str(error), f"{self._label()}, {what}"), True))
         except Exception as error:
-            self.found.append((Mistake(f"{_place(error)}: {told(error)}", f"{self._label()}, {what}"), False))
+            self.found.append((Mistake(f"{place(error)}: {told(error)}", f"{self._label()}, {what}"), False))
         return None
 
     def _label(self) -> str:
@@ -259,16 +265,3 @@ class _Attempt:
         victim = braces(map(study.label, cell.combination))
         models = f"{study.suspect_label(cell.suspect)} of {victim}" if cell.suspect else victim
         return f"{study.recipe_label(cell.recipe).replace(', examples=None, test_examples=None', '')} {models}"
-
-
-def _place(error: BaseException) -> str:
-    """Where an error came from: the innermost line of somebody's own file, else of ours."""
-    frames = traceback.extract_tb(error.__traceback__)
-    foreign = [frame for frame in frames if not _is_library(Path(frame.filename))]
-    frame = (foreign or [one for one in frames if Path(one.filename).is_relative_to(OURS)] or list(frames))[-1]
-    return f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}"
-
-
-def _is_library(path: Path) -> bool:
-    folders = (OURS, *(Path(sysconfig.get_paths()[kind]) for kind in ("purelib", "platlib", "stdlib")))
-    return str(path).startswith("<") or any(path.is_relative_to(folder) for folder in folders)

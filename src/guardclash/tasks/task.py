@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from guardclash.data.catalog import find_dataset
 from guardclash.data.dataset import Dataset
 from guardclash.data.space import Images, same_form
 from guardclash.errors import UserError
-from guardclash.plan.made import MADE, Patches, made_up
+from guardclash.plan.made import made_patches, made_up
 from guardclash.plan.plan import Plan, Source
 from guardclash.plan.purpose import Purpose
 from guardclash.plan.sources import OTHERS, Split
@@ -87,6 +87,5 @@ class Task:
         """Inputs that are no examples of the task, made where nobody brings any; and as many again."""
         space, test = self.data.space, Split(self.name, "test")
         if isinstance(space, Images):
-            patches = Patches(space.shape, MADE)
-            return patches, replace(patches, start=MADE)
+            return made_patches(space)
         return made_up(space, test), made_up(space, test, start=True)

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from guardclash.numerics.layout import fast
+from guardclash.numerics.layout import at_a_time, fast
 from guardclash.plan.deployed import Deployed, Server
 from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Plan, Predict
@@ -59,7 +59,7 @@ def predictor(network: nn.Module, batch_size: int = 1000) -> Predict:
     @torch.no_grad()
     def predict(x: Tensor) -> Tensor:
         device = next(network.parameters()).device
-        batches = x.split(batch_size)
+        batches = x.split(at_a_time(x, batch_size))
         answers = [network(fast(batch.to(device))).cpu() for batch in batches]
         # No images have no batches, but their answers have a width.
         return torch.cat(answers) if answers else network(x.to(device)).cpu()
