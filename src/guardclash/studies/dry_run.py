@@ -22,7 +22,7 @@ from guardclash.plan.plan import Plan
 from guardclash.records.cells import braces
 from guardclash.studies.composing import opened
 from guardclash.studies.jobs import Site, kept_value, values_of
-from guardclash.studies.mistakes import Mistake, place
+from guardclash.studies.mistakes import Mistake, line_of
 from guardclash.studies.small_world import small_world
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
@@ -122,7 +122,7 @@ def _attempt(study: Study, site: Site, count: int | None, places: list[int], tri
             return []
         return places
     except Exception as error:
-        tried.mistakes.append(Mistake(f"{place(error)}: {told(error)}", "composing the study"))
+        tried.mistakes.append(Mistake(f"{line_of(error)}: {told(error)}", "composing the study"))
         return []
     return doubtful
 
@@ -257,7 +257,7 @@ class _Attempt:
         except UserError as error:
             self.found.append((Mistake(str(error), f"{self._label()}, {what}"), True))
         except Exception as error:
-            self.found.append((Mistake(f"{place(error)}: {told(error)}", f"{self._label()}, {what}"), False))
+            self.found.append((Mistake(f"{line_of(error)}: {told(error)}", f"{self._label()}, {what}"), False))
         return None
 
     def _label(self) -> str:

@@ -26,7 +26,7 @@ class Mistake:
         return f"{self.text} ({self.where})"
 
 
-def place(error: BaseException) -> str:
+def line_of(error: BaseException) -> str:
     """Where an error came from: the innermost line of somebody's own file, else of ours."""
     frames = traceback.extract_tb(error.__traceback__)
     foreign = [frame for frame in frames if not _is_library(Path(frame.filename))]
