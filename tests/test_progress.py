@@ -424,13 +424,13 @@ def test_on_a_terminal_the_view_is_kept_up_to_date_and_status_shows_the_same(sit
 def test_measuring_is_shown(site, monkeypatch):
     wanted = study(["wm", "dpsgd-control"], seeds=1)
     seen = []
-    values = jobs._values
+    values = jobs.values_of
 
     def looking(*arguments: Any) -> Any:
         seen.append(shown(*status(wanted, site, "strict"), width=140))
         return values(*arguments)
 
-    monkeypatch.setattr(jobs, "_values", looking)
+    monkeypatch.setattr(jobs, "values_of", looking)
     ran(wanted, site, Inline())
     assert "seed 0: measuring" in seen[0]
     assert re.search(r"    measuring accuracy   [\d.]+ s so far", seen[0])

@@ -82,7 +82,7 @@ class Utility(Measure):
 
     test: Any = None
     """The examples on which it is measured; None: the task's test split. From Python only."""
-    several_labels: bool = False
+    several_labels: Any = False
     """Whether they may have several labels, as the task that it is bound to says. From Python only."""
 
     def bind(self, unprotected: Plan) -> Self:
