@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -352,3 +353,16 @@ def test_a_function_may_give_arrays_pairs_or_data_sets(tmp_path: Path):
         origin("broken").read()
     with pytest.raises(UserError, match=r"needs further arguments.*folder"):
         origin("demanding").read()
+
+
+def test_a_function_is_called_once_by_each_process(tmp_path: Path):
+    (tmp_path / "counted.py").write_text(
+        "import numpy as np\ncalls = []\n"
+        "def load():\n    calls.append(1)\n    return np.zeros((8, 1, 2, 2), np.uint8), np.arange(8) % 2\n"
+    )
+    code = code_from("counted.py:load", tmp_path)
+    names = {dataset_of(name, Function(code)).label for name in ("one", "two", "three")}
+    assert names == {"one", "two", "three"}
+    assert len(code_from("counted.py:load", tmp_path).call({})) == 2
+    module = next(one for name, one in sys.modules.items() if name.endswith("_counted"))
+    assert len(module.calls) == 2  # of which one was the last line but two

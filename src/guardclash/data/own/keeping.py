@@ -27,6 +27,8 @@ from guardclash.data.own.origins import ArrayFile, Memory, Origin, text_of
 from guardclash.errors import UserError
 
 ENVIRONMENT = "GUARDCLASH_CACHE"
+READING = 1
+"""Raise it when data are read otherwise than before: what was known of files is then found out anew."""
 MARK = "@"
 """Between a data set's name and its digest."""
 
@@ -102,10 +104,8 @@ def dataset_of(name: str, origin: Origin, **more: Any) -> Dataset:
     Raises:
         UserError: The data cannot be read, or are not what they must be.
     """
-    facts, found = _facts(origin)
+    facts = _facts(origin)
     reader = Kept(facts.digest, origin)
-    if found is not None and not isinstance(origin, ArrayFile):  # a file of arrays is read as fast as the cache
-        _keep(found, facts)
     return Dataset(
         name=f"{name}{MARK}{facts.digest}",
         title=name,
@@ -121,22 +121,33 @@ def dataset_of(name: str, origin: Origin, **more: Any) -> Dataset:
     )
 
 
-def _facts(origin: Origin) -> tuple[Facts, Brought | None]:
-    """What is known of data, from before if their files are as they were; and the data, if they were read."""
+def _facts(origin: Origin) -> Facts:
+    """What is known of data, from before if their files are as they were."""
     try:
         state = origin.state()
     except OSError as error:
         raise UserError(f"the data cannot be read: {error.strerror}", where=error.filename) from error
-    path = state and cache_folder() / f"state-{text_of((*state, (repr(origin), 0, 0)))}.json"
-    if path:
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return facts_from(json.loads(path.read_text(encoding="utf-8"))), None
+    if state is None:
+        return _looked_at(origin) if isinstance(origin, Memory) else _looked_at_once(origin)
+    path = cache_folder() / f"state-{text_of((*state, (repr(origin), READING, 0)))}.json"
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return facts_from(json.loads(path.read_text(encoding="utf-8")))
+    facts = _looked_at(origin)
+    text = json.dumps(facts.to_dict()).encode()
+    _written(path, lambda file: file.write(text))
+    return facts
+
+
+def _looked_at(origin: Origin) -> Facts:
     found = origin.read()
     facts = found.facts()
-    if path:
-        text = json.dumps(facts.to_dict()).encode()
-        _written(path, lambda file: file.write(text))
-    return facts, found
+    if not isinstance(origin, ArrayFile):  # a file of arrays is read as fast as the cache
+        _keep(found, facts)
+    return facts
+
+
+_looked_at_once: Callable[[Any], Facts] = lru_cache(maxsize=16)(_looked_at)
+"""A study is composed several times, and a function may take long."""
 
 
 def _keep(found: Brought, facts: Facts) -> None:
