@@ -342,7 +342,9 @@ NETWORKS = {
     "ViT (timm): class token and position embeddings as parameters": Brought(ViT, IMAGES, SLOWER),
     "Swin (timm): windows along the axis of examples": Brought(Swin, IMAGES, SLOWER),
     "windows of all examples mixed": Brought(
-        lambda: Swin(together=False), IMAGES, "keep all windows of an example together"
+        lambda: Swin(together=False),
+        IMAGES,
+        f"the module around them {SLOWER}; keep all windows of an example together",
     ),
     "BERT (Hugging Face): position embeddings on a batch of one": Brought(Bert, TEXTS),
     "GPT-2: position embeddings without an axis of examples, Conv1D": Brought(GPT2, TEXTS),

@@ -6,20 +6,15 @@ along the first axis, and yields each parameter of the layer with its per-exampl
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, vjp, vmap
 from torch.nn import functional
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from guardclash.errors import UserError
 from guardclash.numerics.clipping_convolution import convolution
 from guardclash.numerics.clipping_gradients import Factors, Gradient, Whole
-from guardclash.numerics.clipping_loop import by_loop
 
 Gradients = Iterator[tuple[Tensor, Gradient]]
 Rule = Callable[[Any, Tensor, Tensor], Gradients]
@@ -91,76 +86,3 @@ def is_plain(layer: nn.Module) -> bool:
 
 SEVERAL = (linear, layer_norm)
 """Rules that also take several rows for each example, [examples, rows, ...]."""
-
-
-def by_vmap(
-    title: str,
-    layer: nn.Module,
-    arguments: tuple[Any, dict[str, Any]],
-    position: int,
-    outgrad: Tensor,
-    rows: tuple[int, ...] | None = None,
-    bare: bool = False,
-) -> Gradients:
-    """Gradients of any layer that treats examples independently: it runs again on single examples, vectorised.
-
-    Args:
-        title: The layer's name, for messages.
-        layer: The layer, in the state that it ran in.
-        arguments: Positional and named arguments of its call.
-        position: Which of the tensors in the output `outgrad` belongs to.
-        outgrad: [examples, ...], the gradient of that output; [examples, rows, ...] where an example has several rows.
-        rows: For each tensor among the arguments, its rows for each example; 0: it belongs to all examples. None: one
-            row where the first axis is as long as that of `outgrad`, else 0.
-        bare: Whether the output has no axis of examples, so that `outgrad` holds it whole for each.
-
-    Raises:
-        UserError: If neither `torch.func` nor a loop over the examples can do it.
-    """
-    parameters = {name: p for name, p in layer.named_parameters() if p.requires_grad}
-    leaves, structure = tree_flatten(arguments)
-    leaves = [leaf.detach() if isinstance(leaf, Tensor) else leaf for leaf in leaves]
-    counts = iter(rows or ())
-    each = [_rows_of(leaf, outgrad, counts if rows else None) for leaf in leaves]
-    several = max(each, default=0) > 1
-    entries = [_apart(leaf, count) for leaf, count in zip(leaves, each, strict=True) if count]
-
-    def gradients(gradient: Tensor, *own: Tensor) -> dict[str, Tensor]:
-        rest = iter(own)
-        parts = [
-            (next(rest) if count > 1 else next(rest)[None]) if count else leaf
-            for leaf, count in zip(leaves, each, strict=True)
-        ]
-        args, kwargs = tree_unflatten(parts, structure)
-
-        def output(values: dict[str, Tensor]) -> Tensor:
-            results = tree_leaves(functional_call(layer, values, args, kwargs))
-            whole: Tensor = [leaf for leaf in results if isinstance(leaf, Tensor)][position]
-            return whole if several or bare else whole[0]
-
-        value, pull, *_ = vjp(output, parameters)
-        return pull(gradient.to(value.dtype))[0]
-
-    try:
-        with warnings.catch_warnings():  # that vmap is slow for an operation is nothing the user can change
-            warnings.filterwarnings("ignore", "There is a performance drop")
-            found = vmap(gradients)(outgrad, *entries)
-    except Exception as error:
-        looped = by_loop(layer, gradients, (outgrad, *entries))
-        if looped is None:
-            what = f"torch.func could not form the gradients of single examples of {title}: {error}"
-            mend = "Its forward method must treat examples independently, draw no random numbers and change no buffers."
-            raise UserError(what, mend=mend) from error
-        found = looped
-    for name, parameter in parameters.items():
-        yield parameter, Whole(found[name])
-
-
-def _rows_of(leaf: Any, outgrad: Tensor, counts: Iterator[int] | None) -> int:
-    if not isinstance(leaf, Tensor):
-        return 0
-    return int(leaf.shape[:1] == outgrad.shape[:1]) if counts is None else next(counts)
-
-
-def _apart(leaf: Tensor, count: int) -> Tensor:
-    return leaf if count == 1 else leaf.reshape(-1, count, *leaf.shape[1:])

@@ -8,7 +8,7 @@ and what changes with which example says whose row it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -51,19 +51,19 @@ Layout = Mapping[Key, Rows]
 _known: WeakKeyDictionary[nn.Module, Layout] = WeakKeyDictionary()
 
 
-def units_of(module: nn.Module, name: str = "") -> Iterator[tuple[nn.Module, str]]:
-    """The outermost modules that hold trainable parameters of their own, with their names.
+def units_of(module: nn.Module, whole: Collection[str] = (), name: str = "") -> Iterator[tuple[nn.Module, str]]:
+    """The outermost modules that hold trainable parameters of their own or are to be taken as one, with their names.
 
     Parameters in a parameter list or behind a parametrization count as the module's own.
     """
     lists = [child for child in module.children() if isinstance(child, nn.ParameterList | nn.ParameterDict)]
     own = [p for holder in (module, *lists) for p in holder.parameters(recurse=False)]
-    wrapped = list(module.parameters()) if is_parametrized(module) else []
+    wrapped = list(module.parameters()) if is_parametrized(module) or name in whole else []
     if any(p.requires_grad for p in own + wrapped):
         yield module, name
     else:
         for key, child in module.named_children():
-            yield from units_of(child, f"{name}.{key}" if name else key)
+            yield from units_of(child, whole, f"{name}.{key}" if name else key)
 
 
 def layout_of(network: nn.Module, units: Mapping[nn.Module, str], call: Call) -> Layout:
@@ -83,17 +83,31 @@ def layout_of(network: nn.Module, units: Mapping[nn.Module, str], call: Call) ->
     return _known[network]
 
 
+def forget(network: nn.Module) -> None:
+    """Lets a network be tried again: its layers are taken together in other ways."""
+    _known.pop(network, None)
+
+
 def _tried(network: nn.Module, units: Mapping[nn.Module, str], call: Call) -> Layout:
     buffers = {name: buffer.clone() for name, buffer in network.named_buffers()}
+
+    def restore() -> None:
+        for name, buffer in network.named_buffers():
+            if not torch.equal(buffer, buffers[name]):
+                buffer.copy_(buffers[name])
+
+    def seen(batch: Call) -> dict[Key, list[Tensor]]:
+        restore()  # spectral norm moves with every call
+        return _seen(network, units, batch, chance)
+
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=_devices(network)):
             chance = torch.random.get_rng_state()
-            alike, other, three = (_seen(network, units, batch, chance) for batch in _batches(call))
+            alike, other, three = map(seen, _batches(call))
     except Exception:  # it takes no such batches: nothing is known, and what cannot be followed is refused where it is
         return {}
     finally:
-        for name, buffer in network.named_buffers():
-            buffer.copy_(buffers[name])
+        restore()
     if not alike.keys() == other.keys() == three.keys():
         return {}
     return {key: _rows(alike[key], other[key], three[key]) for key in alike}
