@@ -366,3 +366,11 @@ def test_a_function_is_called_once_by_each_process(tmp_path: Path):
     assert len(code_from("counted.py:load", tmp_path).call({})) == 2
     module = next(one for name, one in sys.modules.items() if name.endswith("_counted"))
     assert len(module.calls) == 2  # of which one was the last line but two
+
+
+def test_groups_of_a_file_may_have_another_name(tmp_path: Path):
+    groups = np.arange(40) % 3
+    np.savez(tmp_path / "a.npz", **images(), sex_train=groups, sex_test=groups[:12])
+    assert ArrayFile(tmp_path / "a.npz", groups="sex").read().splits["train"].about["group"].tolist() == groups.tolist()
+    with pytest.raises(UserError, match="no array race_train"):
+        ArrayFile(tmp_path / "a.npz", groups="race").read()

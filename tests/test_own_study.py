@@ -213,3 +213,19 @@ def test_others_that_came_with_the_data_are_the_triggers(tmp_path: Path):
     native = STUDY + SMALL.replace('"wm"', '{ name = "wm", triggers = 20, labels = "native" }')
     with pytest.raises(product.UserError, match="no labels of their own"):
         compose_study(read_study(write(tmp_path, native, x_ood=others)))
+
+
+def test_a_task_may_be_judged_by_a_measure_of_a_plugin(tmp_path: Path, site: Site):
+    (tmp_path / "sure.py").write_text(
+        "from dataclasses import dataclass\nfrom typing import ClassVar\n"
+        "from guardclash import MaxDrop, Metric\nfrom guardclash.measure import Measure\n\n\n"
+        "@dataclass(frozen=True)\nclass Sure(Measure):\n"
+        "    name: ClassVar[str] = 'sure'\n"
+        "    metrics: ClassVar[tuple[Metric, ...]] = (Metric('sure', 'φ_SURE', MaxDrop(0.1)),)\n\n"
+        "    def measure(self, trained, context):\n"
+        "        x, _ = context.data(trained.plan.judged_by.test)\n"
+        "        return {'sure': trained.predict(x).softmax(1).amax(1).mean().item()}\n"
+    )
+    text = 'plugins = ["sure.py"]\n' + STUDY.replace('utility = "accuracy"', 'utility = "sure"') + SMALL
+    found = run_all(read_study(write(tmp_path, text)), site)
+    assert all("sure" in measured and "accuracy" not in measured for measured in found.values())

@@ -66,9 +66,9 @@ def build_measure(named: Named, study: Study, base: Recipe) -> Measure:
     return (replace(found, test=base.test()) if isinstance(found, Utility) else found).bind(plan)
 
 
-def build_utility(base: Recipe) -> Measure:
+def build_utility(base: Recipe, study: Study) -> Measure:
     """What every model of a recipe's task is judged by."""
-    found = find(MEASURES, find_task(base.dataset).utility)
+    found = find(MEASURES, find_task(base.dataset).utility, study.plugins)
     return found(test=base.test()).bind(base.plan()) if issubclass(found, Utility) else found().bind(base.plan())
 
 

@@ -103,7 +103,7 @@ def unusual_data(composed: Iterable[ComposedCell]) -> tuple[str, ...]:
 def _protected(study: Study, cell: Cell) -> ComposedCell:
     base = build_recipe(cell.recipe, study)
     combination = _bound(cell.combination, cell.recipe, base, study)
-    measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
+    measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base, study))]
     measuring = study.measured_in(cell)
     bound = zip(measuring, _bound(measuring, cell.recipe, base, study), strict=True)
     fitting = [
@@ -141,7 +141,7 @@ def _suspected(study: Study, cell: Cell) -> ComposedCell:
             plan, clash = None, "nothing is trained of it, so that its mechanisms would be without effect"
         if suspect.overwrites and not own:
             plan, clash = None, "the victim bears no mark that could be overwritten"
-    measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base))]
+    measures: list[tuple[Named | None, Asked]] = [(None, build_utility(base, study))]
     if victim:
         measures += [(named, Verification(owner, victim)) for named, owner in owners]
     seeds = tuple(study.seeds(cell))

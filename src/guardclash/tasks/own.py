@@ -64,8 +64,8 @@ def origin_of(own: OwnTask) -> Origin:
     if path.suffix in (".csv", ".parquet"):
         return _table(own, path)
     if path.suffix == ".npz":
-        _refuse(own, "a .npz file", "target", "categories", "groups", "size", "test")
-        return ArrayFile(_there(path, where), own.vocabulary)
+        _refuse(own, "a .npz file", "target", "categories", "size", "test")
+        return ArrayFile(_there(path, where), own.vocabulary, own.groups)
     if ":" in own.data:
         _refuse(own, "a function", "target", "categories", "groups", "size", "test")
         return Function(code_from(own.data, own.folder), own.vocabulary)

@@ -51,10 +51,18 @@ class ArrayFile:
 
     path: Path
     vocabulary: int | None = None
+    groups: str | None = None
+    """What the arrays of groups are called, such as "sex" for `sex_train` and `sex_test`; None: "group"."""
 
     def read(self) -> Brought:
         """The data of its arrays; see `from_arrays`."""
-        return from_arrays(self._arrays(), str(self.path), self.vocabulary)
+        arrays = self._arrays()
+        for split in ("train", "test") if self.groups else ():
+            if (name := f"{self.groups}_{split}") in arrays:
+                arrays[f"group_{split}"] = arrays.pop(name)
+            elif f"x_{split}" in arrays:
+                raise UserError(f"there is no array {name}", where=self.path, got=", ".join(arrays))
+        return from_arrays(arrays, str(self.path), self.vocabulary)
 
     def _arrays(self) -> dict[str, Any]:
         try:

@@ -27,7 +27,7 @@ class OwnTask:
     utility: str | None = None
     """What every combination is judged by beside its protections; None: what tasks usually are."""
     groups: str | None = None
-    """Of a table, the column that says the group of a row."""
+    """Of a table, the column that says the group of a row; of a `.npz`, what its arrays of groups are called."""
     target: str | None = None
     """Of a table, the column that is to be told."""
     categories: tuple[str, ...] = ()
