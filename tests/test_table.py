@@ -105,7 +105,7 @@ def test_forms_of_files_hold_the_same(suffix: str, tmp_path: Path):
 BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "nothing": ("", {}, "an empty table"),
     "no rows": ("a,b\n", {"target": "b"}, "without rows"),
-    "ragged": ("a,b\n1,2\n1\n", {"target": "b"}, "row 3"),
+    "ragged": ("a,b\n1,2\n\n\n1\n", {"target": "b"}, "line 5"),
     "two names": ("a,a\n1,2\n", {"target": "a"}, "one name"),
     "no target": ("age,income\n1,x\n2,y\n", {"target": "incom"}, "Did you mean 'income'"),
     "one class": ("a,b\n1,x\n2,x\n", {"target": "b"}, "all rows have one value"),
@@ -113,6 +113,7 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "nothing else": ("b\nx\ny\n", {"target": "b"}, "without columns"),
     "no such category": ("a,b\n1,x\n2,y\n", {"target": "b", "categories": ("c",)}, "no column 'c'"),
     "no such group": ("a,b\n" + "1,x\n2,y\n" * 6, {"target": "b", "group": "sex"}, "no column 'sex'"),
+    "numbers that are too large": ("a,b\n" + "1e300,x\n-1e300,y\n" * 9, {"target": "b"}, "cannot be scaled"),
     "names of rows": ("a,b\n" + "".join(f"n{i},{i % 2}\n" for i in range(2_000)), {"target": "b"}, "too many values"),
     "a target of numbers": ("a,b\n" + "".join(f"1,{i}\n" for i in range(2_000)), {"target": "b"}, "too many values"),
 }
@@ -133,6 +134,42 @@ def test_a_test_row_that_is_no_number_is_told(tmp_path: Path):
     (tmp_path / "b.csv").write_text("a,b\n1,x\nold,y\n")
     with pytest.raises(UserError, match=r"'a' is no number.*test, row 3"):
         TableFile(tmp_path / "a.csv", "b", test=tmp_path / "b.csv").read()
+
+
+@pytest.mark.parametrize("value", ["0.1", "1e300", "-3", "7.3"])
+def test_a_column_that_never_changes_in_training_keeps_its_scale_and_is_said(value: str):
+    train = {"a": np.array([value] * 29 + ["?"]), "c": np.array(["1", "2"] * 15), "b": np.array(["x", "y"] * 15)}
+    test = {"a": np.array([value, repr(float(value) + 0.5)]), "c": np.array(["1", "2"]), "b": np.array(["x", "y"])}
+    found = from_table(train, test, "b", None, (), "here")
+    assert (found.splits["train"].x[:, 0] == 0).all()
+    expected = [0, float(value) + 0.5 - float(value)]
+    np.testing.assert_allclose(found.splits["test"].x[:, 0], expected, rtol=1e-6)
+    assert "All training rows have one value of a," in " ".join(found.notes)
+
+
+def test_a_number_that_no_float_holds_is_told():
+    train = {"a": np.array(["1", "2"] * 9), "b": np.array(["x", "y"] * 9)}
+    test = {"a": np.array(["1", "1e300"]), "b": np.array(["x", "y"])}
+    with pytest.raises(UserError, match=r"'a' is too far.*test, row 3"):
+        from_table(train, test, "b", None, (), "here")
+
+
+@given(st.integers(0, 39))
+def test_a_single_odd_value_is_told_with_its_row_wherever_it_stands(place: int):
+    """In the training or the test part alike: nobody sees where rows are set apart."""
+    values = [str(row) for row in range(40)]
+    values[place] = "old"
+    columns = {"a": np.array(values), "b": np.array(["x", "y"] * 20)}
+    with pytest.raises(UserError, match=rf"1 of 40 values are none \(in here, row {place + 2}\): got 'old'"):
+        from_table(columns, None, "b", None, (), "here")
+    assert from_table(columns, None, "b", None, ("a",), "here").space.numbers == 0  # type: ignore[union-attr]
+
+
+def test_what_only_test_rows_have_is_left_out_and_said():
+    train = {"a": np.array(["1", "2"] * 9), "b": np.array(["x", "y"] * 9)}
+    found = from_table(train, {"z": np.array(["1", "2"]), **{k: v[:2] for k, v in train.items()}}, "b", None, (), "h")
+    assert found.space.columns == ("a",)  # type: ignore[union-attr]
+    assert "only test rows have it: z." in " ".join(found.notes)
 
 
 def test_a_study_on_a_table_from_file_to_report(guardclash: Guardclash, tmp_path: Path):  # noqa: F811

@@ -48,7 +48,7 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]]]:
         first = text.partition("\n")[0]
         delimiter = max(",;\t", key=first.count)
         reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
-        rows = [row for row in reader if row]
+        rows = [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError as error:
         raise UserError(f"no UTF-8 text: {error}", where=path, mend="Save it as UTF-8.") from error
     except csv.Error as error:
@@ -57,12 +57,12 @@ def _csv(path: Path) -> tuple[list[str], list[list[str]]]:
         raise UserError(f"the table cannot be read: {error.strerror}", where=path) from error
     if not rows:
         raise UserError("an empty table", where=path)
-    names = [name.strip() for name in rows[0]]
-    for number, row in enumerate(rows[1:], 2):
+    names = [name.strip() for name in rows[0][1]]
+    for line, row in rows[1:]:
         if len(row) != len(names):
             got, allowed = f"{len(row)} values", f"{len(names)}, as there are columns"
-            raise UserError("a row of another length", where=f"{path}, row {number}", got=got, allowed=allowed)
-    return names, [[value.strip() for value in row] for row in rows[1:]]
+            raise UserError("a row of another length", where=f"{path}, line {line}", got=got, allowed=allowed)
+    return names, [[value.strip() for value in row] for _, row in rows[1:]]
 
 
 def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
@@ -93,14 +93,20 @@ class Numbers:
         """Scaled, [N, 1]; a value that is missing becomes the mean.
 
         Raises:
-            UserError: A value is no number.
+            UserError: A value is no number, or so far from those of the training rows that no float32 holds it.
         """
-        values = [self.mean if value.lower() in MISSING else _number(value) for value in column.tolist()]
+        values = [self.mean if value.lower() in MISSING else number_of(value) for value in column.tolist()]
         wrong = next((row for row, value in enumerate(values) if value is None), None)
         if wrong is not None:
             place, mend = f"{where}, row {wrong + 2}", f'Mend it, or say categories = ["{self.name}"].'
             raise UserError(f"a value of {self.name!r} is no number", where=place, got=str(column[wrong]), mend=mend)
-        return ((np.array(values, np.float64) - self.mean) / self.deviation)[:, None]
+        with np.errstate(over="ignore"):
+            scaled = (np.array(values, np.float64) - self.mean) / self.deviation
+        far = np.flatnonzero(np.abs(scaled) > np.finfo(np.float32).max)
+        if len(far):
+            place, what = f"{where}, row {far[0] + 2}", f"a value of {self.name!r} is too far from those in training"
+            raise UserError(what, where=place, got=str(column[far[0]]))
+        return scaled[:, None]
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,8 @@ class Category:
         return (column[:, None] == np.array(self.values)[None]).astype(np.float64)
 
 
-def _number(value: str) -> float | None:
+def number_of(value: str) -> float | None:
+    """The finite number that a text says; None: it says none."""
     try:
         found = float(value)
     except ValueError:
@@ -174,10 +181,9 @@ def encoding_of(train: Columns, categories: Sequence[str], where: str) -> Encodi
     numbers, others = [], []
     for name, column in train.items():
         there = [value for value in column.tolist() if value.lower() not in MISSING]
-        found = [_number(value) for value in there]
+        found = [number_of(value) for value in there]
         if there and name not in categories and None not in found:
-            values = np.array(found, np.float64)
-            numbers.append(Numbers(name, float(values.mean()), float(values.std()) or 1.0))
+            numbers.append(_scaled(name, np.array(found, np.float64), where))
             continue
         distinct = tuple(np.unique(column).tolist())
         if len(distinct) > MOST:
@@ -189,12 +195,26 @@ def encoding_of(train: Columns, categories: Sequence[str], where: str) -> Encodi
     return Encoding(tuple(numbers), tuple(others))
 
 
+def _scaled(name: str, values: NDArray[np.float64], where: str) -> Numbers:
+    if values.min() == values.max():  # its deviation is not always 0: the mean of many 0.1 is not quite 0.1
+        return Numbers(name, float(values[0]), 1.0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = float(values.mean()), float(values.std())
+    if not (np.isfinite(mean) and np.isfinite(deviation) and deviation > 0):
+        got = f"{values.min():g} to {values.max():g}"
+        raise UserError(f"{name!r} has numbers that cannot be scaled", where=where, got=got)
+    return Numbers(name, mean, deviation)
+
+
 def notes_of(found: Encoding, train: Columns, others: Mapping[str, Columns]) -> tuple[str, ...]:
     """What is done to the rows, in sentences."""
     notes, size = [], len(next(iter(train.values())))
     if found.numbers:
         how = f"scaled by mean and standard deviation of {size:,} training rows"
         notes.append(f"{len(found.numbers)} columns of numbers, {how}.")
+    still = [one.name for one in found.numbers if not one.encode(train[one.name], "train").any()]
+    if still:
+        notes.append(f"All training rows have one value of {', '.join(still)}, which tells nothing.")
     if found.categories:
         values = sum(len(one.values) for one in found.categories)
         notes.append(f"{len(found.categories)} categories as {values} columns, one for each of their values.")
@@ -226,7 +246,7 @@ def classes_of(train: Column, target: str, where: str) -> tuple[str, ...]:
     if len(names) > CLASSES:
         mend = "Only classes can be told; cut numbers into parts."
         raise UserError(f"{target!r} has too many values for classes", where=where, got=len(names), mend=mend)
-    numbers = [_number(name) for name in names]
+    numbers = [number_of(name) for name in names]
     if None not in numbers:
         names = [name for _, name in sorted(zip(numbers, names, strict=True), key=lambda pair: float(pair[0] or 0))]
     return tuple(names)

@@ -121,7 +121,7 @@ class TableFile:
     """The file of the test rows; None: some of the training rows are set apart."""
 
     def read(self) -> Brought:
-        """The rows, numbers scaled and categories as columns; see `guardclash.data.table.encode`."""
+        """The rows, numbers scaled and categories as columns; see `guardclash.data.own.rows.from_table`."""
         test = read_columns(self.test) if self.test else None
         return from_table(read_columns(self.path), test, self.target, self.group, self.categories, str(self.path))
 
