@@ -17,6 +17,7 @@ PRESENT = {
     "fmnist": "FashionMNIST/raw",
     "cifar10": "cifar-10-batches-bin",
     "gtsrb": "gtsrb",
+    "adult": "adult",
 }
 
 
@@ -33,6 +34,8 @@ def needs(name: str) -> None:
         ("fmnist", "train", [9, 0, 0, 3, 0]),
         ("fmnist", "test", [9, 2, 1, 1, 6]),
         ("gtsrb", "test", [16, 1, 38, 33, 11]),
+        ("adult", "train", [0, 0, 0, 0, 0]),
+        ("adult", "test", [0, 0, 1, 1, 0]),
     ],
 )
 def test_the_first_labels(name, split, first):

@@ -12,13 +12,13 @@ import numpy as np
 
 from guardclash.data.examples import Examples
 from guardclash.data.files import Place
-from guardclash.data.table import Columns, Encoding
+from guardclash.data.table import Column, Columns, Encoding
 
 COLUMNS = (
     *("age", "workclass", "fnlwgt", "education", "education-num", "marital-status", "occupation", "relationship"),
     *("race", "sex", "capital-gain", "capital-loss", "hours-per-week", "native-country", "income"),
 )
-RICH = ">50K"
+POOR, RICH = "<=50K", ">50K"
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,23 @@ class AdultReader:
         if len(rows) != count:
             raise place.error("the file holds another number of rows", path, got=len(rows), allowed=str(count))
         columns: Columns = dict(zip(COLUMNS, map(np.array, zip(*rows, strict=True)), strict=True))
-        if self.encoding.unknown(columns):
+        income = np.char.rstrip(columns["income"], ".")
+        strange = not np.isin(income, (POOR, RICH)).all() or not all(_finite(columns[name]) for name in self._numbers)
+        if strange or self.encoding.unknown(columns):
             raise place.error("a value that the data set does not have", path)
-        y = (np.char.rstrip(columns["income"], ".") == RICH).astype(np.int64)
+        y = (income == RICH).astype(np.int64)
         about = {name: np.searchsorted(values, columns[name]).astype(np.int64) for name, values in self.groups}
         first = self.groups[0][0]
         return Examples(self.encoding.encode(columns, str(path)), y, {"group": about[first], **about})
+
+    @property
+    def _numbers(self) -> tuple[str, ...]:
+        return tuple(one.name for one in self.encoding.numbers)
+
+
+def _finite(column: Column) -> bool:
+    """Whether all values are numbers; Adult misses none, so `?` is a damage here and no mean."""
+    try:
+        return bool(np.isfinite(column.astype(np.float64)).all())
+    except ValueError:
+        return False
