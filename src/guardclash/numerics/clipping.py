@@ -19,7 +19,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_calls import unshared
-from guardclash.numerics.clipping_checks import Known, Misread, buffers_of, close, known_of
+from guardclash.numerics.clipping_checks import Misread, Verified, buffers_of, close, known_of
 from guardclash.numerics.clipping_layout import forget
 from guardclash.numerics.clipping_recording import Recording
 
@@ -77,7 +77,7 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
             raise first or error from error
 
 
-def _clipped(network: nn.Module, losses: Callable[[], Tensor], clip: float, known: Known) -> Clipped:
+def _clipped(network: nn.Module, losses: Callable[[], Tensor], clip: float, known: Verified) -> Clipped:
     recording, before = Recording(network, known), buffers_of(network)
     with torch.enable_grad(), recording.hooks():
         values = recording.run(losses)

@@ -28,7 +28,7 @@ after one batch of ten examples, or several smaller ones."""
 
 
 @dataclass
-class Known:
+class Verified:
     """What is known of a network; it only grows, and whoever forgets it finds the same again.
 
     Fields:
@@ -58,12 +58,12 @@ class Known:
         return False
 
 
-_KNOWN: WeakKeyDictionary[nn.Module, Known] = WeakKeyDictionary()
+_KNOWN: WeakKeyDictionary[nn.Module, Verified] = WeakKeyDictionary()
 
 
-def known_of(network: nn.Module) -> Known:
+def known_of(network: nn.Module) -> Verified:
     """What is known of a network."""
-    return _KNOWN.setdefault(network, Known())
+    return _KNOWN.setdefault(network, Verified())
 
 
 class Misread(Exception):

@@ -17,8 +17,8 @@ from guardclash.errors import UserError
 from guardclash.numerics.clipping_again import Again, by_vmap
 from guardclash.numerics.clipping_calls import Call, Copies, elsewhere, misplaced, mixed, stray, unshared
 from guardclash.numerics.clipping_checks import (
-    Known,
     Misread,
+    Verified,
     belong,
     row_norms,
     spectral_buffers,
@@ -44,7 +44,7 @@ class Recording:
         weighed: Whether the last backward pass was checked by one with uneven weights.
     """
 
-    def __init__(self, network: nn.Module, known: Known):
+    def __init__(self, network: nn.Module, known: Verified):
         self._network, self._known, self._units = network, known, dict(units_of(network, known.whole))
         self._layout, self._numbers = dict[Key, Rows](), Counter[str]()
         self._trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
