@@ -22,7 +22,8 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
-    "checks code options",
+    "checks modules options",
+    "code",
     "judging data numerics trackers",
     "plan",
     "conditions",

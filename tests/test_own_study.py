@@ -49,6 +49,8 @@ def imported(path: Path) -> ModuleType:
 
 def test_a_folder_with_a_network_and_arrays_goes_through_all_commands(guardclash: Guardclash, tmp_path: Path):  # noqa: F811
     path = write(tmp_path)
+    tried = guardclash("check", path)
+    assert tried.code == 0 and "no mistake found" in tried.out, tried.err
     planned = guardclash("plan", path)
     assert planned.code == 0 and "To train: 8 models" in planned.out  # among them marking and innocent ones
     ran = guardclash("run", path, "--workers", 1)

@@ -106,6 +106,8 @@ BAD: dict[str, tuple[str, dict[str, Any], str]] = {
     "nothing": ("", {}, "an empty table"),
     "no rows": ("a,b\n", {"target": "b"}, "without rows"),
     "ragged": ("a,b\n1,2\n\n\n1\n", {"target": "b"}, "line 5"),
+    "no name": (",b\n1,x\n2,y\n", {"target": "b"}, "a column without a name"),
+    "one class twice": ("a,b\n1,1\n2,1.0\n3,0\n", {"target": "b"}, "written in two ways"),
     "two names": ("a,a\n1,2\n", {"target": "a"}, "one name"),
     "no target": ("age,income\n1,x\n2,y\n", {"target": "incom"}, "Did you mean 'income'"),
     "one class": ("a,b\n1,x\n2,x\n", {"target": "b"}, "all rows have one value"),

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import importlib
-import importlib.util
 import inspect
 import sys
-import sysconfig
-import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from guardclash.errors import UserError, suggestion
-
-DIGITS = 12
-"""Hexadecimal digits of the hash of a source."""
+from guardclash.modules import DIGITS, installed, line, module_of, source_of, told
 
 
 @dataclass(frozen=True)
@@ -95,7 +87,7 @@ def code_from(text: str, folder: Path, options: Mapping[str, Any] | None = None)
         raise UserError("no function", got=text, allowed='"file.py:function" or "package.module:function"')
     place, beside = (str((folder / where).resolve()), "") if where.endswith(".py") else (where, str(folder.resolve()))
     _found(place, name, beside)
-    return Code(name, source_of(_module(place, beside)), tuple(sorted((options or {}).items())), place, beside)
+    return Code(name, source_of(module_of(place, beside)), tuple(sorted((options or {}).items())), place, beside)
 
 
 def code_of(function: Callable[..., Any], options: Mapping[str, Any] | None = None) -> Code:
@@ -125,104 +117,19 @@ def code_of(function: Callable[..., Any], options: Mapping[str, Any] | None = No
         return Code(name, hashlib.sha256(text.encode()).hexdigest()[:DIGITS], given, function=function)
     path = Path(file).resolve()
     package = module.__name__.partition(".")[0] if "." in module.__name__ else ""
-    if package or _installed(path):
+    if package or installed(path):
         top = Path(str(getattr(sys.modules.get(package), "__file__", path))).resolve().parent
         return Code(name, source_of(module), given, module.__name__, str(top.parent), function)
     return Code(name, source_of(module), given, str(path), function=function)
 
 
 def _found(place: str, name: str, folder: str) -> Callable[..., Any]:
-    module = _module(place, folder)
+    module = module_of(place, folder)
     found = getattr(module, name, None)
     if not callable(found):
         known = [other for other, value in vars(module).items() if inspect.isfunction(value)]
         raise UserError(f"there is no function {name!r}", where=place, mend=suggestion(name, known))
     return found
-
-
-def _module(place: str, folder: str = "") -> ModuleType:
-    if not place.endswith(".py"):
-        try:
-            with _importing(Path(folder)):
-                return importlib.import_module(place)
-        except Exception as error:
-            raise UserError(f"a module cannot be imported: {told(error)}", where=place) from error
-    try:
-        content = Path(place).read_bytes()
-    except OSError as error:
-        raise UserError(f"a file cannot be read: {error.strerror}", where=place) from error
-    return _loaded(place, hashlib.sha256(content).hexdigest()[:DIGITS])
-
-
-@lru_cache(maxsize=64)
-def _loaded(place: str, source: str) -> ModuleType:
-    """A file as a module; edited, it is another one."""
-    path = Path(place)
-    name = f"guardclash_own_{hashlib.sha256(place.encode()).hexdigest()[:8]}_{source}_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise UserError("no Python file", where=path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # before it runs: dataclasses look their module up there
-    try:
-        with _importing(path.parent):
-            spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        del sys.modules[name]
-        raise UserError(f"a file cannot be imported: {told(error)}", where=line(place, error)) from error
-    return module
-
-
-@contextmanager
-def _importing(folder: Path) -> Iterator[None]:
-    """Lets a file import those beside it."""
-    before = list(sys.path)
-    sys.path.insert(0, str(folder))
-    try:
-        yield
-    finally:
-        sys.path[:] = before
-
-
-def _installed(path: Path) -> bool:
-    folders = (Path(sysconfig.get_paths()[kind]).resolve() for kind in ("purelib", "platlib", "stdlib"))
-    return any(path.is_relative_to(folder) for folder in folders)
-
-
-def source_of(module: ModuleType) -> str:
-    """What says which code a module is: of an installed package its version, else a hash of its files."""
-    file = getattr(module, "__file__", None)
-    path = Path(file).resolve() if file else None
-    if path is None or _installed(path):
-        return _version(module.__name__.partition(".")[0])
-    files = sorted({path, *_beside(module, path.parent, {module.__name__})})
-    if len(files) == 1:
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:DIGITS]
-    text = "".join(f"{one.name} {hashlib.sha256(one.read_bytes()).hexdigest()}\n" for one in files)
-    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS]
-
-
-def _beside(module: ModuleType, folder: Path, seen: set[str]) -> Iterator[Path]:
-    """The files in a folder that a module imports, and those that they import."""
-    for value in list(vars(module).values()):
-        name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
-        other = sys.modules.get(name) if isinstance(name, str) else None
-        file = getattr(other, "__file__", None)
-        if other is None or not file or other.__name__ in seen:
-            continue
-        seen.add(other.__name__)
-        path = Path(file).resolve()
-        if path.is_relative_to(folder) and path.suffix == ".py":
-            yield path
-            yield from _beside(other, folder, seen)
-
-
-@lru_cache
-def _version(package: str) -> str:
-    from importlib.metadata import packages_distributions, version
-
-    names = packages_distributions().get(package)
-    return f"{names[0]} {version(names[0])}" if names else package
 
 
 def _takes(function: Callable[..., Any]) -> set[str]:
@@ -240,17 +147,3 @@ def _signature(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
         return inspect.signature(function).parameters
     except (ValueError, TypeError):  # some are written in C
         return {}
-
-
-def told(error: BaseException) -> str:
-    """An error in words."""
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def line(path: object, error: BaseException) -> str:
-    """The place in a file from which an error came, as far as it is known."""
-    frames = traceback.extract_tb(error.__traceback__)
-    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
-    lines += [error.lineno] if isinstance(error, SyntaxError) and error.filename == str(path) else []
-    return f"{path}, line {lines[-1]}" if lines else str(path)

@@ -20,12 +20,12 @@ from types import ModuleType
 from typing import Any, Generic, TypeVar, cast
 
 from guardclash import conditions, measures, mechanisms, suspects
-from guardclash.code import line, told
 from guardclash.data import catalog as data_catalog
 from guardclash.data.dataset import Dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
+from guardclash.modules import line, told
 from guardclash.plan.condition import Condition
 from guardclash.suspect import Suspect
 from guardclash.tasks import catalog as task_catalog

@@ -37,6 +37,9 @@ def read_columns(path: Path) -> Columns:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise UserError("two columns have one name", where=path, got=twice)
+    if "" in names:
+        mend = "Name it in the first row, or leave it out; an index without a name tells nothing of other rows."
+        raise UserError("a column without a name", where=path, got=f"column {names.index('') + 1}", mend=mend)
     if not rows:
         raise UserError("a table without rows", where=path)
     return {name: np.array(values, dtype=np.str_) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
@@ -248,6 +251,11 @@ def classes_of(train: Column, target: str, where: str) -> tuple[str, ...]:
         raise UserError(f"{target!r} has too many values for classes", where=where, got=len(names), mend=mend)
     numbers = [number_of(name) for name in names]
     if None not in numbers:
+        if len(set(numbers)) < len(numbers):
+            mend = "Write each class in one way."
+            raise UserError(
+                f"a class of {target!r} is written in two ways", where=where, got=", ".join(names), mend=mend
+            )
         names = [name for _, name in sorted(zip(numbers, names, strict=True), key=lambda pair: float(pair[0] or 0))]
     return tuple(names)
 

@@ -28,17 +28,24 @@ def by_loop(
         [examples, *parameter shape] by name; None where it cannot be done, or where the layer draws random numbers or
         changes buffers, so that what runs again is not what ran.
     """
-    buffers, state = [buffer.clone() for buffer in layer.buffers()], torch.random.get_rng_state()
+    buffers, state = [buffer.clone() for buffer in layer.buffers()], _chance(entries)
     try:
         found = [gradients(*one) for one in zip(*entries, strict=True)]
-    except Exception:
+    except Exception:  # the caller tells why it could not be vectorised, which is the nearer cause
         return None
-    drew = not torch.equal(torch.random.get_rng_state(), state)
-    if drew or not all(map(torch.equal, buffers, layer.buffers())):
-        torch.random.set_rng_state(state)
+    if not all(map(torch.equal, state, _chance(entries))) or not all(map(torch.equal, buffers, layer.buffers())):
+        for buffer, before in zip(layer.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        torch.random.set_rng_state(state[0])
         return None
     names = found[0] if found else {}
     return {name: torch.stack([one[name] for one in found]) for name in names}
+
+
+def _chance(entries: tuple[Tensor, ...]) -> list[Tensor]:
+    """The states of the generators that a layer may draw from: the processor's, and that of its GPU."""
+    devices = dict.fromkeys(entry.device for entry in entries if entry.device.type == "cuda")
+    return [torch.random.get_rng_state(), *map(torch.cuda.get_rng_state, devices)]
 
 
 def recurrent(

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from guardclash.code import Code, told
+from guardclash.code import Code
 from guardclash.errors import UserError
+from guardclash.modules import told
 from guardclash.plan.foreign import WeightsFile, weights_file
 
 TRIED = 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -31,8 +31,17 @@ BEYOND = (0.1, 0.5)
 """How far beyond the edge of its column's range a number is, in ranges."""
 
 
+class _Some:
+    """So many inputs of a fixed order."""
+
+    def first(self, count: int) -> Self:
+        """At most so many of them."""
+        one: Any = self
+        return cast(Self, replace(one, size=min(count, one.size)))
+
+
 @dataclass(frozen=True)
-class Patches:
+class Patches(_Some):
     """Patches of the two photographs that scikit-learn brings along: natural textures in any size."""
 
     shape: tuple[int, ...]
@@ -42,10 +51,6 @@ class Patches:
     """How many others of the same fixed order come before these."""
     title: ClassVar[str] = "two photographs"
     classes: ClassVar[int] = 2
-
-    def first(self, count: int) -> Patches:
-        """At most so many of them."""
-        return replace(self, size=min(count, self.size))
 
     def load(self, context: Context) -> Data:
         """The patches, the same under every seed; labelled by their photograph."""
@@ -66,7 +71,7 @@ def made_patches(space: Images) -> tuple[Patches, Patches]:
 
 
 @dataclass(frozen=True)
-class NoiseImages:
+class NoiseImages(_Some):
     """Images of uniform noise, in whole pixel values."""
 
     shape: tuple[int, ...]
@@ -80,10 +85,6 @@ class NoiseImages:
         """What they are, for people."""
         return f"{self.size:,} images of uniform noise"
 
-    def first(self, count: int) -> NoiseImages:
-        """At most so many of them."""
-        return replace(self, size=min(count, self.size))
-
     def load(self, context: Context) -> Data:
         """The images; labelled by whether they are brighter than grey."""
         drawn = _chance().randint(256, size=(self.start + self.size, *self.shape), dtype=np.uint8)
@@ -92,7 +93,7 @@ class NoiseImages:
 
 
 @dataclass(frozen=True)
-class OutsideRows:
+class OutsideRows(_Some):
     """Rows whose every number is outside the range that its column has in other rows; categories are drawn at random.
 
     Those are rows that models are judged on, not trained on: a trigger must not tell of training examples, or a bound
@@ -112,10 +113,6 @@ class OutsideRows:
         what = "outside the ranges of the test rows" if self.space.numbers else "of random categories"
         return f"{self.size:,} made-up rows {what}"
 
-    def first(self, count: int) -> OutsideRows:
-        """At most so many of them."""
-        return replace(self, size=min(count, self.size))
-
     def load(self, context: Context) -> Data:
         """The rows; labelled by the side on which the first number is, or by the half of the first category."""
         # One draw for each column of a row, so that more rows begin with those of fewer.
@@ -134,7 +131,7 @@ class OutsideRows:
 
 
 @dataclass(frozen=True)
-class RandomTexts:
+class RandomTexts(_Some):
     """Texts as long as others, of random tokens."""
 
     texts: Source
@@ -148,10 +145,6 @@ class RandomTexts:
     def title(self) -> str:
         """What they are, for people."""
         return f"{self.size:,} texts of random tokens"
-
-    def first(self, count: int) -> RandomTexts:
-        """At most so many of them."""
-        return replace(self, size=min(count, self.size))
 
     def load(self, context: Context) -> Data:
         """The texts; labelled by whether most of their tokens are of the upper half of the vocabulary."""

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from guardclash.code import told
 from guardclash.errors import UserError
+from guardclash.modules import told
 from guardclash.plan.identity import fingerprint, plan_key
 from guardclash.plan.plan import Plan
-from guardclash.records.cells import braces
+from guardclash.records.cells import Cell, braces
 from guardclash.studies.composing import opened
 from guardclash.studies.jobs import Site, kept_value, values_of
 from guardclash.studies.mistakes import Mistake, line_of
@@ -90,12 +90,14 @@ def check_study(
     """
     start, study = clock(), opened(study)
     tried = _Tried(lambda: clock() - start > limit)
-    left = [place for place, key in enumerate(_cells(study)) if only is None or key in only]
+    left = [place for place, cell in enumerate(_cells(study)) if only is None or cell.key in only]
     chance = np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
-        for count in SIZES:
-            left = _attempt(study, site, count, left, tried) if left else left
-    np.random.set_state(chance)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            for count in SIZES:
+                left = _attempt(study, site, count, left, tried) if left else left
+    finally:
+        np.random.set_state(chance)
     mistakes = tuple({mistake.text: mistake for mistake in reversed(tried.mistakes)}.values())[::-1]
     trainings, measurements = ({key for _, key in found} for found in (tried.trainings, tried.measurements))
     return DryRun(len(trainings), len(measurements), mistakes, tried.untried, clock() - start)
@@ -106,7 +108,8 @@ def _attempt(study: Study, site: Site, count: int | None, places: list[int], tri
     doubtful = []
     try:
         with small_world(study, count) as composed:
-            attempts = {place: _Attempt(study, site, tried, count, composed[place]) for place in places}
+            labels = [_label(study, cell) for cell in _cells(study)]
+            attempts = {place: _Attempt(labels[place], site, tried, count, composed[place]) for place in places}
             for step in (_Attempt.train, _Attempt.measure):  # all trainings come first, in case that time runs out
                 for attempt in attempts.values():
                     step(attempt)
@@ -132,9 +135,15 @@ def _doubtful(found: Found, before: Found | None) -> bool:
     return any(refused for _, refused in found) or (bool(found) and before is None)
 
 
-def _cells(study: Study) -> list[str]:
-    """The keys of the cells in the order in which they are composed, on whatever examples."""
-    return [cell.key for cell in (*study.cells(), *study.suspect_cells())]
+def _cells(study: Study) -> tuple[Cell, ...]:
+    """The cells in the order in which they are composed, on whatever examples."""
+    return (*study.cells(), *study.suspect_cells())
+
+
+def _label(study: Study, cell: Cell) -> str:
+    victim = braces(map(study.label, cell.combination))
+    models = f"{study.suspect_label(cell.suspect)} of {victim}" if cell.suspect else victim
+    return f"{study.recipe_label(cell.recipe)} {models}"
 
 
 @dataclass
@@ -156,7 +165,7 @@ class _Tried:
 class _Attempt:
     """One cell on few examples."""
 
-    study: Study
+    label: str
     site: Site
     tried: _Tried
     count: int | None
@@ -255,13 +264,7 @@ class _Attempt:
         try:
             return act()
         except UserError as error:
-            self.found.append((Mistake(str(error), f"{self._label()}, {what}"), True))
+            self.found.append((Mistake(str(error), f"{self.label}, {what}"), True))
         except Exception as error:
-            self.found.append((Mistake(f"{line_of(error)}: {told(error)}", f"{self._label()}, {what}"), False))
+            self.found.append((Mistake(f"{line_of(error)}: {told(error)}", f"{self.label}, {what}"), False))
         return None
-
-    def _label(self) -> str:
-        cell, study = self.entry.cell, self.study
-        victim = braces(map(study.label, cell.combination))
-        models = f"{study.suspect_label(cell.suspect)} of {victim}" if cell.suspect else victim
-        return f"{study.recipe_label(cell.recipe).replace(', examples=None, test_examples=None', '')} {models}"
