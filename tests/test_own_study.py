@@ -231,3 +231,10 @@ def test_a_task_may_be_judged_by_a_measure_of_a_plugin(tmp_path: Path, site: Sit
     text = 'plugins = ["sure.py"]\n' + STUDY.replace('utility = "accuracy"', 'utility = "sure"') + SMALL
     found = run_all(read_study(write(tmp_path, text)), site)
     assert all("sure" in measured and "accuracy" not in measured for measured in found.values())
+
+
+@pytest.mark.parametrize("key", [{"groups": "sex"}, {"target": "y"}, {"size": 8}, {"categories": ["a"]}])
+def test_what_says_nothing_about_arrays_is_refused(key: dict[str, object]):
+    arrays = signs()
+    with pytest.raises(product.UserError, match=f"has no {next(iter(key))}"):
+        product.Task("signs", train=(arrays["x_train"], arrays["y_train"]), **key)

@@ -16,7 +16,7 @@ from guardclash.registry import adopt_tasks
 from guardclash.studies import study
 from guardclash.studies.study_file import study_from
 from guardclash.tasks import task
-from guardclash.tasks.own import open_task, origin_of, task_of
+from guardclash.tasks.own import open_task, origin_of, refuse, task_of
 
 Brought = Any
 """(x, y), arrays or tensors, or a map-style data set, which is read once into memory."""
@@ -64,7 +64,8 @@ def Task(  # noqa: PLR0913  (stands where a class would; named arguments are its
     own = OwnTask(name, data or "", model=text, groups=column, **given, **_plain(more), folder=Path.cwd())
     code = None if model is None or isinstance(model, str) else code_of(model, options)
     if data is None:
-        arrays = _arrays(name, train, test, ood, None if column else groups)
+        refuse(own, "a pair of arrays", "target", "categories", "groups", "size", "test")
+        arrays = _arrays(name, train, test, ood, groups)
         found = task_of(own, Memory(arrays, f"task {name}", own.vocabulary), code)
     elif train is not None or test is not None or ood is not None:
         raise UserError("data come from one place", where=f"task {name}", allowed="data, or train and test")

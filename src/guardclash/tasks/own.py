@@ -58,16 +58,16 @@ def origin_of(own: OwnTask) -> Origin:
     path = (own.folder / own.data).resolve()
     where = f"task {own.name}.data"
     if path.is_dir():
-        _refuse(own, "a folder", "target", "categories", "groups", "vocabulary", "test")
+        refuse(own, "a folder", "target", "categories", "groups", "vocabulary", "test")
         size = (own.size, own.size) if isinstance(own.size, int) else own.size
         return ImageFolder(path, size)
     if path.suffix in (".csv", ".parquet"):
         return _table(own, path)
     if path.suffix == ".npz":
-        _refuse(own, "a .npz file", "target", "categories", "size", "test")
+        refuse(own, "a .npz file", "target", "categories", "size", "test")
         return ArrayFile(_there(path, where), own.vocabulary, own.groups)
     if ":" in own.data:
-        _refuse(own, "a function", "target", "categories", "groups", "size", "test")
+        refuse(own, "a function", "target", "categories", "groups", "size", "test")
         return Function(code_from(own.data, own.folder), own.vocabulary)
     allowed = 'a folder, a .npz, .csv or .parquet file, or "module:function"'
     raise UserError("no data that can be read", where=where, got=own.data, allowed=allowed)
@@ -79,8 +79,12 @@ def _there(path: Path, where: str) -> Path:
     return path
 
 
-def _refuse(own: OwnTask, kind: str, *names: str) -> None:
-    """A key that says nothing about such data would be silently without effect."""
+def refuse(own: OwnTask, kind: str, *names: str) -> None:
+    """Refuses keys that say nothing about such data, and would be silently without effect.
+
+    Raises:
+        UserError: One of them is given.
+    """
     for name in names:
         if getattr(own, name) not in (None, ()):
             raise UserError(f"{kind} has no {name}", where=f"task {own.name}.{name}", got=getattr(own, name))
@@ -88,7 +92,7 @@ def _refuse(own: OwnTask, kind: str, *names: str) -> None:
 
 def _table(own: OwnTask, path: Path) -> Origin:
     where = f"task {own.name}"
-    _refuse(own, "a table", "size", "vocabulary")
+    refuse(own, "a table", "size", "vocabulary")
     if own.target is None:
         mend = 'Name the column that is to be told: target = "income".'
         raise UserError("a table needs a target", where=f"{where}.target", mend=mend)
