@@ -21,6 +21,7 @@ from guardclash.reporting.text import render
 from guardclash.studies import jobs
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.run import run_study
+from guardclash.studies.seal import sealed_json
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
@@ -142,6 +143,26 @@ def values(content: dict[str, Any], combination: list[str]) -> dict[int, dict[st
         trial["seed"]: {name: value for entry in trial["measurements"] for name, value in entry["values"].items()}
         for trial in cell["trials"]
     }
+
+
+def edited(path: Path, **changes: Any) -> None:
+    """Changes fields of a JSON file of a store, as an older version would have written them: its checksum fits.
+
+    Args:
+        path: The file.
+        changes: New values by the names that lead there, joined by "__"; None takes a field away.
+    """
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content.pop("seal", None)
+    for place, value in changes.items():
+        *outer, last = place.split("__")
+        part = content
+        for name in outer:
+            part = part[name]
+        part[last] = value
+        if value is None:
+            del part[last]
+    path.write_bytes(sealed_json(content))
 
 
 def keys_in(store: Store) -> set[str]:

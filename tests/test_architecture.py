@@ -51,7 +51,8 @@ WITHOUT_TORCH = (
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
 EFFECTS = (
-    *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "reporting.export"),
+    *("data", "studies.engines", "studies.jobs", "studies.files", "studies.store", "studies.claims", "trackers"),
+    *("studies.evidence", "studies.workers", "reporting.export"),
     "cli.console",
     "cli.run",
 )

@@ -369,7 +369,7 @@ def test_missing_data(guardclash, write, tmp_path):
         ("run", "STUDY"),
         ("show", "TRIAL"),
         ("run study.toml --bogus", "--bogus"),
-        ("run study.toml --workers 0", "--workers"),
+        ("run study.toml --workers -1", "--workers"),
         ("run study.toml --workers many", "--workers"),
         ("run study.toml --rule lenient", "lenient"),
         ("report study.toml --format xml", "xml"),

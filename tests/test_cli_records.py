@@ -12,6 +12,8 @@ import pytest
 from guardclash.cli.app import main
 from guardclash.plan.identity import describe
 from guardclash.records.plain import results_from, to_plain
+from guardclash.studies import snapshot
+from guardclash.studies.store import Store
 from guardclash.studies.study_file import read_study
 from guardclash.tasks.recipe import Recipe
 
@@ -88,6 +90,12 @@ def keep(folder: Path, content: dict[str, Any], name: str = "results.json") -> N
     (folder / name).write_text(json.dumps(content))
 
 
+def keep_in_store(folder: Path, accuracy: float) -> None:
+    """As if a run had kept its results."""
+    store, results = Store(folder / "runs"), results_from(made_up(folder / "study.toml", accuracy))
+    snapshot.keep(read_study(folder / "study.toml"), results, snapshot.state(store), store)
+
+
 def test_before_any_run_everything_is_missing(said):
     code, out, err = said("compare", "study.toml", "--data-dir", "anywhere")
     assert (code, err) == (0, "")
@@ -103,7 +111,7 @@ def test_records_speak_until_there_is_a_run(said, tmp_path):
         assert code == 0
         assert "from the records: " in err.replace("\n", "")
         assert "0.9" in out
-    keep(tmp_path / "runs" / "studies", made_up(tmp_path / "study.toml", 0.7), "study.json")
+    keep_in_store(tmp_path, 0.7)
     _, out, err = said("compare", "study.toml")
     assert "0.7" in out and "records" not in err
 
@@ -112,7 +120,7 @@ def test_export_writes_where_the_study_keeps_its_records(said, tmp_path):
     keep(tmp_path / "kept" / "study", made_up(tmp_path / "study.toml", 0.9))
     code, _, err = said("export", "study.toml")
     assert code == 2 and "no results yet" in err, "records are not exported onto themselves"
-    keep(tmp_path / "runs" / "studies", made_up(tmp_path / "study.toml", 0.7), "study.json")
+    keep_in_store(tmp_path, 0.7)
     assert said("export", "study.toml")[0] == 0
     assert "0.71" in (tmp_path / "kept" / "study" / "results.json").read_text()
     compared = said("compare", "study.toml")[1]

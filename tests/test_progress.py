@@ -25,10 +25,11 @@ from guardclash.judging.judge import Look, judge
 from guardclash.judging.stats import Sample
 from guardclash.judging.verdict import Verdict
 from guardclash.planning import standing as status
-from guardclash.studies import jobs
+from guardclash.studies import jobs, measuring
 from guardclash.studies.activity import alive, noted, notes
 from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
+from guardclash.studies.files import SCHEMA
 from guardclash.studies.jobs import Site, run_job
 from guardclash.studies.run import completed, trials_of, waves
 from guardclash.studies.store import Store
@@ -133,7 +134,8 @@ class FollowedStudy:
         return found
 
     def train(self, task: Followed, seconds: float) -> None:
-        self.store.keep_json(f"trials/{task.key}/record.json", {"seconds": seconds})
+        empty = {"seed": task.seed, "plan": {}, "finished": "", "execution": {}, "environment": {}}
+        self.store.keep_sealed(f"trials/{task.key}/record.json", {"schema": SCHEMA, **empty, "seconds": seconds})
 
     def measure(self, task: Followed, seconds: float | None = 1.0) -> None:
         for probe in (
@@ -141,7 +143,8 @@ class FollowedStudy:
         ):
             if probe.trial.key == task.key:
                 measure = {"type": type(probe.measure).__name__}
-                content = {"measure": measure, "metrics": {}, **({"seconds": seconds} if seconds is not None else {})}
+                content = {"schema": SCHEMA, "trial": task.key, "measure": measure, "metrics": {}, "warnings": []}
+                content |= {"seconds": seconds} if seconds is not None else {}
                 self.store.keep_measurement(probe.key, content)
 
     def standing(self) -> Standing:
@@ -424,13 +427,13 @@ def test_on_a_terminal_the_view_is_kept_up_to_date_and_status_shows_the_same(sit
 def test_measuring_is_shown(site, monkeypatch):
     wanted = study(["wm", "dpsgd-control"], seeds=1)
     seen = []
-    values = jobs.values_of
+    values = measuring.values_of
 
     def looking(*arguments: Any) -> Any:
         seen.append(shown(*status(wanted, site, "strict"), width=140))
         return values(*arguments)
 
-    monkeypatch.setattr(jobs, "values_of", looking)
+    monkeypatch.setattr(measuring, "values_of", looking)
     ran(wanted, site, Inline())
     assert "seed 0: measuring" in seen[0]
     assert re.search(r"    measuring accuracy   [\d.]+ s so far", seen[0])
@@ -464,16 +467,17 @@ def test_results_come_as_they_finish():
     with ThreadPoolExecutor(2) as pool:
         told = Event()
         slow = pool.submit(lambda: "slow" if told.wait(30) else "not told of the fast one")
-        results = completed([slow, pool.submit(lambda: "fast")])
-        assert next(results) == "fast"
+        results = completed({"first": slow, "second": pool.submit(lambda: "fast")})
+        job, future = next(results)
+        assert (job, future.result()) == ("second", "fast")
         told.set()
-        assert list(results) == ["slow"]
+        assert [(job, future.result()) for job, future in results] == [("first", "slow")]
     calls: list[str] = []
     lazy = [Inline().submit(calls.append, name) for name in ("first", "second")]
-    results = completed(lazy)
-    next(results)
+    results = completed({0: lazy[0], 1: lazy[1]})
+    next(results)[1].result()
     assert calls == ["first"], "one at a time, when it is asked for"
-    assert list(completed([])) == []
+    assert list(completed({})) == []
 
 
 def test_json_of_notes_is_strict(store):

@@ -27,7 +27,7 @@ from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts
 from guardclash.training.context import RunContext
-from running import GRADIENT_SIGN, RELAXED, SMOKE, Trained, Watcher, keys_in, ran, report, study, values
+from running import GRADIENT_SIGN, RELAXED, SMOKE, Trained, Watcher, edited, keys_in, ran, report, study, values
 
 # Trained once, never twice
 
@@ -131,7 +131,7 @@ def test_running_again_does_nothing(finished, trained, monkeypatch):
     def never(*args: Any) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr(jobs, "_measure", never)
+    monkeypatch.setattr(jobs, "_measured", never)
     watcher = Watcher()
     again = ran(wanted, site, Inline(), watcher)
     assert trained.trials == []
@@ -206,19 +206,6 @@ def test_known_seconds_are_used_for_the_estimate(finished):
 # A changed default
 
 
-def edited(path: Path, **changes: Any) -> None:
-    """Changes values in a JSON file, by dotted path."""
-    content = json.loads(path.read_text())
-    for name, value in changes.items():
-        place = content
-        *way, last = name.split("__")
-        for part in way:
-            place = place[part]
-        assert last in place
-        place[last] = value
-    path.write_text(json.dumps(content))
-
-
 def test_a_changed_default_of_a_training_is_refused_by_name(site):
     wanted = study(["dpsgd-control"], seeds=1)
     ran(wanted, site, Inline())
@@ -246,10 +233,7 @@ def test_a_field_that_is_new_or_gone_does_not_matter(site, trained):
     ran(wanted, site, Inline())
     assert trained.since()
     record = next((site.store.folder / "trials").glob("*/record.json"))
-    content = json.loads(record.read_text())
-    content["plan"]["gone"] = 1
-    del content["plan"]["optimizer"]["nesterov" if "nesterov" in content["plan"]["optimizer"] else "momentum"]
-    record.write_text(json.dumps(content))
+    edited(record, plan__gone=1, plan__optimizer__momentum=None)
     ran(wanted, site, Inline())
     assert trained.since() == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
@@ -201,16 +202,20 @@ def test_missing_data_stops_a_run_with_one_message(site):
     assert (site.store.folder / "studies" / "study.json").is_file(), "the results are kept up to date all the same"
 
 
-def test_damaged_weights_are_told_with_the_file(site, trained):
+def test_damaged_weights_are_told_with_the_file_and_made_anew(site, trained):
     wanted = study(["dpsgd-control"], seeds=1)
     ran(wanted, site, Inline())
     for path in (site.store.folder / "measurements").iterdir():
         path.unlink()
     weights = next((site.store.folder / "trials").glob("*/weights.safetensors"))
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(UserError) as caught:
-        ran(wanted, site, Inline())
-    assert weights.parent.name in str(caught.value)
+    trained.since()
+    watcher = Watcher()
+    ran(wanted, site, Inline(), watcher)
+    assert len(trained.since()) == 1, "it is trained anew"
+    assert [flaw for done in watcher.jobs for flaw in done.damaged] == [
+        f"trials/{weights.parent.name}/weights.safetensors: its checksum does not fit"
+    ]
 
 
 def test_an_interruption_keeps_what_is_finished(site, trained, monkeypatch):
@@ -220,7 +225,7 @@ def test_an_interruption_keeps_what_is_finished(site, trained, monkeypatch):
     def interrupted(trial: Trial, *rest: Any) -> None:
         keep(trial, *rest)
         if len(trained.trials) == 2:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
 
     with monkeypatch.context() as patch:
         patch.setattr(jobs, "_keep", interrupted)

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
+import random
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
+import torch
 
 from guardclash.errors import UserError
 from guardclash.records.file import read_results
-from guardclash.studies.store import SCHEMA, Store, read_json
+from guardclash.studies.files import SCHEMA, read_json
+from guardclash.studies.seal import OPEN
+from guardclash.studies.store import Store
 
 KEY = "0123456789abcdef0123-4"
-RECORD = {"schema": SCHEMA, "trial": KEY}
-FILES = {"weights.safetensors": b"weights", "history.jsonl": b"", "record.json": json.dumps(RECORD).encode()}
+RECORD = {
+    **{"schema": SCHEMA, "trial": KEY, "seed": 4, "plan": {}, "seconds": 1.0, "finished": "today"},
+    **{"execution": {"device": "cpu"}, "environment": {}},
+}
+FILES = {"weights.safetensors": b"weights", "history.jsonl": b'{"epoch": 1, "task": 0.5}\n'}
+LISTED = {**RECORD, "files": {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}}
+METRICS = {"schema": SCHEMA, "trial": KEY, "measure": {}, "metrics": {"accuracy": 0.5}, "warnings": ["φ"]}
 
 
 @pytest.fixture
@@ -47,14 +58,17 @@ def test_an_empty_store_holds_nothing_and_makes_no_folder(store):
 
 
 def test_what_is_kept_is_found(store):
-    store.keep_trial(KEY, FILES)
-    store.keep_measurement("m-4", {"schema": SCHEMA, "metrics": {"accuracy": 0.5}, "title": "φ"})
+    store.keep_trial(KEY, RECORD, FILES)
+    store.keep_measurement("m-4", METRICS)
     folder = store.trial(KEY)
     assert folder is not None
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
-    assert store.record(KEY) == RECORD
-    assert store.measurement("m-4") == {"schema": SCHEMA, "metrics": {"accuracy": 0.5}, "title": "φ"}
-    assert everything_in(store) == ["measurements/m-4.json", *(f"trials/{KEY}/{name}" for name in sorted(FILES))]
+    assert {path.name for path in folder.iterdir()} == {*FILES, "record.json"}
+    assert {name: store.part(KEY, name) for name in FILES} == FILES
+    assert store.record(KEY) == LISTED
+    assert store.measurement("m-4") == METRICS
+    held = [f"trials/{KEY}/{name}" for name in sorted([*FILES, "record.json"])]
+    assert everything_in(store) == ["measurements/m-4.json", *held]
+    assert store.damaged == {}
 
 
 def test_a_failure_is_noted_until_it_is_forgotten(store):
@@ -69,8 +83,8 @@ def test_a_failure_is_noted_until_it_is_forgotten(store):
 def test_a_folder_may_be_given_as_text(tmp_path):
     store = Store(str(tmp_path / "runs"))
     assert store == Store(tmp_path / "runs")
-    store.keep_trial(KEY, FILES)
-    assert store.record(KEY) == RECORD
+    store.keep_trial(KEY, RECORD, FILES)
+    assert store.record(KEY) == LISTED
 
 
 @pytest.mark.parametrize("broken", ["write_bytes", "rename", "mkdir"])
@@ -78,13 +92,13 @@ def test_a_full_disk_leaves_no_half_trial(store, monkeypatch, broken):
     with monkeypatch.context() as patch:
         patch.setattr(Path, broken, fail_with(errno.ENOSPC))
         with pytest.raises(UserError, match="No space left on device") as caught:
-            store.keep_trial(KEY, FILES)
+            store.keep_trial(KEY, RECORD, FILES)
     assert str(store.folder) in str(caught.value)
     assert "same command" in str(caught.value)
     assert store.trial(KEY) is None
     assert not store.folder.exists() or everything_in(store) == []
-    store.keep_trial(KEY, FILES)
-    assert store.record(KEY) == RECORD
+    store.keep_trial(KEY, RECORD, FILES)
+    assert store.record(KEY) == LISTED
 
 
 def test_a_disk_that_fills_up_between_two_files_leaves_no_half_trial(store, monkeypatch):
@@ -99,7 +113,7 @@ def test_a_disk_that_fills_up_between_two_files_leaves_no_half_trial(store, monk
 
     monkeypatch.setattr(Path, "write_bytes", fill_up)
     with pytest.raises(UserError, match="No space left"):
-        store.keep_trial(KEY, FILES)
+        store.keep_trial(KEY, RECORD, FILES)
     assert written
     assert everything_in(store) == []
     assert list((store.folder / "work").iterdir()) == []
@@ -107,12 +121,12 @@ def test_a_disk_that_fills_up_between_two_files_leaves_no_half_trial(store, monk
 
 @pytest.mark.parametrize(("module", "broken"), [(Path, "write_bytes"), (os, "replace")])
 def test_a_full_disk_leaves_the_old_json(store, monkeypatch, module, broken):
-    store.keep_measurement("m-4", {"value": 1})
+    store.keep_measurement("m-4", METRICS)
     with monkeypatch.context() as patch:
         patch.setattr(module, broken, fail_with(errno.ENOSPC))
         with pytest.raises(UserError, match="No space left"):
-            store.keep_measurement("m-4", {"value": 2})
-    assert store.measurement("m-4") == {"value": 1}
+            store.keep_measurement("m-4", {**METRICS, "metrics": {}})
+    assert store.measurement("m-4") == METRICS
     assert everything_in(store) == ["measurements/m-4.json"]
 
 
@@ -122,7 +136,7 @@ def test_an_interruption_while_writing_leaves_nothing(store, monkeypatch):
 
     monkeypatch.setattr(Path, "rename", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        store.keep_trial(KEY, FILES)
+        store.keep_trial(KEY, RECORD, FILES)
     assert everything_in(store) == []
 
 
@@ -136,13 +150,13 @@ def test_a_store_that_is_a_file(tmp_path):
     (tmp_path / "runs").write_text("")
     store = Store(tmp_path / "runs")
     with pytest.raises(UserError, match="cannot be written") as caught:
-        store.keep_trial(KEY, FILES)
+        store.keep_trial(KEY, RECORD, FILES)
     assert "runs" in str(caught.value)
 
 
 def test_a_second_writer_changes_nothing(store):
-    store.keep_trial(KEY, FILES)
-    store.keep_trial(KEY, {**FILES, "weights.safetensors": b"others"})
+    store.keep_trial(KEY, RECORD, FILES)
+    store.keep_trial(KEY, RECORD, {**FILES, "weights.safetensors": b"others"})
     assert (store.trial(KEY) / "weights.safetensors").read_bytes() == b"weights"
     assert list((store.folder / "work").iterdir()) == []
 
@@ -153,8 +167,8 @@ def test_many_writers_of_one_key_leave_one_whole_trial(store):
     def keep(number: int) -> None:
         start.wait()
         try:
-            store.keep_trial(KEY, {name: content or bytes([number]) for name, content in FILES.items()})
-            store.keep_measurement("m-4", {"value": number})
+            store.keep_trial(KEY, RECORD, {name: content + bytes([number]) for name, content in FILES.items()})
+            store.keep_measurement("m-4", {**METRICS, "metrics": {"accuracy": number}})
         except Exception as error:
             errors.append(error)
 
@@ -164,39 +178,118 @@ def test_many_writers_of_one_key_leave_one_whole_trial(store):
     for thread in threads:
         thread.join()
     assert errors == []
-    assert store.record(KEY) == RECORD
-    assert store.measurement("m-4")["value"] in range(8)
+    assert all(store.part(KEY, name) is not None for name in FILES)
+    assert store.measurement("m-4")["metrics"]["accuracy"] in range(8)
+    assert store.damaged == {}
     assert len(everything_in(store)) == 4
     assert list((store.folder / "work").iterdir()) == []
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"schema": 1', b"\xff\xfe", b"[1]", b"null", b'{"schema": "one"}'])
-@pytest.mark.parametrize("kind", ["record", "measurement", "failure"])
-def test_damage_is_told_with_the_file(store, kind, damage):
-    store.keep_trial(KEY, FILES)
-    store.keep_measurement(KEY, {"metrics": {}})
-    store.keep_failure(KEY, "")
-    name = {"record": f"trials/{KEY}/record.json"}.get(kind, f"{kind}s/{KEY}.json")
-    path = store.folder / name
-    path.write_bytes(damage)
-    with pytest.raises(UserError) as caught:
-        getattr(store, kind)(KEY)
-    assert str(path) in str(caught.value)
-    assert "newer" not in str(caught.value) or b"schema" in damage, "damaged is not newer"
+KINDS = {
+    "record": f"trials/{KEY}/record.json",
+    "measurement": f"measurements/{KEY}.json",
+    "failure": f"failures/{KEY}.json",
+    "pictures": f"evidence/{KEY}.json",
+    "data": f"data/{KEY}.safetensors",
+    "history": f"trials/{KEY}/history.jsonl",
+}
+"""What a store holds, by the method that reads it."""
 
 
-def test_the_mend_for_a_damaged_record_works(store):
-    """The message says: remove it, the next run makes it anew. So the next run must be able to."""
-    store.keep_trial(KEY, FILES)
-    path = store.folder / "trials" / KEY / "record.json"
-    path.write_text("{")
-    with pytest.raises(UserError, match="Remove it"):
-        store.record(KEY)
-    path.unlink()
-    assert store.trial(KEY) is None
-    store.keep_trial(KEY, {**FILES, "weights.safetensors": b"anew"})
-    assert store.record(KEY) == RECORD
-    assert (store.trial(KEY) / "weights.safetensors").read_bytes() == b"anew"
+@pytest.fixture
+def full(store: Store) -> Store:
+    store.keep_trial(KEY, RECORD, FILES)
+    store.keep_measurement(KEY, METRICS)
+    store.keep_failure(KEY, "it broke")
+    store.keep_pictures(KEY, [{"name": "a"}])
+    store.keep_data(KEY, safetensors.torch.save({"x": torch.arange(9)}, {"seal": OPEN, "source": "{}"}))
+    return store
+
+
+def read(store: Store, kind: str) -> Any:
+    fresh = Store(store.folder)
+    return getattr(fresh, kind)(KEY), fresh.damaged
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_flipped_bit_of_every_file_is_noticed_and_named(full, kind):
+    path = full.folder / KINDS[kind]
+    whole = path.read_bytes()
+    assert read(full, kind)[1] == {}
+    draw = random.Random(kind)
+    for place in {0, len(whole) - 1, *draw.sample(range(len(whole)), min(200, len(whole)))}:
+        flipped = bytearray(whole)
+        flipped[place] ^= 1 << draw.randrange(8)
+        path.write_bytes(flipped)
+        try:
+            found, damaged = read(full, kind)
+        except UserError as error:
+            assert "newer version" in str(error), "never: a digit of the schema is under the seal as well"
+            raise
+        assert (not found, list(damaged)) == (True, [KINDS[kind]]), (place, bytes(flipped))
+    path.write_bytes(whole)
+    assert read(full, kind)[1] == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "damage", [b"", b'{"schema": 2', b"\xff\xfe", b"[1]", b"null", b'{"schema": "one"}', b"[" * 100_000, b"{}"]
+)
+def test_damage_counts_as_missing_and_is_named(full, kind, damage):
+    (full.folder / KINDS[kind]).write_bytes(damage)
+    found, damaged = read(full, kind)
+    assert (not found, list(damaged)) == (True, [KINDS[kind]])
+
+
+def test_what_is_under_a_seal_may_still_be_of_no_use(full):
+    """A store may come from anyone: whoever can write can seal."""
+    for kind, name in KINDS.items():
+        if name.endswith(".json"):
+            full.keep_sealed(name, {"schema": SCHEMA, "error": 5, "metrics": [], "pictures": "x", "seed": None})
+            found, damaged = read(full, kind)
+            assert (found, list(damaged)) == (None, [name])
+            assert "it has no " in damaged[name]
+
+
+def test_files_of_before_there_were_checksums_are_read(store):
+    for name, content in {
+        f"trials/{KEY}/record.json": {**RECORD, "schema": 1},
+        f"measurements/{KEY}.json": {**METRICS, "schema": 1},
+    }.items():
+        store.keep_json(name, content)
+    (store.folder / "trials" / KEY / "history.jsonl").write_bytes(FILES["history.jsonl"])
+    (store.folder / "data").mkdir()
+    (store.folder / KINDS["data"]).write_bytes(safetensors.torch.save({"x": torch.arange(9)}, {"source": "{}"}))
+    assert store.record(KEY)["seconds"] == 1.0
+    assert store.losses(KEY) == {"task": [0.5]}
+    assert store.measurement(KEY)["metrics"] == {"accuracy": 0.5}
+    assert store.data(KEY) is not None
+    assert store.damaged == {}
+
+
+def test_what_was_damaged_is_made_anew_and_forgotten(full):
+    for name in KINDS.values():
+        (full.folder / name).write_bytes(b"damaged")
+    for kind in KINDS:
+        assert not getattr(full, kind)(KEY)
+    assert full.trial(KEY) is None
+    assert len(full.damaged) == len(KINDS) - 1, "a history is looked up in its record"
+    full.keep_trial(KEY, RECORD, {**FILES, "weights.safetensors": b"anew"})
+    full.keep_measurement(KEY, METRICS)
+    full.keep_failure(KEY, "again")
+    full.keep_pictures(KEY, [])
+    full.keep_data(KEY, safetensors.torch.save({"x": torch.arange(9)}, {"seal": OPEN, "source": "{}"}))
+    for kind in KINDS:
+        getattr(full, kind)(KEY)
+    assert full.damaged == {}
+    assert full.part(KEY, "weights.safetensors") == b"anew"
+
+
+def test_an_error_of_any_length_and_letters_is_kept_in_part(store):
+    store.keep_failure(KEY, "first " + "x" * 5_000_000 + " \ud800 last")
+    error = store.failure(KEY)["error"]
+    assert error.startswith("first x") and error.endswith(r" \ud800 last")
+    assert len(error) < 11_000 and "letters are left out" in error
 
 
 def test_a_newer_schema_is_refused(tmp_path):
@@ -233,27 +326,33 @@ def test_a_results_file_with_damaged_cells_is_refused_when_it_is_read(tmp_path, 
 
 
 def test_sweeping_removes_what_old_runs_left_and_nothing_else(store):
-    store.keep_trial(KEY, FILES)
+    store.keep_trial(KEY, RECORD, FILES)
     work = store.folder / "work"
-    (work / "old").mkdir()
-    (work / "old" / "weights.safetensors").write_bytes(b"")
-    (work / "old.json").write_text("")
-    (work / "new").mkdir()
-    (work / "new.progress.json").write_text("")
+    ours = ["0" * 32, "1" * 32, f"{KEY}.claim.json", "new.progress.json", "study-7.run.json", f"{KEY}.measuring.json"]
+    for name in ours[:2]:
+        (work / name).mkdir()
+        (work / name / "weights.safetensors").write_bytes(b"")
+    for name in ours[2:]:
+        (work / name).write_text("")
+    (work / "thesis").mkdir()
+    (work / "thesis" / "chapter1.tex").write_text("a user may have a folder of this name")
+    (work / "notes.json").write_text("")
     yesterday = time.time() - 90_000
-    for name in ("old", "old.json"):
-        os.utime(work / name, (yesterday, yesterday))
+    for path in work.iterdir():
+        if path.name not in ("1" * 32, "new.progress.json"):
+            os.utime(path, (yesterday, yesterday))
     os.utime(store.trial(KEY), (yesterday, yesterday))
     store.sweep_work()
-    assert sorted(path.name for path in work.iterdir()) == ["new", "new.progress.json"]
-    assert store.record(KEY) == RECORD
+    assert sorted(path.name for path in work.iterdir()) == ["1" * 32, "new.progress.json", "notes.json", "thesis"]
+    assert store.record(KEY) == LISTED
     store.sweep_work(older_than_s=-1)
-    assert list(work.iterdir()) == []
+    assert sorted(path.name for path in work.iterdir()) == ["notes.json", "thesis"]
+    assert (work / "thesis" / "chapter1.tex").is_file()
 
 
 def test_losses_by_epoch_and_none_where_none_were_kept(tmp_path):
     store = Store(tmp_path)
     lines = b'{"epoch": 1, "task": 2.345678, "trigger": 1.0}\n{"epoch": 2, "task": 0.00012344, "trigger": 0.5}\n'
-    store.keep_trial("a-0", {"history.jsonl": lines, "record.json": b'{"schema": 1}'})
+    store.keep_trial("a-0", RECORD, {"history.jsonl": lines})
     assert store.losses("a-0") == {"task": [2.346, 0.0001234], "trigger": [1.0, 0.5]}
     assert store.losses("b-0") == {}

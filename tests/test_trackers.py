@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import sqlite3
 import sys
 from collections.abc import Mapping, Sequence
@@ -249,7 +250,7 @@ def test_an_interrupted_run_finishes_its_trackers(calls, site, monkeypatch):
 
     def interrupted(*arguments: Any) -> None:
         keep(*arguments)
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(jobs, "_keep", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -30,6 +30,10 @@ class UserError(Exception):
         super().__init__(f"{message}. {mend}" if mend else message)
 
 
+class SiteError(UserError):
+    """One of the machine, the store or the data: every other trial of a study would meet it as well."""
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """The mend for an unknown name: its nearest neighbour and all that is known.
 

@@ -107,6 +107,7 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     yield from map(escape, (*unusual_data(composed), *changed_since(study, composed, store)))
     yield _cells_standing(study, composed, store)
     results = collect(study, composed, store)
+    yield from (escape(f"Damaged and left out: {flaw}; the next run makes it anew.") for flaw in results.damaged)
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)
     yield view(board.standing(), find(study, results).verdicts, rule)
 

@@ -13,7 +13,7 @@ from guardclash.cli.options import (
     StorePath,
     StudyPath,
     restricted,
-    results_path,
+    results_there,
     rule_of,
 )
 from guardclash.studies.study_file import read_study
@@ -28,19 +28,16 @@ def compare(
     datasets: Datasets = None,
     data_dir: DataPath = None,
 ) -> None:
-    """What is measured so far beside the published numbers that the study names, and whether conclusions agree.
-
-    No data are read: --data-dir is taken only so that the options of a run fit here as well.
-    """
-    from guardclash.records.file import read_results
+    """What is measured so far beside the published numbers that the study names, and whether conclusions agree."""
     from guardclash.records.results import Results
     from guardclash.reporting.compare import compare_tables
     from guardclash.reporting.findings import find
     from guardclash.reporting.reference import reference_of
 
-    wanted = restricted(read_study(study, scale), datasets)
-    reference, path = reference_of(wanted), results_path(wanted, store, results)
-    # Published numbers can be looked at before anything is run; a file that was named must be there.
-    known = read_results(path) if results or path.is_file() else Results()
+    whole = read_study(study, scale)
+    wanted = restricted(whole, datasets)
+    reference = reference_of(wanted)
+    # Published numbers can be looked at before anything is run.
+    known = results_there(whole, store, results, data_dir) or Results()
     for part in compare_tables(find(wanted, known, rule_of(rule)), reference):
         out.print(part)

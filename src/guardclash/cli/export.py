@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from guardclash.cli.console import out
-from guardclash.cli.options import RUNS, Scale, StorePath, StudyPath
+from guardclash.cli.console import out, say
+from guardclash.cli.options import RUNS, DataPath, Scale, StorePath, StudyPath
 from guardclash.errors import UserError
 from guardclash.studies.study_file import read_study
 
@@ -20,19 +20,22 @@ def export_records(
     ] = None,
     store: StorePath = RUNS,
     scale: Scale = None,
+    data_dir: DataPath = None,
 ) -> None:
     """Writes the record of a study into a folder: raw values per seed, plans, pictures, no weights; to be kept.
 
     Verdicts and reports follow from it: `guardclash report STUDY --results FOLDER`.
     """
-    from guardclash.records.file import read_results
     from guardclash.reporting.export import export
+    from guardclash.studies.held import held
 
     wanted = read_study(study, scale)
     target = folder or (wanted.records / wanted.name if wanted.records else None)
     if target is None:
         mend = 'Give a folder, or name one in the study: records = "../results".'
         raise UserError("no folder to write to", where=study, mend=mend)
-    own = store / "studies" / f"{wanted.name}.json"
-    for path in export(read_results(own), target):
+    known = held(wanted, store, data_dir, say)
+    if known is None:
+        raise UserError("no results yet", where=store, mend="Run the study first: guardclash run STUDY.")
+    for path in export(known, target):
         out.print(str(path))

@@ -10,6 +10,7 @@ import typer
 from guardclash.cli.console import write
 from guardclash.cli.options import (
     RUNS,
+    DataPath,
     Datasets,
     ResultsPath,
     Rule,
@@ -24,7 +25,7 @@ from guardclash.reporting.figures import FIGURES
 from guardclash.studies.study_file import read_study
 
 
-def figure(
+def figure(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"Which figure: {', '.join(FIGURES)}.")],
     study: StudyPath,
     output: Annotated[Path, typer.Option("-o", "--output", help="A file to write: .svg, .pdf or .png.")],
@@ -33,12 +34,14 @@ def figure(
     rule: Rule = None,
     scale: Scale = None,
     datasets: Datasets = None,
+    data_dir: DataPath = None,
 ) -> None:
     """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
     from guardclash.reporting.figures import draw, figure_named, form_of
     from guardclash.reporting.findings import find
 
     form, _ = form_of(output), figure_named(name)  # mistakes are told before anything is read
-    wanted = restricted(read_study(study, scale), datasets)
-    found = find(wanted, results_of(wanted, store, results), rule_of(rule))
+    whole = read_study(study, scale)
+    known = results_of(whole, store, results, data_dir)
+    found = find(restricted(whole, datasets), known, rule_of(rule))
     write(draw(name, found, form), output, "figure")

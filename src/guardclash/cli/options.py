@@ -30,7 +30,11 @@ DataPath = Annotated[Path | None, typer.Option("--data-dir", envvar="GUARDCLASH_
 ResultsPath = Annotated[Path | None, typer.Option("--results", help="A results.json to read instead of the store.")]
 Rule = Annotated[RuleName | None, typer.Option("--rule", help="Which rule decides; by default the study's own.")]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Trainings at a time; by default one for each processor core.")
+    int | None,
+    typer.Option(
+        min=0,
+        help="Trainings at a time, each in a process of its own; by default one for each core. 0: in this process.",
+    ),
 ]
 Scale = Annotated[
     str | None, typer.Option("--scale", help="paper, reduced or smoke, for all recipes; by default their own.")
@@ -58,27 +62,44 @@ def restricted(study: Study, datasets: list[str] | None) -> Study:
     return replace(study, recipes=tuple(one for one in study.recipes if not chosen or one.name in chosen))
 
 
-def results_of(study: Study, store: Path, given: Path | None) -> Any:
-    """A study's results, from the file that `results_path` says.
+def results_of(study: Study, store: Path, given: Path | None, data_dir: Path | None) -> Any:
+    """As `results_there`.
 
     Raises:
-        UserError: If there is none.
+        UserError: If there are none.
+    """
+    found = results_there(study, store, given, data_dir)
+    if found is None:
+        raise UserError("no results yet", where=store, mend="Run the study first: guardclash run STUDY.")
+    return found
+
+
+def results_there(study: Study, store: Path, given: Path | None, data_dir: Path | None) -> Any:
+    """A study's results: of the file that is given, or all that the store holds; if that is nothing, of its records.
+
+    Args:
+        study: The whole study.
+        store: Folder that results are kept in.
+        given: A results file to read instead; it must be there.
+        data_dir: Folder of the data sets.
+
+    Returns:
+        The results; None if there are none yet.
     """
     from guardclash.records.file import read_results
+    from guardclash.studies.held import held
 
     # A report multiplies no matrices, and numpy's threads, if it is let, wait busily: a tenth of the time.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    return read_results(results_path(study, store, given))
-
-
-def results_path(study: Study, store: Path, given: Path | None) -> Path:
-    """The file that is given, or the study's own in the store; where there is none yet, that of its records."""
-    own = store / "studies" / f"{study.name}.json"
-    recorded = study.records / study.name / "results.json" if study.records else own
-    if given or own.is_file() or not recorded.is_file():
-        return given or own
+    if given:
+        return read_results(given)
+    if (found := held(study, store, data_dir, say)) is not None:
+        return found
+    recorded = study.records / study.name / "results.json" if study.records else None
+    if recorded is None or not recorded.is_file():
+        return None
     say(f"from the records: {recorded}")
-    return recorded
+    return read_results(recorded)
 
 
 def ruled(study: Study, given: RuleName | None) -> Study:

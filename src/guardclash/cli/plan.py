@@ -35,5 +35,5 @@ def plan(
     from guardclash.planning import planned
 
     wanted = restricted(read_study(study, scale), datasets)
-    for part in planned(wanted, site_of(store, data_dir), workers or cores(), full):
+    for part in planned(wanted, site_of(store, data_dir), cores() if workers is None else max(workers, 1), full):
         out.print(part)

@@ -11,6 +11,7 @@ import typer
 from guardclash.cli.console import print_text, say, write
 from guardclash.cli.options import (
     RUNS,
+    DataPath,
     Datasets,
     ResultsPath,
     Rule,
@@ -25,7 +26,7 @@ from guardclash.reporting.forms import FORMS, form_asked
 from guardclash.studies.study_file import read_study
 
 
-def report(
+def report(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     study: StudyPath,
     store: StorePath = RUNS,
     results: ResultsPath = None,
@@ -39,13 +40,15 @@ def report(
     ] = None,
     scale: Scale = None,
     datasets: Datasets = None,
+    data_dir: DataPath = None,
 ) -> None:
     """What is measured so far, in the form that is asked for; works on a half-finished study."""
     from guardclash.reporting.findings import find
 
     chosen = form_asked(form, output)
-    wanted = restricted(read_study(study, scale), datasets)
-    found = find(wanted, results_of(wanted, store, results), rule_of(rule))
+    whole = read_study(study, scale)
+    known = results_of(whole, store, results, data_dir)
+    found = find(restricted(whole, datasets), known, rule_of(rule))
     if chosen == "text" and output is None:
         print_text(found)
         return

@@ -27,6 +27,7 @@ from guardclash.cli.options import (
     ruled,
     site_of,
 )
+from guardclash.errors import UserError
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -43,6 +44,9 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     ] = None,
     scale: Scale = None,
     datasets: Datasets = None,
+    limit: Annotated[
+        float | None, typer.Option("--limit", min=1, help="Seconds after which one trial is stopped; by default never.")
+    ] = None,
     check: Annotated[
         bool, typer.Option(envvar="GUARDCLASH_CHECK", help="Try what is missing on few examples first.")
     ] = True,
@@ -54,25 +58,28 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     from guardclash.watching.progress import Progress
     from guardclash.watching.tracking import Tracking
 
-    wanted, count = ruled(read_study(study, scale), rule), workers or cores()
+    wanted, count = ruled(read_study(study, scale), rule), cores() if workers is None else workers
     # What is shown. The run gets the whole study beside the data sets: results of all are kept in one file.
     asked = restricted(wanted, datasets)
     site, chosen = site_of(store, data_dir, device), wanted.rule
+    if limit and not count:
+        raise UserError(
+            "nobody can stop a trial that runs in this process", where="--limit", mend="Leave out --workers 0."
+        )
     executor: Any = Inline()
     interruption = Interruption()
     try:
         with (
             interruption,  # outermost, so that it still answers while the others close
-            Progress(Console(stderr=True), count, asked, site, chosen) as progress,
+            Progress(Console(stderr=True), max(count, 1), asked, site, chosen) as progress,
             Tracking(track or (), wanted, site, chosen, progress.say) as tracking,
         ):
-            if count > 1:
-                executor = processes(count, wanted.plugins)
+            if count:
+                executor = processes(count, wanted.plugins, limit=limit)
             watchers = Together((progress, tracking, interruption))
             before = partial(_tried, wanted, site) if check else None
             results = run_study(wanted, site, executor, watchers, known(datasets, wanted), before=before)
     except BaseException as error:  # Ctrl-C among them: workers must not outlive the command
-        _kill_workers()  # first, because `shutdown` waits for the trainings under way
         executor.shutdown(cancel_futures=True)
         if isinstance(error, KeyboardInterrupt) or interruption.asked:  # it may have become another error
             say("interrupted; finished trials are kept, the same command continues")
@@ -91,11 +98,3 @@ def _tried(study: Study, site: Any, cells: Collection[str]) -> None:
     dry = check_study(study, site, cells)
     refuse(dry)
     say(str(dry))
-
-
-def _kill_workers() -> None:
-    """Stops the workers at once; what they were training is trained again by the next run."""
-    import multiprocessing
-
-    for worker in multiprocessing.active_children():
-        worker.kill()

@@ -126,6 +126,8 @@ class Results:
     """The machines and versions that made the results."""
     cells: Mapping[str, CellRecord] = field(default_factory=dict)
     """By `Cell.key`."""
+    damaged: tuple[str, ...] = ()
+    """Files of the store that are damaged and so left out, and why. In no results file: the next run mends them."""
 
     def cell(self, cell: Cell) -> CellRecord | None:
         """What is known of a cell of a study; None if the results were made for another study."""

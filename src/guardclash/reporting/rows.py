@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
 from guardclash.records.cells import Cell, braces
-from guardclash.records.file import read_results
 from guardclash.records.results import CellRecord, Results
 from guardclash.reporting.findings import Findings, find
+from guardclash.studies.held import held
 from guardclash.studies.study import Study
 
 if TYPE_CHECKING:
@@ -144,6 +144,9 @@ def frame(study: Study, results: Results | str | Path = "runs") -> DataFrame:
     except ImportError as error:
         raise UserError("a DataFrame needs pandas, which is not installed", mend=MEND.format("pandas")) from error
     if not isinstance(results, Results):
-        results = read_results(Path(results) / "studies" / f"{study.name}.json")
+        found = held(study, results)
+        if found is None:
+            raise UserError("no results yet", where=results, mend="Run the study first: guardclash run STUDY.")
+        results = found
     types = {column: PANDAS[kind] for column, kind in COLUMNS.items()}
     return DataFrame(list(rows(find(study, results))), columns=list(COLUMNS)).astype(types)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from guardclash.errors import UserError
-from guardclash.studies.store import read_json
+from guardclash.studies.store import Store
 
 
 def trial_page(prefix: str, folder: Path) -> Group:
@@ -25,37 +25,43 @@ def trial_page(prefix: str, folder: Path) -> Group:
     Raises:
         UserError: If no trial or several fit.
     """
-    finished = {path.name for path in (folder / "trials").glob("*")}
-    keys = sorted(finished | {path.stem for path in (folder / "failures").glob("*.json")})
+    store = Store(folder)
+    finished = store.trial_keys()
+    keys = sorted(finished | store.failure_keys())
     # A whole key is meant as it is: that of seed 1 is also the beginning of that of seed 10.
     fitting = [key for key in keys if key == prefix] or [key for key in keys if key.startswith(prefix)]
     if len(fitting) != 1:
         found = f"{len(fitting)} of the {len(keys)} trials fit" if fitting else f"none of the {len(keys)} trials fits"
         raise UserError(f"{found}", where=folder, got=prefix, mend="`guardclash status STUDY` lists the keys.")
-    failure = folder / "failures" / f"{fitting[0]}.json"  # also of a finished trial, if measuring failed
-    error = [Text(f"failed:\n{read_json(failure)['error']}")] if failure.is_file() else []
-    if fitting[0] not in finished:
-        return Group(*error)
-    path = folder / "trials" / fitting[0]
-    record = read_json(path / "record.json")
-    history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
+    parts = list(_parts(fitting[0], store))
+    damage = {name: why for name, why in store.damaged.items() if fitting[0] in name or name.startswith("measurements")}
+    told = [tree("damaged, to be made anew by the next run", damage)] if damage else []
+    return Group(*told, *parts)
+
+
+def _parts(key: str, store: Store) -> Iterator[Any]:
+    failure, record = store.failure(key), store.record(key)
+    if failure:  # also of a finished trial, if measuring failed
+        yield Text(f"failed:\n{failure['error']}")
+    if record is None:
+        return
     facts = {name: record[name] for name in ("seed", "seconds", "finished", "execution", "environment")}
     if record.get("data"):
         facts["kept images"] = record["data"]
-    return Group(
-        *error,
-        tree(f"trial {fitting[0]}", facts),
-        tree("plan", record["plan"]),
-        tree("measurements", _measurements(fitting[0], folder)),
-        tree("mean loss by epoch", {f"epoch {line.pop('epoch')}": line for line in history}),
-    )
+    yield tree(f"trial {key}", facts)
+    yield tree("plan", record["plan"])
+    yield tree("measurements", _measurements(key, store))
+    losses = [{**line, "epoch": int(line.get("epoch", 0))} for line in store.history(key)]
+    yield tree("mean loss by epoch", {f"epoch {line.pop('epoch')}": line for line in losses})
 
 
-def _measurements(key: str, folder: Path) -> dict[str, Any]:
+def _measurements(key: str, store: Store) -> dict[str, Any]:
     # Names tell the seed only; so all of that seed are read, and those of other trials left out below.
-    found = [read_json(path) for path in sorted((folder / "measurements").glob(f"*-{key.rsplit('-', 1)[1]}.json"))]
+    ending = f"-{key.rsplit('-', 1)[1]}"
+    keys = (name for name in sorted(store.measurement_keys()) if name.endswith(ending))
+    found = [one for name in keys if (one := store.measurement(name))]
     return {
-        f"{entry['measure']['type']} ({number})": entry["metrics"]
+        f"{entry['measure'].get('type')} ({number})": entry["metrics"]
         for number, entry in enumerate(found, 1)
         if entry["trial"] == key
     }

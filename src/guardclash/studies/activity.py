@@ -43,7 +43,7 @@ def noted(store: Store, name: str, clock: Callable[[], float] = time.time, **con
         `written` (seconds since 1970).
     """
     path = f"work/{name}.json"
-    fields = {**_this_process(), "started": clock(), **content}
+    fields = {**this_process(), "started": clock(), **content}
 
     def write(**changes: Any) -> None:
         fields.update(changes)
@@ -85,7 +85,8 @@ def alive(note: Mapping[str, Any]) -> bool:
     return state not in "ZX" and note.get("born", born) == born  # a zombie runs no more; ids are given out again
 
 
-def _this_process() -> dict[str, Any]:
+def this_process() -> dict[str, Any]:
+    """What tells this process from all others: `pid`, `host`, and `born` where the system says it."""
     stat = _stat(os.getpid())
     return {"pid": os.getpid(), "host": platform.node(), **({"born": stat[1]} if stat else {})}
 

@@ -13,9 +13,9 @@ from guardclash.plan.identity import describe, fingerprint
 from guardclash.plan.plan import Plan
 from guardclash.plan.structure import looks_of
 from guardclash.records.cells import Named
-from guardclash.records.file import read_results, results_text
 from guardclash.records.plain import joined, measurement_from
 from guardclash.records.results import UTILITY, CellRecord, Evidence, Measurement, Results, TrialRecord
+from guardclash.studies import snapshot
 from guardclash.studies.evidence import kept_pictures
 from guardclash.studies.store import Store, now
 from guardclash.studies.study import Study
@@ -26,13 +26,15 @@ def collect(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> R
     """All that the store holds of a study; what is missing is left out, never guessed."""
     environments: dict[str, dict[str, str]] = {}
     cells = [_cell(entry, store, environments) for entry in composed]
-    return Results(study.name, now(), tuple(environments.values()), {cell.key: cell for cell in cells})
+    damaged = tuple(f"{name}: {why}" for name, why in store.damaged.items())
+    return Results(study.name, now(), tuple(environments.values()), {cell.key: cell for cell in cells}, damaged)
 
 
 def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Results:
     """Collects and writes them into the store, where reports look."""
+    before = snapshot.state(store)
     results = collect(study, composed, store)
-    store.keep_text(f"studies/{study.name}.json", results_text(results))
+    snapshot.keep(study, results, before, store)
     return results
 
 
@@ -82,10 +84,9 @@ def _data(entry: ComposedCell) -> dict[str, Any] | None:
 
 def changed_since(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> tuple[str, ...]:
     """What of a study's own data and networks is not what its last results were made with, in words."""
-    path = store.folder / "studies" / f"{study.name}.json"
-    if not study.tasks or not path.is_file():
+    before = snapshot.last(study, store) if study.tasks else None
+    if before is None:
         return ()
-    before = read_results(path)
     found = {}
     for entry in composed:
         old = before.cell(entry.cell)

@@ -21,7 +21,8 @@ from guardclash.plan.identity import fingerprint, plan_key
 from guardclash.plan.plan import Plan
 from guardclash.records.cells import Cell, braces
 from guardclash.studies.composing import opened
-from guardclash.studies.jobs import Site, kept_value, values_of
+from guardclash.studies.jobs import Site
+from guardclash.studies.measuring import kept_value, values_of
 from guardclash.studies.mistakes import Mistake, line_of
 from guardclash.studies.small_world import small_world
 from guardclash.studies.study import Study

@@ -6,18 +6,17 @@ The runner uses `submit(fn, *args)` and `.result()` only, so any executor of tha
 from __future__ import annotations
 
 import ctypes
-import multiprocessing
 import os
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from guardclash.studies.workers import Workers
 
 # Freed activations stay in the process instead of going back to the system at every step: fewer page faults, 1.2 to
 # 1.3 times the speed for small networks. glibc reads these when a process starts, so they are set for workers before
@@ -49,52 +48,25 @@ class Inline:
         """Nothing to do."""
 
 
-class _Workers(ProcessPoolExecutor):
-    """Worker processes that give their free memory back to the system after each job.
-
-    They are born with the first jobs: a run that finds all done takes no time for them.
-    """
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        with _ctrl_c_blocked():  # workers inherit that, and this is where they are born
-            return super().submit(_tidy, fn, *args, **kwargs)
-
-
-def _tidy(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    try:
-        return fn(*args, **kwargs)
-    finally:
-        with suppress(AttributeError, OSError, TypeError):  # glibc only
-            ctypes.CDLL(None).malloc_trim(0)
-
-
-def processes(workers: int, plugins: tuple[Path, ...] = (), threads: int = 1) -> Executor:
-    """Worker processes that die with this one.
+def processes(workers: int, plugins: tuple[Path, ...] = (), threads: int = 1, limit: float | None = None) -> Workers:
+    """Worker processes that die with this one; a job that kills its worker costs no other.
 
     Args:
         workers: Number of processes.
         plugins: Single-file plugins that each imports before its first job.
         threads: Threads of each.
+        limit: Seconds after which a job is stopped; None: never.
     """
     fresh = {**ALLOCATOR, **(SINGLE_THREAD if threads == 1 else {})}
     for name, value in fresh.items():
         os.environ.setdefault(name, value)
-    # A forked process would inherit the locks of torch's threads, but not the threads.
-    context = multiprocessing.get_context("spawn")
-    return _Workers(workers, context, _start_worker, (os.getpid(), plugins))
+    return Workers(workers, partial(_start_worker, os.getpid(), plugins), _tidy, limit)
 
 
-@contextmanager
-def _ctrl_c_blocked() -> Iterator[None]:
-    """Ctrl-C goes to all processes of a terminal, but is the parent's to answer."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _tidy() -> None:
+    """Gives free memory back to the system after a job."""
+    with suppress(AttributeError, OSError, TypeError):  # glibc only
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _start_worker(parent: int, plugins: tuple[Path, ...]) -> None:

@@ -17,7 +17,7 @@ ALIKE = ("plan", "execution", "environment", "measure", "serving")
 class ReadOnce(Store):
     """A store whose finished trials and measurements are read at most once: they do not change. Others may come.
 
-    For as long as a command takes, and in its own process: who removes a damaged file starts a new one.
+    For as long as a command takes, and in its own process: one that is made anew is for the next command.
     """
 
     _read: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)

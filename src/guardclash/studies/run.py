@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from guardclash.errors import UserError
 from guardclash.plan.identity import plan_key
 from guardclash.plan.trainings import depth
 from guardclash.records.results import Results
+from guardclash.studies.claims import claim_of
 from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.composing import compose_study, opened
 from guardclash.studies.evidence import keep_pictures
@@ -22,10 +23,14 @@ from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
 from guardclash.studies.verdicts import wanted
+from guardclash.studies.workers import WorkerLost
 from guardclash.training.stopwatch import estimate_seconds
 
 KEEPING_SHARE = 0.02
 """Of the time of a run that may go to keeping its results up to date and judging them: of large studies a second."""
+POLL_S = 1.0
+"""How often it is looked whether other processes are done with what this run needs."""
+T = TypeVar("T")
 
 
 class Executor(Protocol):
@@ -110,7 +115,7 @@ def _ask_for(entry: ComposedCell, trial: Trial, there: Checked, ask: Callable[..
 
 def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]:
     """The trials that are still to be trained, by key."""
-    return {job.trial.key: job.trial for wave in jobs for job in wave if store.trial(job.trial.key) is None}
+    return {job.trial.key: job.trial for wave in jobs for job in wave if store.intact(job.trial.key) is None}
 
 
 def estimates(trials: Iterable[Trial], site: Site) -> dict[str, float]:
@@ -150,6 +155,7 @@ def run_study(
     datasets: Collection[str] = (),
     clock: Callable[[], float] = time.monotonic,
     before: Callable[[Collection[str]], None] | None = None,
+    pause: Callable[[float], None] = time.sleep,
 ) -> Results:
     """Trains and measures what is missing of a study, and keeps its results and the pictures that reports show.
 
@@ -164,6 +170,7 @@ def run_study(
         clock: Seconds, by which results are kept up to date now and then.
         before: Called before the first job with the keys of the cells of which something is missing, such as to try
             them (`guardclash.check_study`); what it raises ends the run.
+        pause: Waits some seconds for what other processes are training.
 
     Returns:
         The results, as far as they are there.
@@ -189,11 +196,11 @@ def run_study(
                 before([entry.cell.key for entry in composed if not jobs.isdisjoint(_keys(entry))])
             asked |= jobs
             watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
-            _run_waves(planned, site, executor, watcher, keeping)
+            _run_waves(planned, site, executor, watcher, keeping, pause)
         if not asked:
             watcher.started((), {})
         keep_pictures(_asked(composed, datasets), site)
-    except BrokenProcessPool as error:
+    except BrokenProcessPool as error:  # of an executor that gives up all for one
         mend = "Finished trials are kept. Run the same command again, with fewer workers if memory was short."
         raise UserError("a worker process was killed", mend=mend) from error
     finally:
@@ -232,23 +239,49 @@ def _asked(composed: Iterable[ComposedCell], datasets: Collection[str]) -> tuple
 
 
 def _run_waves(
-    planned: tuple[tuple[Job, ...], ...], site: Site, executor: Executor, watcher: Watcher, keeping: _Sparingly
+    planned: tuple[tuple[Job, ...], ...],
+    site: Site,
+    executor: Executor,
+    watcher: Watcher,
+    keeping: _Sparingly,
+    pause: Callable[[float], None],
 ) -> None:
     for wave in planned:
-        for done in completed([executor.submit(run_job, job, site) for job in wave]):
-            watcher.done(done)
-            keeping.again()
+        left = wave
+        while left:
+            elsewhere = []
+            for job, future in completed({job: executor.submit(run_job, job, site) for job in left}):
+                done = _outcome(job, future, site.store)
+                if done.elsewhere:
+                    elsewhere.append(job)
+                    continue
+                watcher.done(done)
+                keeping.again()
+            left = tuple(elsewhere)
+            # What others do is asked for again when one of them is done with it, or dead.
+            while left and all(claim_of(site.store, job.trial.key) for job in left):
+                pause(POLL_S)
 
 
-def completed(futures: Sequence[Any]) -> Iterator[Any]:
-    """The results of futures as they come.
+def _outcome(job: Job, future: Any, store: Store) -> Done:
+    try:
+        return future.result()
+    except WorkerLost as error:  # it could not note that itself
+        what = f"{type(error).__name__}: {error}"
+        store.keep_failure(job.trial.key, what)
+        return Done(job, 0.0, what)
+
+
+def completed(futures: Mapping[T, Any]) -> Iterator[tuple[T, Any]]:
+    """The futures of some work that are done, as they come, each with what it is of.
 
     Those of other libraries (and of `Inline`, which works when it is asked) know no common way to wait for the first:
     they come in the order of submission.
     """
-    own = all(isinstance(future, Future) for future in futures)
-    for future in as_completed(futures) if own else futures:
-        yield future.result()
+    of = {future: work for work, future in futures.items()}
+    own = all(isinstance(future, Future) for future in of)
+    for future in as_completed(of) if own else of:
+        yield of[future], future
 
 
 class _Sparingly:

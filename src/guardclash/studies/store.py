@@ -5,83 +5,113 @@
     data/<source>-<seed>.safetensors  images that were dear to make, such as marked ones: evidence
     evidence/<mechanism>-<seed>.json  pictures of what a mechanism alone put into its training, for reports
     failures/<plan>-<seed>.json       why a trial has no result yet
-    studies/<name>.json               a study's results, made anew from the above by every run
+    studies/<name>.json               a study's results, made anew from the above by every run (see snapshot.py)
     work/                             what is being written; notes of work under way (see activity.py)
 
-No torch here: reports read stores without it.
+Every file but those of `work/` is checked whenever it is read: it holds its own checksum (see seal.py), or stands with
+its own in a record that does. One that is damaged counts as missing, is named in `Store.damaged`, and made anew by the
+next run. No torch here: reports read stores without it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import shutil
 import time
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guardclash.errors import UserError
+from guardclash.studies.files import SCHEMA, Files
+from guardclash.studies.seal import cut, digest, sealed, sealed_json, tensors_flaw
 
-SCHEMA = 1
-MEND = "Remove it; the next run makes it anew."
-"""What to do about a damaged result."""
+RECORD = {"seed": int, "plan": dict, "seconds": (int, float), "finished": str, "execution": dict, "environment": dict}
+MEASUREMENT = {"trial": str, "measure": dict, "metrics": dict, "warnings": list}
+FAILURE = {"error": str, "time": str}
+EVIDENCE = {"pictures": list}
+"""What files must hold to be of use: a store may come from anyone."""
 
 
 @dataclass(frozen=True)
-class Store:
+class Store(Files):
     """A folder of results; made on first use."""
-
-    folder: Path
-    """Given as a path or its text."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "folder", Path(self.folder))
 
     def trial(self, key: str) -> Path | None:
         """The folder of a finished trial, if there is one."""
-        return self.folder / "trials" / key if os.path.isfile(self._record(key)) else None
+        return self.folder / "trials" / key if self.record(key) is not None else None
 
     def record(self, key: str) -> dict[str, Any] | None:
         """The record of a finished trial, if there is one."""
-        return _found_json(self._record(key))
+        return self.sealed(f"trials/{key}/record.json", RECORD)
 
-    def _record(self, key: str) -> str:
-        return f"{self.folder}/trials/{key}/record.json"
+    def intact(self, key: str) -> dict[str, Any] | None:
+        """The record of a finished trial, if its history is whole as well; weights are looked at when they are read."""
+        record = self.record(key)
+        lost = record and "history.jsonl" in record.get("files", ()) and self.part(key, "history.jsonl") is None
+        return None if lost else record
+
+    def part(self, key: str, name: str) -> bytes | None:
+        """A file of a finished trial beside its record; None where it is missing or damaged."""
+        record = self.record(key)
+        if record is None:
+            return None
+        content = self._content(f"trials/{key}/{name}")
+        if "files" in record:  # else it is from before there were checksums
+            why = "it is missing" if content is None else "its checksum does not fit"
+            fits = content is not None and digest(content) == record["files"].get(name)
+            return content if self._fits(f"trials/{key}/{name}", "" if fits else why) else None
+        return content
+
+    def history(self, key: str) -> list[dict[str, float]]:
+        """Mean losses of each stream of a finished trial, epoch by epoch; empty where none were kept."""
+        try:
+            lines = json.loads(b"[%s]" % b",".join((self.part(key, "history.jsonl") or b"").splitlines()))
+            return [{name: float(value) for name, value in line.items()} for line in lines]
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):  # from before checksums
+            self.damaged[f"trials/{key}/history.jsonl"] = "it is no list of losses"
+            return []
 
     def losses(self, key: str) -> dict[str, list[float]]:
         """Mean losses by epoch of each stream of a finished trial, to four digits; empty where none were kept."""
-        try:
-            with open(f"{self.folder}/trials/{key}/history.jsonl", "rb", buffering=0) as file:
-                lines = json.loads(b"[%s]" % b",".join(file.read().splitlines()))
-        except (OSError, ValueError):
-            return {}  # they are there to be drawn; the results do not hang on them
+        lines = self.history(key)
         streams = [name for name in (lines[0] if lines else {}) if name != "epoch"]
-        return {name: [float(f"{line[name]:.4g}") for line in lines] for name in streams}
+        return {name: [float(f"{line[name]:.4g}") for line in lines if name in line] for name in streams}
 
-    def keep_trial(self, key: str, files: Mapping[str, bytes]) -> None:
-        """Keeps a finished trial. A second writer of the same key changes nothing: equal keys are equal results."""
+    def keep_trial(self, key: str, record: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
+        """Keeps a finished trial. A second writer of the same key changes nothing: equal keys are equal results.
+
+        Args:
+            key: Its key.
+            record: What is known of it; the checksums of its files are added.
+            files: What is kept beside the record, by name.
+        """
         target = self.folder / "trials" / key
+        listed = {**record, "files": {name: digest(content) for name, content in files.items()}}
         with self._writing() as work:
             work.mkdir(parents=True)
-            for name, content in files.items():
+            for name, content in {**files, "record.json": sealed_json(listed)}.items():
                 (work / name).write_bytes(content)
             target.parent.mkdir(parents=True, exist_ok=True)
-            if target.is_dir() and not (target / "record.json").is_file():
-                shutil.rmtree(target)  # a user took a damaged record away
+            if target.is_dir() and not self._whole(key):
+                shutil.rmtree(target)
             try:
                 work.rename(target)
             except OSError:
                 # Another process was first, or else something is wrong.
-                if not (target / "record.json").is_file():
+                if not self._whole(key):
                     raise
+
+    def _whole(self, key: str) -> bool:
+        """Whether a trial is there with all of its files, as of now."""
+        fresh = Store(self.folder)
+        record = fresh.record(key)
+        return record is not None and all(fresh.part(key, name) is not None for name in record.get("files", ()))
 
     def measurement(self, key: str) -> dict[str, Any] | None:
         """A measurement, if there is one."""
-        return _found_json(f"{self.folder}/measurements/{key}.json")
+        return self.sealed(f"measurements/{key}.json", MEASUREMENT)
 
     def trial_keys(self) -> set[str]:
         """The keys of all trials that have a folder; one whose record was taken away is among them."""
@@ -97,132 +127,49 @@ class Store:
 
     def keep_measurement(self, key: str, content: Mapping[str, Any]) -> None:
         """Keeps a measurement."""
-        self.keep_json(f"measurements/{key}.json", content)
+        self.keep_sealed(f"measurements/{key}.json", content)
 
-    def data(self, key: str) -> Path | None:
-        """The file of kept data, if there is one."""
-        path = self.folder / "data" / f"{key}.safetensors"
-        return path if path.is_file() else None
+    def data(self, key: str) -> bytes | None:
+        """Kept data, a safetensors file, if there are any."""
+        name = f"data/{key}.safetensors"
+        content = self._content(name)
+        return content if content is not None and self._fits(name, tensors_flaw(content)) else None
 
-    def keep_data(self, key: str, content: bytes) -> Path:
-        """Keeps data; equal keys hold equal data."""
-        return self._replace(f"data/{key}.safetensors", content)
+    def keep_data(self, key: str, content: bytes) -> None:
+        """Keeps data, a safetensors file with a place for a seal; equal keys hold equal data."""
+        self._replace(f"data/{key}.safetensors", sealed(content))
 
     def pictures(self, key: str) -> list[dict[str, Any]] | None:
-        """Pictures of evidence, if there are any; those in a damaged file are not there."""
-        path = self.folder / "evidence" / f"{key}.json"
-        try:
-            return list(read_json(path)["pictures"]) if path.is_file() else None
-        except (UserError, KeyError, TypeError):
-            return None  # the next run makes them anew; the results do not hang on them
+        """Pictures of evidence, if there are any."""
+        found = self.sealed(f"evidence/{key}.json", EVIDENCE)
+        return list(found["pictures"]) if found else None
 
     def keep_pictures(self, key: str, pictures: list[dict[str, Any]]) -> None:
         """Keeps pictures of evidence, none among them as well."""
-        self.keep_json(f"evidence/{key}.json", {"schema": SCHEMA, "pictures": pictures})
+        self.keep_sealed(f"evidence/{key}.json", {"schema": SCHEMA, "pictures": pictures})
 
     def failure(self, key: str) -> dict[str, Any] | None:
         """Why a trial failed last time, if it did."""
-        return _found_json(f"{self.folder}/failures/{key}.json")
+        return self.sealed(f"failures/{key}.json", FAILURE)
 
     def forget_failure(self, key: str) -> None:
         """After a trial was trained and measured."""
-        (self.folder / "failures" / f"{key}.json").unlink(missing_ok=True)
+        self.forget_json(f"failures/{key}.json")
 
     def keep_failure(self, key: str, error: str, diverged: bool = False) -> None:
         """Notes a trial whose training or measurement failed; the next run tries it again.
 
         Of one that diverged, which is a result: the same training would end so again.
         """
-        noted = {"schema": SCHEMA, "trial": key, "error": error, "diverged": diverged, "time": now()}
-        self.keep_json(f"failures/{key}.json", noted)
-
-    def keep_text(self, name: str, text: str) -> Path:
-        """Writes a text file below the store, whole or not at all."""
-        return self._replace(name, text.encode())
-
-    def keep_json(self, name: str, content: Mapping[str, Any]) -> Path:
-        """Writes a JSON file below the store, whole or not at all."""
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        return self._replace(name, text.encode())
-
-    def forget_json(self, name: str) -> None:
-        """Removes a JSON file below the store, if it is there."""
-        (self.folder / name).unlink(missing_ok=True)
-
-    def _replace(self, name: str, content: bytes) -> Path:
-        path = self.folder / name
-        with self._writing() as work:
-            work.parent.mkdir(parents=True, exist_ok=True)
-            work.write_bytes(content)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(work, path)
-        return path
-
-    def sweep_work(self, older_than_s: float = 86_400) -> None:
-        """Removes what killed runs left half-written."""
-        for path in (self.folder / "work").glob("*"):
-            with contextlib.suppress(OSError):
-                if time.time() - path.stat().st_mtime > older_than_s:
-                    shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[Path]:
-        work = self.folder / "work" / uuid.uuid4().hex
-        try:
-            work.parent.mkdir(parents=True, exist_ok=True)
-            yield work
-        except OSError as error:
-            mend = "Free some space or choose another store; the same command then continues."
-            raise UserError(f"a result cannot be written: {error.strerror}", where=self.folder, mend=mend) from error
-        finally:
-            if work.is_dir():
-                shutil.rmtree(work, ignore_errors=True)
-            else:
-                with contextlib.suppress(OSError):
-                    work.unlink(missing_ok=True)
+        noted = {"schema": SCHEMA, "trial": key, "error": cut(error), "diverged": diverged, "time": now()}
+        self.keep_sealed(f"failures/{key}.json", noted)
 
 
 def _listed(folder: Path) -> list[str]:
     try:
         return os.listdir(folder)
-    except FileNotFoundError:
-        return []
-
-
-def _found_json(path: str) -> dict[str, Any] | None:
-    """As `read_json`; None if there is no such file. Of large studies tens of thousands are read, so it is brief."""
-    try:
-        with open(path, "rb", buffering=0) as file:
-            return _checked(file.read(), path)
     except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        raise UserError(f"a result cannot be read: {error}", where=path, mend=MEND) from error
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        UserError: If it is damaged or of a newer schema.
-    """
-    try:
-        return _checked(path.read_bytes(), path)
-    except OSError as error:
-        raise UserError(f"a result cannot be read: {error}", where=path, mend=MEND) from error
-
-
-def _checked(text: bytes, path: Path | str) -> dict[str, Any]:
-    try:
-        content: Any = json.loads(text.decode())
-    except ValueError as error:
-        raise UserError(f"a result cannot be read: {error}", where=path, mend=MEND) from error
-    schema = content.get("schema", SCHEMA) if isinstance(content, dict) else None
-    if not isinstance(schema, int):
-        raise UserError("a result is damaged", where=path, mend=MEND)
-    if schema > SCHEMA:
-        raise UserError("a result of a newer version of guardclash", where=path, mend="Update guardclash.")
-    return content
+        return []
 
 
 def now() -> str:

@@ -62,6 +62,8 @@ class Study:
     notes: tuple[Note, ...] = ()
     tasks: tuple[Any, ...] = ()
     """Tasks of its own: as a file names them (`guardclash.data.own.task.OwnTask`), or open (`guardclash.Task`)."""
+    file: Path | None = field(default=None, compare=False)
+    """The study file, absolute; None: it was made from Python."""
     folder: Path = field(default=Path(), compare=False)
     """Which files that options name are relative to: that of the study file."""
 

@@ -40,7 +40,8 @@ def read_study(path: str | Path, scale: str | None = None) -> Study:
     """
     path = Path(path)
     table = read_table(path)
-    return study_from(table, where=str(path), folder=path.parent, name=path.stem, scale=scale)
+    study = study_from(table, where=str(path), folder=path.parent, name=path.stem, scale=scale)
+    return replace(study, file=path.resolve())
 
 
 def study_from(

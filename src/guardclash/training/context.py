@@ -14,7 +14,7 @@ from torch import Tensor
 from guardclash.data import contents
 from guardclash.data.catalog import find_dataset
 from guardclash.data.loading import load
-from guardclash.errors import UserError
+from guardclash.errors import SiteError, UserError
 from guardclash.plan.examples import Data
 from guardclash.plan.owned import Owned
 from guardclash.plan.plan import OtherSeed, Plan, Source
@@ -67,8 +67,14 @@ class RunContext:
         """All examples of a split of a data set; images as float32 in [0, 1].
 
         Raises:
-            UserError: If they cannot be read, or are others than `content` says and the context is `strict`.
+            SiteError: If they cannot be read, or are others than `content` says and the context is `strict`.
         """
+        try:
+            return self._examples(dataset, split, content)
+        except UserError as error:
+            raise SiteError(str(error)) from error  # of data: every training that reads them meets it
+
+    def _examples(self, dataset: str, split: str, content: str) -> Data:
         known = find_dataset(dataset)
         if self.strict and (found := contents.content(known, split, self.data_folder)) != content:
             raise UserError(

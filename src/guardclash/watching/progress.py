@@ -121,6 +121,8 @@ class Progress:
         """Counts a finished job."""
         self._finished += 1
         self._keep_note()
+        for flaw in done.damaged:
+            self.say(f"damaged, made anew: {flaw}")
         if done.error:
             self.failed += 1
             self.say(f"trial {done.job.trial.key} failed: {done.error}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,9 +14,10 @@ from guardclash.records.cells import braces
 from guardclash.records.results import Results
 from guardclash.reporting.findings import find
 from guardclash.studies.composing import compose_study
+from guardclash.studies.files import SCHEMA
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.run import KEEPING_SHARE
-from guardclash.studies.store import SCHEMA, Store, read_json
+from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.trackers.tracker import TrackedTrial, Tracker, find_tracker
 from guardclash.watching.tasks import Followed, tasks
@@ -96,7 +96,7 @@ class Tracking:
         if record is None:
             return
         trial = tracked(self._study.name, task)
-        history, seconds = _history(self._store, task.key), record["seconds"]
+        history, seconds = tuple(self._store.history(task.key)), record["seconds"]
         listener.once(task.key, lambda tracker: tracker.trial_finished(trial, history, seconds))
         new = {asked.key: asked.of for asked in task.asked if asked.key not in listener.told}
         found = {key: made["metrics"] for key in new if (made := self._store.measurement(key))}
@@ -111,8 +111,7 @@ class _Listener:
     def __init__(self, name: str, cls: type[Tracker], study: str, store: Store, say: Callable[[str], None]):
         self._name, self._study, self._store, self._say = name, study, store, say
         self._file = f"trackers/{name}/{study}.told.json"
-        path = store.folder / self._file
-        before = read_json(path) if path.is_file() else {}
+        before = store.sealed(self._file, {"told": list, "verdicts": dict}) or {}  # damaged: it is told all anew
         self.told: set[str] = set(before.get("told", []))
         self._words: dict[str, str] = dict(before.get("verdicts", {}))
         self._before = self._content()  # a run that tells nothing new writes nothing
@@ -155,7 +154,7 @@ class _Listener:
         start = time.monotonic()
         content = self._content()
         if content != self._before:
-            self._store.keep_json(self._file, content)
+            self._store.keep_sealed(self._file, content)
             self._before = content
         self._kept = time.monotonic()
         self._keeping = self._kept - start
@@ -192,9 +191,3 @@ def tracked(study: str, task: Followed) -> TrackedTrial:
 
 def _failed(trial: TrackedTrial, error: str) -> Callable[[Tracker], None]:
     return lambda tracker: tracker.trial_failed(trial, error)
-
-
-def _history(store: Store, key: str) -> tuple[dict[str, float], ...]:
-    """Losses by epoch of a finished trial; nothing if a user took the file away."""
-    path = store.folder / "trials" / key / "history.jsonl"
-    return tuple(json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()) if path.is_file() else ()
