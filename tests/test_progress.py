@@ -41,7 +41,7 @@ from guardclash.watching.forecast import Means
 from guardclash.watching.progress import Progress
 from guardclash.watching.tasks import Followed, learnt_kinds, tasks
 from guardclash.watching.view import decided, left, view
-from running import ran
+from running import edited, ran
 
 HERE = Path("/proc/self/stat").exists()
 NOW = 2e9
@@ -185,7 +185,7 @@ def test_a_failure_counts_until_a_run_tries_again(followed):
     followed.store.keep_failure(task.key, "Traceback: boom")
     assert followed.counts() == (0, 0, 7, 1)
     path = followed.store.folder / "failures" / f"{task.key}.json"
-    path.write_text(path.read_text().replace(time.strftime("%Y", time.gmtime()), "2001"))
+    edited(path, time="2001-01-01T00:00:00Z")
     assert followed.counts() == (0, 0, 7, 1)
     with noted(followed.store, "study-1.run", study="study", workers=1, estimates={}):
         assert followed.counts() == (0, 0, 8, 0)

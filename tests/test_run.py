@@ -197,7 +197,7 @@ def test_known_seconds_are_used_for_the_estimate(finished):
     composed = compose_study(study(["wm"], seeds=3))
     missing = trials_of(waves(composed, site.store), site.store)
     assert [trial.seed for trial in missing.values()] == [2, 2]
-    seconds = estimates(missing.values(), site)
+    seconds = estimates(missing.values(), site, Inline())
     for key, trial in missing.items():
         same = [site.store.record(f"{fingerprint(trial.plan)}-{seed}")["seconds"] for seed in (0, 1)]
         assert seconds[key] == pytest.approx(sum(same) / 2)

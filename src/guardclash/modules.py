@@ -169,7 +169,10 @@ def _version(package: str) -> str:
 
 def told(error: BaseException) -> str:
     """An error in words."""
-    said = error.msg if isinstance(error, SyntaxError) else str(error)
+    try:
+        said = error.msg if isinstance(error, SyntaxError) else str(error)
+    except Exception as other:  # somebody else's class
+        said = f"({type(other).__name__} when asked for its text)"
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

@@ -18,6 +18,7 @@ from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
 from guardclash.studies.collect import changed_since, collect
 from guardclash.studies.composing import compose_study, unusual_data
+from guardclash.studies.engines import Inline
 from guardclash.studies.jobs import Site
 from guardclash.studies.read_once import ReadOnce
 from guardclash.studies.run import estimates, needed_now, trials_of, waves
@@ -35,7 +36,7 @@ def planned(study: Study, site: Site, workers: int, full: bool = False) -> Itera
     yield from map(escape, (*unusual_data(composed), *changed_since(study, composed, site.store)))
     jobs = waves(composed, site.store)
     missing = trials_of(jobs, site.store)
-    seconds = estimates(missing.values(), site)
+    seconds = estimates(missing.values(), site, Inline())
     yield _cells(study, composed, seconds)
     yield from _shared(study, composed)
     for entry in composed:

@@ -77,7 +77,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
             if count:
                 executor = processes(count, wanted.plugins, limit=limit)
             watchers = Together((progress, tracking, interruption))
-            before = partial(_tried, wanted, site) if check else None
+            before = partial(_tried, wanted, site, executor) if check else None
             results = run_study(wanted, site, executor, watchers, known(datasets, wanted), before=before)
     except BaseException as error:  # Ctrl-C among them: workers must not outlive the command
         executor.shutdown(cancel_futures=True)
@@ -91,10 +91,15 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
         raise typer.Exit(1)
 
 
-def _tried(study: Study, site: Any, cells: Collection[str]) -> None:
+def _tried(study: Study, site: Any, executor: Any, cells: Collection[str]) -> None:
     """Tries the cells of which something is missing, and says how that went."""
     from guardclash.studies.dry_run import check_study
+    from guardclash.studies.workers import WorkerLost
 
-    dry = check_study(study, site, cells)
+    try:
+        dry = executor.submit(check_study, study, site, cells).result()
+    except WorkerLost as error:
+        say(f"note: the study could not be tried on few examples: {error}. The run will tell which trial does that.")
+        return
     refuse(dry)
     say(str(dry))

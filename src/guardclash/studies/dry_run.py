@@ -24,6 +24,7 @@ from guardclash.studies.composing import opened
 from guardclash.studies.jobs import Site
 from guardclash.studies.measuring import kept_value, values_of
 from guardclash.studies.mistakes import Mistake, line_of
+from guardclash.studies.signals import signals_kept
 from guardclash.studies.small_world import small_world
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
@@ -262,10 +263,13 @@ class _Attempt:
 
     def _noting(self, what: str, act: Callable[[], T]) -> T | None:
         """What an act gives; None where it goes wrong, which is noted."""
-        try:
-            return act()
-        except UserError as error:
-            self.found.append((Mistake(str(error), f"{self.label}, {what}"), True))
-        except Exception as error:
-            self.found.append((Mistake(f"{line_of(error)}: {told(error)}", f"{self.label}, {what}"), False))
+        with signals_kept() as interrupted:
+            try:
+                return act()
+            except UserError as error:
+                self.found.append((Mistake(str(error), f"{self.label}, {what}"), True))
+            except BaseException as error:  # whatever a plugin raises
+                if interrupted():
+                    raise
+                self.found.append((Mistake(f"{line_of(error)}: {told(error)}", f"{self.label}, {what}"), False))
         return None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from guardclash.errors import SiteError
+from guardclash.modules import told
 from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
 from guardclash.registry import adopt_tasks
@@ -174,15 +175,7 @@ def _failed(job: Job, site: Site, failure: _Failure, seconds: float) -> Done:
     error = failure.error
     # One that diverged is noted as such: it would diverge again.
     site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)), isinstance(error, Diverged))
-    return Done(job, seconds, _said(error))
-
-
-def _said(error: BaseException) -> str:
-    try:
-        words = str(error)
-    except Exception as other:  # it is a plugin's
-        words = f"({type(other).__name__} when asked for its text)"
-    return cut(f"{type(error).__name__}: {words}")
+    return Done(job, seconds, cut(told(error)))
 
 
 def _measured(probe: Probe, trained: Trained, site: Site) -> None:

@@ -9,16 +9,18 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from guardclash.errors import UserError
+from guardclash.errors import SiteError, UserError
 from guardclash.plan.identity import plan_key
 from guardclash.plan.trainings import depth
 from guardclash.records.results import Results
+from guardclash.registry import adopt_tasks
 from guardclash.studies.claims import claim_of
 from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.composing import compose_study, opened
 from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Checked, Done, Job, Site, run_job
 from guardclash.studies.read_once import ReadOnce
+from guardclash.studies.signals import signals_kept
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
@@ -118,22 +120,31 @@ def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]
     return {job.trial.key: job.trial for wave in jobs for job in wave if store.intact(job.trial.key) is None}
 
 
-def estimates(trials: Iterable[Trial], site: Site) -> dict[str, float]:
+def estimates(trials: Iterable[Trial], site: Site, executor: Executor) -> dict[str, float]:
     """Seconds that each training will take: as its other seeds took, or by timing a few of its steps."""
     trials = tuple(trials)
     plans = {plan_key(trial.plan): trial for trial in reversed(trials)}
-    measured = _measured_seconds(site.store, plans)
-    found = {plan: measured.get(plan) or _estimate(trial, site) for plan, trial in plans.items()}
+    found = _measured_seconds(site.store, plans)
+    timed = {plan: executor.submit(_estimate, trial, site) for plan, trial in plans.items() if not found.get(plan)}
+    for plan, future in timed.items():
+        try:
+            found[plan] = future.result()
+        except WorkerLost:
+            found[plan] = 0.0  # its job will be lost as well, and say why
     return {trial.key: found[plan_key(trial.plan)] for trial in trials}
 
 
 def _estimate(trial: Trial, site: Site) -> float:
-    try:
-        return estimate_seconds(trial.plan, site.context(trial.seed), site.execution.device)
-    except UserError:
-        raise
-    except Exception:
-        return 0.0  # its job will fail as well, and say why
+    adopt_tasks(site.tasks)
+    with signals_kept() as interrupted:
+        try:
+            return estimate_seconds(trial.plan, site.context(trial.seed), site.execution.device)
+        except SiteError:
+            raise
+        except BaseException:
+            if interrupted():
+                raise
+            return 0.0  # its job will fail as well, and say why
 
 
 def _measured_seconds(store: Store, plans: Collection[str]) -> dict[str, float]:
@@ -195,7 +206,7 @@ def run_study(
             if before and not asked:
                 before([entry.cell.key for entry in composed if not jobs.isdisjoint(_keys(entry))])
             asked |= jobs
-            watcher.started(planned, estimates(trials_of(planned, site.store).values(), site))
+            watcher.started(planned, estimates(trials_of(planned, site.store).values(), site, executor))
             _run_waves(planned, site, executor, watcher, keeping, pause)
         if not asked:
             watcher.started((), {})
