@@ -27,6 +27,7 @@ from guardclash.cli.report import report
 from guardclash.cli.run import run
 from guardclash.cli.show import show
 from guardclash.cli.status import status
+from guardclash.cli.store import store
 from guardclash.errors import UserError
 
 RARELY = 100_000, 20, 20
@@ -58,6 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 for name, command in COMMANDS.items():
     app.command(name)(command)
 app.add_typer(data, name="data")
+app.add_typer(store, name="store")
 
 
 def main() -> None:

@@ -73,6 +73,16 @@ def state(store: Store) -> str:
     return _hash(*(" ".join(sorted(keys)) for keys in held))
 
 
+def inspect(store: Store) -> None:
+    """Checks all results that are kept; what is damaged stands in `store.damaged` then."""
+    for card in sorted((store.folder / "studies").glob("*.of.json")):
+        known = store.sealed(f"studies/{card.name}", FORM)
+        name = f"studies/{card.name.removesuffix('.of.json')}.json"
+        path = store.folder / name
+        if known and not (path.is_file() and digest(path.read_bytes()) == known["results"]):
+            store.damaged[name] = "its checksum does not fit"
+
+
 def _read(study: Study, store: Store, held: str | None = None) -> Results | None:
     name = stem(study, store)
     card = store.sealed(_card(name), FORM)

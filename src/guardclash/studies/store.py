@@ -125,6 +125,14 @@ class Store(Files):
         """The keys of all trials whose last failure is noted."""
         return {name.removesuffix(".json") for name in _listed(self.folder / "failures")}
 
+    def picture_keys(self) -> set[str]:
+        """The keys of all pictures of evidence."""
+        return {name.removesuffix(".json") for name in _listed(self.folder / "evidence")}
+
+    def data_keys(self) -> set[str]:
+        """The keys of all kept data."""
+        return {name.removesuffix(".safetensors") for name in _listed(self.folder / "data")}
+
     def keep_measurement(self, key: str, content: Mapping[str, Any]) -> None:
         """Keeps a measurement."""
         self.keep_sealed(f"measurements/{key}.json", content)
