@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPREAD := -n auto --dist loadfile # a process for each core; tests of one file share what they have trained
 
-.PHONY: demo test test-all check mutate bench simulate lock clean
+.PHONY: demo test test-all check mutate bench torture simulate lock clean
 
 demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash run studies/digits.toml
@@ -32,6 +32,9 @@ bench: $(READY) ## side-by-side timings against other libraries
 	$(BIN)/python benchmarks/dataset_inference.py
 	$(BIN)/python benchmarks/adaptive_replicates.py
 	$(BIN)/python benchmarks/large_study.py
+
+torture: $(READY) ## kills, full disks, flipped bits, runs at once and mechanisms that do their worst; about ten minutes
+	$(BIN)/python tools/torture.py
 
 simulate: $(READY) ## how often verdicts are wrong, by simulation: record, figure and tables of docs/trust.md
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/verdict_errors.py
