@@ -9,6 +9,7 @@ import os
 import random
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import pytest
 import safetensors.torch
 import torch
 
+from guardclash.cli.app import main
 from guardclash.errors import UserError
 from guardclash.records.file import read_results
 from guardclash.studies.files import SCHEMA, read_json
+from guardclash.studies.inspection import inspected
 from guardclash.studies.seal import OPEN
 from guardclash.studies.store import Store
 
@@ -206,6 +209,20 @@ def full(store: Store) -> Store:
     return store
 
 
+@pytest.fixture
+def said(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str, str]]:
+    """Types a command; gives its exit code and what it says."""
+
+    def type_in(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.argv", ["guardclash", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return int(ended.value.code or 0), said.out.strip(), said.err.strip()
+
+    return type_in
+
+
 def read(store: Store, kind: str) -> Any:
     fresh = Store(store.folder)
     return getattr(fresh, kind)(KEY), fresh.damaged
@@ -283,6 +300,23 @@ def test_what_was_damaged_is_made_anew_and_forgotten(full):
         getattr(full, kind)(KEY)
     assert full.damaged == {}
     assert full.part(KEY, "weights.safetensors") == b"anew"
+
+
+def test_inspection_finds_all_damage_and_takes_it_away(full, said):
+    assert said("store", "check", "--store", full.folder) == (0, "7 files checked, 0 damaged", "")
+    names = [*KINDS.values(), f"trials/{KEY}/weights.safetensors"]
+    for name in names[1:]:  # a damaged record hides what it lists
+        path = full.folder / name
+        path.write_bytes(path.read_bytes()[:-1])
+    found = inspected(full).damaged
+    assert set(found) == set(names[1:])
+    code, out, _ = said("store", "check", "--store", full.folder)
+    assert code == 1
+    assert all(f"damaged: {full.folder / name}: {why}" in out.splitlines() for name, why in found.items())
+    assert said("store", "check", "--store", full.folder, "--repair")[0] == 0
+    assert said("store", "check", "--store", full.folder) == (0, "0 files checked, 0 damaged", "")
+    code, _, err = said("store", "check", "--store", full.folder / "none")
+    assert code == 2 and "no such folder" in err
 
 
 def test_an_error_of_any_length_and_letters_is_kept_in_part(store):
