@@ -22,6 +22,7 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
+    "handed",
     "checks modules options",
     "code",
     "judging data numerics trackers",
