@@ -114,9 +114,10 @@ def _recipes(own: OwnTask, data: Dataset, code: Code | None) -> tuple[Recipe, ..
     if "norm" in given and isinstance(model, Factory):
         raise UserError("only networks of ours can be built with another norm", where=f"{where}.norm")
     usual |= TRAINED if isinstance(model, Factory) else {}
+    # From a tenth of the largest rate, where only that is said; what is no rate is told by its own key.
+    rate = given.get("learning_rate", usual["learning_rate"])
+    usual["first_learning_rate"] = rate / 10 if isinstance(rate, int | float) else usual["learning_rate"]
     full = built(Recipe, given, where, usual)
-    if "first_learning_rate" not in given:  # from a tenth of the largest rate, where only that is said
-        full = replace(full, first_learning_rate=full.learning_rate / 10)
     few, tested = min(1_000, data.size("train")), min(500, data.size("test"))
     smoke = replace(full, scale="smoke", epochs=min(2, full.epochs), examples=few, test_examples=tested)
     return full, replace(full, scale="reduced"), smoke
