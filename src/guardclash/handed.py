@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
 
 from guardclash.errors import UserError
@@ -44,17 +45,11 @@ def path_in(folder: Path, text: str, where: object = "") -> Path:
         raise UserError("the path leads nowhere: links in a circle", where=where, got=text) from error
 
 
-def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
-    """The bytes of a regular file, no more than are allowed.
-
-    A device or a pipe may never end, and a stranger's file may be as large as it likes.
-
-    Args:
-        path: The file.
-        most: How many bytes are allowed.
+def open_regular(path: Path) -> BufferedReader:
+    """Opens a file for its bytes; a device or a pipe may never end, or wait for ever.
 
     Raises:
-        UserError: It is no regular file, or too large.
+        UserError: It is no regular file.
         OSError: It is not there, a folder, or may not be read; the caller knows what it is for.
     """
     try:
@@ -63,7 +58,21 @@ def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
         raise UserError("no file can have such a name", got=str(path)) from error
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a folder says so
         raise UserError("this is no regular file", where=path, allowed="a file, not a device or a pipe")
-    with path.open("rb") as stream:
+    return path.open("rb")
+
+
+def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
+    """The bytes of a regular file, no more than are allowed: a stranger's may be as large as it likes.
+
+    Args:
+        path: The file.
+        most: How many bytes are allowed.
+
+    Raises:
+        UserError: It is no regular file, or too large.
+        OSError: As `open_regular`.
+    """
+    with open_regular(path) as stream:
         content = stream.read(most + 1)
     if len(content) > most:
         raise UserError("so large a file is not read", where=path, allowed=f"at most {most:,} bytes")

@@ -6,9 +6,11 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
 from guardclash.records.cells import braces
@@ -112,9 +114,8 @@ class _Listener:
         self._name, self._study, self._store, self._say = name, study, store, say
         self._file = f"trackers/{name}/{study}.told.json"
         path = store.folder / self._file
-        before = read_json(path) if path.is_file() else {}
-        self.told: set[str] = set(before.get("told", []))
-        self._words: dict[str, str] = dict(before.get("verdicts", {}))
+        told, words = _told(path) if path.is_file() else ([], {})
+        self.told, self._words = set(told), dict(words)
         self._before = self._content()  # a run that tells nothing new writes nothing
         self._kept, self._keeping = time.monotonic(), 0.0
         self._tracker: Tracker | None = None
@@ -176,6 +177,24 @@ class _Listener:
         except Exception as error:
             self._tracker = None
             self._say(f"warning: the tracker {self._name!r} failed and is left out: {type(error).__name__}: {error}")
+
+
+def _told(path: Path) -> tuple[list[str], dict[str, str]]:
+    """What a tracker was told, as it was written down.
+
+    Raises:
+        UserError: It is damaged; half of it would tell things twice, and others never.
+    """
+    try:
+        content = read_json(path)
+    except RecursionError:
+        content = {"told": None}
+    told, words = content.get("told", []), content.get("verdicts", {})
+    texts = [*told, *words, *words.values()] if isinstance(told, list) and isinstance(words, dict) else [None]
+    if not all(isinstance(one, str) for one in texts):
+        mend = "Remove it; the tracker is then told all of the study anew."
+        raise UserError("what a tracker was told is damaged", where=path, mend=mend)
+    return told, words
 
 
 def tracked(study: str, task: Followed) -> TrackedTrial:
