@@ -11,6 +11,7 @@ from guardclash.errors import UserError
 
 MOST_BYTES = 1_000_000
 """Of a text that people write, such as a study: the longest of ours has 20,000; a larger one is another file."""
+BLOCK = 1 << 20
 LONGEST_NAME = 255
 """Bytes of a file's name, on every common system."""
 LONGEST_PATH = 4_096
@@ -73,7 +74,14 @@ def content_of(path: Path, most: int = MOST_BYTES) -> bytes:
         OSError: As `open_regular`.
     """
     with open_regular(path) as stream:
-        content = stream.read(most + 1)
+        parts, left = [], most + 1
+        # As much as it says at first: `read` makes room for all that it is asked for.
+        block = stream.read(min(most, os.fstat(stream.fileno()).st_size) + 1)
+        while block and left > 0:
+            parts.append(block)
+            left -= len(block)
+            block = stream.read(min(max(left, 0), BLOCK))
+    content = b"".join(parts)
     if len(content) > most:
         raise UserError("so large a file is not read", where=path, allowed=f"at most {most:,} bytes")
     return content

@@ -179,6 +179,8 @@ def _rows(parts: list[_Part], notes: list[str]) -> tuple[Space, dict[str, Array]
         f"{train.shape[1]} columns of numbers, scaled by mean and standard deviation of {len(train):,} training rows."
     )
     with np.errstate(over="ignore", invalid="ignore"):
+        scalable = np.isfinite(mean) & np.isfinite(deviation)  # else all of a column would become 0
+        deviation[~scalable] = np.nan
         inputs = {part.split: ((part.x - mean) / deviation).astype(np.float32) for part in parts}
     for part in parts:
         if not np.isfinite(inputs[part.split]).all():
