@@ -66,6 +66,8 @@ FILES = {
     "nine options of a scale": f"[scales.smoke.digits.sweep]\n{NINE.replace(', o', chr(10) + 'o')}",
     "a swept scale": '[[recipes]]\ndataset = "digits"\nsweep = { scale = ["smoke", "reduced"] }',
     "another data set by a scale": '[scales.smoke.digits]\ndataset = "mnist"',
+    "a key that turns the line round": '"a\\u202eb" = 1',
+    "a key that writes a title": '[readings."\\u001b]0;owned\\u0007"]',
     "epochs later": f'[[combinations]]\nmechanisms = ["wm"]\nthen = [{{ mechanisms = ["dpsgd"], epochs = {HUGE} }}]',
     "an option": f'[[combinations]]\nmechanisms = [{{ name = "advtr", steps = {HUGE} }}]',
     "an option of a recipe": f'[[recipes]]\ndataset = "mnist"\nbatch_size = {HUGE}',
@@ -152,6 +154,13 @@ def test_a_byte_order_mark_says_nothing(tmp_path):
     path.write_text('extends = "b.toml"\nname = "x"\n', encoding="utf-8-sig")
     other.write_text(RECIPE + WM, encoding="utf-8-sig")
     assert read_study(path).combinations == study_from(TABLE).combinations
+
+
+@pytest.mark.parametrize("key", ["\ud800", "a\nb", "", 5, None, ("a",)])
+def test_keys_of_tables_from_python_are_texts_that_can_be_shown(key):
+    with pytest.raises(UserError) as caught:
+        study_from({**TABLE, "criteria": {key: {"max_drop": 0.1}}, **({} if key != "" else {"": 1})})
+    assert str(caught.value).encode()
 
 
 # Fields that a study may not set

@@ -47,7 +47,7 @@ def check_keys(text: str, where: object) -> None:
 
 
 def check_form(table: Mapping[str, Any], where: object) -> None:
-    """Refuses tables that are nested too deeply and whole numbers that TOML does not promise.
+    """Refuses tables that are nested too deeply, whole numbers that TOML does not promise, and keys without a shape.
 
     Without recursion, for it is what protects all that comes after it.
 
@@ -65,6 +65,9 @@ def check_form(table: Mapping[str, Any], where: object) -> None:
             allowed = f"at most {DEPTH} tables and lists within each other"
             raise UserError("nested too deeply", where=at, allowed=allowed)
         if isinstance(value, Mapping):
+            odd = next((key for key in value if not isinstance(key, str) or not key.isprintable()), None)
+            if odd is not None:
+                raise UserError("a key that cannot be shown", where=at, got=ascii(odd)[:80])
             waiting += [(one, f"{place}.{key}" if place else str(key), depth + 1) for key, one in value.items()]
         elif isinstance(value, list | tuple):
             waiting += [(one, f"{place}[{number}]", depth + 1) for number, one in enumerate(value)]
