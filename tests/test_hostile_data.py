@@ -21,7 +21,7 @@ import safetensors.torch
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from guardclash.data import table_files
 from guardclash.data.catalog import find_dataset
@@ -355,12 +355,15 @@ def test_an_image_that_claims_to_be_huge(tmp_path):
     refused(folder_of(tmp_path, bytes(png)), "cannot be read", "0.png")
 
 
-def test_formats_whose_decoders_start_programs_are_not_tried(tmp_path):
+def test_formats_whose_decoders_start_programs_are_not_tried(tmp_path, monkeypatch):
     """PostScript, called .png: pillow would hand it to Ghostscript."""
     script = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 6 6\n%%EndComments\n(x) run\n%%EOF\n"
     with Image.open(io.BytesIO(script)) as known:
         assert known.format == "EPS"
+    started: list[object] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *asked, **more: started.append(asked))
     refused(folder_of(tmp_path, script), "cannot be read", "0.png")
+    assert not started
 
 
 def test_16_bits_are_not_cut_off_at_255(tmp_path):
