@@ -174,6 +174,16 @@ def test_an_archive_writes_what_is_asked_for_and_nowhere_else(tmp_path):
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["t.tar.gz"]
 
 
+def test_a_damaged_archive_is_not_called_unwritable(tmp_path):
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("a"))
+    (tmp_path / "t.tar.gz").write_bytes(made.getvalue() + b"\x1f\x8b" + made.getvalue()[20:])
+    (tmp_path / "u.tar.gz").write_bytes(made.getvalue()[:-8] + bytes(8))
+    for name in ("t.tar.gz", "u.tar.gz"):
+        refused(lambda name=name: _unpack(Download(name, (), "", (("b", ""),), True), Place("t", tmp_path)), "unpacked")
+
+
 # Arrays
 
 
@@ -210,6 +220,7 @@ ARRAYS = {
     "fields of numbers": (plain(np.zeros(8, [("a", "f4")])), "another kind"),
     "dates": (plain(np.zeros(8, "M8[s]")), "another kind"),
     "complex numbers": (plain(np.zeros(8, complex)), "another kind"),
+    "letters that there are none of": (npy("(1,)", "<U1", bytes([255] * 4)), "no letters"),
     "no axis": (plain(1.0), "x_train is empty"),
     "no side": (plain(np.zeros((8, 1, 0, 5))), "x_train is empty"),
     "no columns": (plain(np.zeros((8, 0))), "x_train is empty"),

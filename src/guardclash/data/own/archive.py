@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import sys
 import tokenize
 import zipfile
 from collections import Counter
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
@@ -17,6 +19,8 @@ from guardclash.data.own.brought import LARGEST
 from guardclash.errors import UserError
 
 SUFFIX = ".npy"
+LAST_LETTER = sys.maxunicode
+"""Python cannot make a text of larger numbers, and numpy does not look at them."""
 KINDS = "biufUS"
 """Of numpy's types: truth values, whole numbers, floats and texts."""
 HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
@@ -70,4 +74,11 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, path: Path) -> NDA
     if min(shape, default=0) < 0 or head + math.prod(shape) * dtype.itemsize != member.file_size:
         raise ValueError(f"{name} says another shape than it holds: {shape}")
     with archive.open(member) as stream:
-        return npy.read_array(stream, allow_pickle=False)
+        found = npy.read_array(stream, allow_pickle=False)
+    if (
+        dtype.kind == "U"
+        and found.size
+        and np.ascontiguousarray(found).view(f"{dtype.byteorder}u4").max() > LAST_LETTER
+    ):
+        raise ValueError(f"{name} holds texts of no letters")
+    return found
