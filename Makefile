@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SPREAD := -n auto --dist loadfile # a process for each core; tests of one file share what they have trained
 
-.PHONY: demo test test-all check mutate bench torture simulate lock clean
+.PHONY: demo test test-all check audit mutate bench torture simulate lock clean
 
 demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash run studies/digits.toml
@@ -21,6 +21,11 @@ check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
+
+audit: ## known faults of the packages in constraints.txt; needs the network, so it is no part of check
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet pip-audit
+	$(VENV)-audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt # strict: unknown is no pass
 
 mutate: $(READY) ## mistakes that tests must notice; make mutate MUTANTS="--limit 50" plants any others too
 	$(BIN)/python tools/mutate.py $(or $(MUTANTS),--named)
@@ -53,4 +58,4 @@ lock: ## writes constraints.txt from the newest versions that fit pyproject.toml
 	rm -rf $(VENV)-lock
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-audit .pytest_cache .mypy_cache .ruff_cache .hypothesis

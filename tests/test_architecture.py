@@ -22,6 +22,7 @@ ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
     "errors",
+    "handed",
     "checks modules options",
     "code",
     "judging data numerics trackers",
@@ -280,16 +281,23 @@ def test_commands_start_with_nothing_heavy():
 # House rules
 
 
+NUMPY_FILES = ("np.load", "np.save", "np.fromfile", "numpy.load", "numpy.save")
+
+
 def test_no_pickles():
     """Results are read on other machines than they were made on; a pickle runs what it says."""
     for module in PATHS:
         packages = {full.split(".")[0] for full in imports(module)}
-        assert not packages & {"pickle", "cloudpickle", "dill", "shelve", "joblib"}, module
-        assert not calls(module) & {"torch.load", "torch.save", "eval", "exec"}, module
-        called = (node for node in nodes(TREES[module]) if isinstance(node, ast.Call))
-        loads = (node for node in called if ast.unparse(node.func) == "np.load")
-        for node in loads:
-            assert "allow_pickle=False" in map(ast.unparse, node.keywords), module
+        assert not packages & {"pickle", "cloudpickle", "dill", "shelve", "joblib", "marshal", "yaml"}, module
+        assert not calls(module) & {"torch.load", "torch.save", "torch.hub.load", "torch.jit.load"}, module
+        assert not calls(module) & {"eval", "exec", "compile", "pd.read_pickle", "os.system", "os.popen"}, module
+        for node in (node for node in nodes(TREES[module]) if isinstance(node, ast.Call)):
+            name, said = ast.unparse(node.func), set(map(ast.unparse, node.keywords))
+            if name in NUMPY_FILES or name.rpartition(".")[2] in ("read_array", "write_array"):
+                assert "allow_pickle=False" in said, f"{module}: {name}"
+            assert "shell=True" not in said, f"{module}: {name}"
+            if name == "partial" and node.args and ast.unparse(node.args[0]) in NUMPY_FILES:
+                assert "allow_pickle=False" in said, f"{module}: {ast.unparse(node)}"
 
 
 def test_chance_comes_from_the_context_alone():

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import py_compile
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +21,7 @@ from torch import nn
 
 from guardclash.code import Code, code_from, code_of
 from guardclash.errors import UserError
+from guardclash.modules import _loaded
 from guardclash.plan.factory import Factory, check_factory
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.structure import looks_of
@@ -71,6 +75,45 @@ def test_what_a_file_imports_beside_it_is_part_of_its_identity(tmp_path: Path):
 def test_files_of_one_name_in_two_folders_are_two(tmp_path: Path):
     codes = [beside(tmp_path / name, width) for name, width in (("one", 1), ("two", 2))]
     assert codes[0] != codes[1] and [code.call({}) for code in codes] == [1, 2]
+
+
+def test_compiled_code_beside_a_file_and_its_helper_is_not_run(tmp_path: Path):
+    """An edit that keeps size and second would run the old code under the new hash."""
+    nets, helper = tmp_path / "nets.py", tmp_path / "compiled_helper.py"
+    nets.write_text("import compiled_helper\nVALUE = 1\ndef build():\n    return VALUE, compiled_helper.VALUE\n")
+    helper.write_text("VALUE = 1\n")
+    for path in (nets, helper):
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+        py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+        path.write_text(path.read_text().replace("VALUE = 1", "VALUE = 2"))
+        os.utime(path, (1_700_000_000, 1_700_000_000))
+    assert code_from("nets.py:build", tmp_path).call({}) == (2, 2)
+
+
+def test_a_helper_edited_while_it_is_loaded_is_known_by_what_ran(tmp_path: Path):
+    """Else the old code would be known by the hash of the new one."""
+    nets, helper = tmp_path / "nets.py", tmp_path / "edited_helper.py"
+    edit = "from pathlib import Path\nPath(edited_helper.__file__).write_text('VALUE = 2\\n')\n"
+    call = "def build():\n    return edited_helper.VALUE\n"
+    helper.write_text("VALUE = 1\n")
+    nets.write_text("import edited_helper\n" + call)
+    before = code_from("nets.py:build", tmp_path).source
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "edited_helper.py").write_text("VALUE = 1\n")
+    (other / "nets.py").write_text("import edited_helper\n" + call)
+    assert code_from("nets.py:build", other).source == before
+    (other / "nets.py").write_text("import edited_helper\n" + edit + call)
+    loaded = _loaded(other / "nets.py")
+    sums = [hashlib.sha256(text.encode()).hexdigest() for text in ("VALUE = 1\n", (other / "nets.py").read_text())]
+    text = "".join(f"{name} {one}\n" for name, one in zip(("edited_helper.py", "nets.py"), sums, strict=True))
+    assert loaded.source == hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@pytest.mark.parametrize("name", ["a\0b.py:build", "a" * 300 + ".py:build", "..:build", ".a:build", "a b:build"])
+def test_names_that_nothing_can_have_are_told(name: str, tmp_path: Path):
+    with pytest.raises(UserError, match=r"no (file|module) can"):
+        code_from(name, tmp_path)
 
 
 def test_an_installed_package_is_known_by_its_version():

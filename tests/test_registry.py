@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -173,6 +175,27 @@ def test_a_file_called_like_a_module_does_not_take_its_place(tmp_path, monkeypat
         assert name in str(error)
         assert "Rename" in str(error)
     assert not hasattr(importlib.import_module(name), "Mine")
+
+
+def test_compiled_code_beside_a_plugin_is_not_run(write):
+    """It counts as current for Python where size and second are the same, as after `cp -p` or from an archive."""
+    path = write(MECHANISM.format(name="old") + "\nVALUE = 1\n")
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    py_compile.compile(str(path), invalidation_mode=py_compile.PycInvalidationMode.TIMESTAMP)
+    path.write_text(path.read_text().replace("VALUE = 1", "VALUE = 2"))
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    module = sys.modules[find_mechanism("old", (path,)).__module__]
+    assert module.VALUE == 2
+    assert module.__guardclash_source__ == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def test_the_bytes_that_are_hashed_are_those_that_run(write):
+    """Also where the plugin edits itself, or somebody does meanwhile."""
+    path = write(
+        MECHANISM.format(name="edited") + "\nfrom pathlib import Path\nPath(__file__).write_text('broken =')\n"
+    )
+    before = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    assert sys.modules[find_mechanism("edited", (path,)).__module__].__guardclash_source__ == before
 
 
 @pytest.mark.parametrize(

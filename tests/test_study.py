@@ -390,7 +390,8 @@ def test_unreadable_says_why(tmp_path, monkeypatch):
     def denied(*args: Any, **kwargs: Any) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", denied)
+    (tmp_path / "study.toml").touch()
+    monkeypatch.setattr(Path, "open", denied)
     with pytest.raises(UserError, match="Permission denied") as caught:
         read_study(tmp_path / "study.toml")
     assert "study.toml" in str(caught.value)

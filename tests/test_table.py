@@ -21,7 +21,8 @@ from guardclash.data.own.keeping import dataset_of
 from guardclash.data.own.origins import TableFile
 from guardclash.data.own.rows import from_table
 from guardclash.data.space import Rows
-from guardclash.data.table import encoding_of, read_columns
+from guardclash.data.table import encoding_of
+from guardclash.data.table_files import read_columns
 from guardclash.errors import UserError
 from guardclash.measures.robustness import Robustness
 from guardclash.training.trained import Trained, predictor

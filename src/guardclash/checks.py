@@ -17,12 +17,18 @@ from typing import Any
 
 from guardclash.errors import UserError
 
+LARGEST_WHOLE = 2**63 - 1
+"""The largest whole number that a file may say and a value may have: that of tensors' sizes, tables and TOML."""
 
-def _finite(value: Any) -> bool:
-    try:
-        return math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
-        return False
+
+def is_reachable(value: Any) -> bool:
+    """Whether a number is no whole number beyond those: Python would hold it, and whatever computes with it would not.
+
+    Example:
+        >>> is_reachable(2**63), is_reachable(1e300)
+        (False, True)
+    """
+    return not isinstance(value, int) or -LARGEST_WHOLE <= value <= LARGEST_WHOLE
 
 
 COMPARISONS: dict[str, Callable[[Any, float], bool]] = {
@@ -32,7 +38,7 @@ COMPARISONS: dict[str, Callable[[Any, float], bool]] = {
     "<=": operator.le,
 }
 WORDS: dict[str, Callable[[Any], bool]] = {
-    "finite": _finite,
+    "finite": math.isfinite,
     "whole": lambda value: value % 1 == 0,  # also false of inf and NaN
     "a number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
 }
@@ -48,7 +54,7 @@ def within(where: object, rule: str, /, **values: Any) -> None:
         values: The numbers, by the names that a user knows them by.
 
     Raises:
-        UserError: If one is no real number, or breaks the rule.
+        UserError: If one is no real number, breaks the rule, or is a whole number beyond `LARGEST_WHOLE`.
 
     Example:
         >>> within("raddata", "> 0, < 1", ratio=0.1)
@@ -57,6 +63,9 @@ def within(where: object, rule: str, /, **values: Any) -> None:
         guardclash.errors.UserError: not a usable value (in raddata.ratio): got 1.5; allowed: > 0, < 1
     """
     for name, value in values.items():
+        if not is_reachable(value):
+            got, allowed = f"a whole number of {value.bit_length():,} bits", f"{rule}, at most {LARGEST_WHOLE}"
+            raise UserError("so large a number cannot be used", where=_key(where, name), got=got, allowed=allowed)
         if not (isinstance(value, Real) and all(holds(value) for holds in _tests(rule))):
             raise UserError("not a usable value", where=_key(where, name), got=value, allowed=rule)
 

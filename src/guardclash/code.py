@@ -12,7 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from guardclash.errors import UserError, suggestion
+from guardclash.handed import path_in
 from guardclash.modules import DIGITS, installed, line, module_of, source_of, told
+
+FORMS = '"file.py:function" or "package.module:function"'
+"""How a study names a function."""
 
 
 @dataclass(frozen=True)
@@ -84,8 +88,15 @@ def code_from(text: str, folder: Path, options: Mapping[str, Any] | None = None)
     """
     where, _, name = text.rpartition(":")
     if not where or not name.isidentifier():
-        raise UserError("no function", got=text, allowed='"file.py:function" or "package.module:function"')
-    place, beside = (str((folder / where).resolve()), "") if where.endswith(".py") else (where, str(folder.resolve()))
+        raise UserError("no function", got=text, allowed=FORMS)
+    if where.endswith(".py"):
+        place, beside = str(path_in(folder, where, text)), ""
+    elif all(part.isidentifier() for part in where.split(".")):
+        place, beside = where, str(folder.resolve())
+    else:
+        raise UserError(
+            "no module can be called so", got=text, allowed='"file.py:function" or "package.module:function"'
+        )
     _found(place, name, beside)
     return Code(name, source_of(module_of(place, beside)), tuple(sorted((options or {}).items())), place, beside)
 

@@ -5,20 +5,75 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import ModuleType
 
 from guardclash.errors import UserError
+from guardclash.handed import content_of
 
 DIGITS = 12
 """Hexadecimal digits of the hash of a source."""
+MOST_BYTES = 10_000_000
+"""Of a file of code."""
+
+
+class Fresh(SourceFileLoader):
+    """Runs the very bytes that it read, which `sha256` is of.
+
+    Python's own takes compiled code that lies beside a file of this size and second: an edit that keeps both, as
+    `cp -p`, `rsync -t` and archives do, would run the old code under the hash of the new one.
+    """
+
+    content: bytes | None = None
+
+    def path_stats(self, path: str) -> dict[str, int]:
+        """Unknown: then compiled code is neither looked for nor written."""
+        raise OSError
+
+    def get_data(self, path: str) -> bytes:
+        """The file, read once."""
+        if os.fspath(path) != self.path:
+            return super().get_data(path)
+        if self.content is None:
+            self.content = content_of(Path(self.path), MOST_BYTES)
+        return self.content
+
+    @property
+    def sha256(self) -> str:
+        """Of its file, in hexadecimal digits."""
+        return hashlib.sha256(self.get_data(self.path)).hexdigest()
+
+
+class _FreshFinder:
+    """Finds what lies in a folder as files that are loaded by `Fresh`."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
+        """A module of the folder; None: it is elsewhere, or no file of Python."""
+        found = PathFinder.find_spec(name, list(path) if path is not None else [str(self.folder)])  # type: ignore[call-overload]
+        if found is None or type(found.loader) is not SourceFileLoader or not found.origin:
+            return None
+        if not Path(found.origin).resolve().is_relative_to(self.folder):
+            return None
+        found.loader = Fresh(name, found.origin)
+        return found
+
+
+def module_from(name: str, loader: Fresh) -> ModuleType:
+    """The empty module that a file will become; `loader.exec_module` fills it."""
+    spec = importlib.util.spec_from_file_location(name, loader.path, loader=loader)
+    return importlib.util.module_from_spec(spec)  # type: ignore[arg-type]  # with a loader there is one
 
 
 def module_of(place: str, folder: str = "") -> ModuleType:
@@ -55,19 +110,26 @@ _FILES: dict[str, _File] = {}
 def _loaded(path: Path) -> _File:
     try:
         name = f"guardclash_own_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}_{path.stem}"
-        spec = importlib.util.spec_from_file_location(name, path)
-        if spec is None or spec.loader is None or not path.is_file():
+        if not os.path.isfile(path):
             raise UserError("a file cannot be read: there is none", where=path)
-        module = importlib.util.module_from_spec(spec)
+        loader = Fresh(name, str(path))
+        module = module_from(name, loader)
         sys.modules[name] = module  # before it runs: dataclasses look their module up there
         with _alone(path.parent):
-            spec.loader.exec_module(module)
-            files = _files_of(module)
+            loader.exec_module(module)
+            files, sums = _files_of(module), _loaded_sums()
     except UserError:
         raise
     except (Exception, SystemExit) as error:
         raise UserError(f"a file cannot be imported: {told(error)}", where=line(path, error)) from error
-    return _File(module, files, _sum(files))
+    return _File(module, files, _sum(files, sums))
+
+
+def _loaded_sums() -> dict[Path, str]:
+    """Of the files that modules were loaded from by `Fresh`: what runs, also where a file was edited meanwhile."""
+    specs = (getattr(module, "__spec__", None) for module in list(sys.modules.values()))
+    loaders = (getattr(spec, "loader", None) for spec in specs)
+    return {Path(one.path).resolve(): one.sha256 for one in loaders if isinstance(one, Fresh)}
 
 
 @contextmanager
@@ -77,13 +139,14 @@ def _alone(folder: Path) -> Iterator[None]:
     hidden = {name: module for name, module in sys.modules.items() if name.partition(".")[0] in names and _own(module)}
     for name in hidden:
         del sys.modules[name]
-    before, quiet = set(sys.modules), sys.dont_write_bytecode
-    sys.dont_write_bytecode = True  # what is compiled is known by its second: an edit within it would not be seen
+    before, finder = set(sys.modules), _FreshFinder(folder)
+    place = sys.meta_path.index(PathFinder) if PathFinder in sys.meta_path else 0  # behind what is built in
+    sys.meta_path.insert(place, finder)
     try:
         with _importing(folder):
             yield
     finally:
-        sys.dont_write_bytecode = quiet
+        sys.meta_path.remove(finder)
         for name in set(sys.modules) - before:
             if _own(sys.modules[name], folder):
                 del sys.modules[name]
@@ -132,10 +195,10 @@ def _files_of(module: ModuleType) -> tuple[Path, ...]:
     return tuple(sorted({path, *_beside(module, path.parent, {module.__name__})}))
 
 
-def _sum(files: tuple[Path, ...]) -> str:
-    """A hash of files; "" where one is gone."""
+def _sum(files: tuple[Path, ...], known: Mapping[Path, str] | None = None) -> str:
+    """A hash of files, of some of which it is known; "" where one is gone."""
     try:
-        sums = [hashlib.sha256(one.read_bytes()).hexdigest() for one in files]
+        sums = [(known or {}).get(one) or hashlib.sha256(one.read_bytes()).hexdigest() for one in files]
     except OSError:
         return ""
     if len(sums) == 1:

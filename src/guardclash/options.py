@@ -6,15 +6,20 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_type_hints
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
 from guardclash.errors import UserError, suggestion
+from guardclash.handed import path_in
 
 T = TypeVar("T")
+PLAIN = (bool, int, float, str, Path, NoneType)
+LISTS = (tuple, list, frozenset)
 
 
 def built(
@@ -26,17 +31,36 @@ def built(
 ) -> T:
     """A value of a class with options, each of the type of its field; paths are relative to the folder.
 
+    A field whose type no file can say, such as a plan or `Any`, is no option: it is the class's own, or given from
+    Python. `field(metadata={"option": True})` makes it one.
+
     Raises:
         UserError: An option is unknown, of another type, or not allowed.
     """
-    fields = {field.name for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    fields = _options(cast(Any, cls))
     for name in options:
         if name not in fields:
             raise UserError(f"unknown key {name!r}", where=where, mend=suggestion(name, fields))
     found = {name: _value(_adapter(cast(Any, cls), name), value, f"{where}.{name}") for name, value in options.items()}
     made = cls(**{**(known or {}), **found})
-    paths = {name: (folder / value).resolve() for name in fields if isinstance(value := getattr(made, name), Path)}
+    given = {name: value for name in fields if isinstance(value := getattr(made, name), Path)}
+    paths = {name: path_in(folder, str(value), f"{where}.{name}") for name, value in given.items()}
     return replace(cast(Any, made), **paths) if paths else made
+
+
+@cache
+def _options(cls: type) -> frozenset[str]:
+    """The fields that files may say."""
+    every = dataclasses.fields(cls)
+    return frozenset(one.name for one in every if one.metadata.get("option") or _plain(_hints(cls)[one.name]))
+
+
+def _plain(hint: Any) -> bool:
+    """Whether a type is of what files hold: texts, numbers, true and false, paths, and lists and choices of these."""
+    if get_origin(hint) is Literal or (isinstance(hint, type) and issubclass(hint, (*PLAIN, Enum))):
+        return True
+    parts = [part for part in get_args(hint) if part is not Ellipsis]
+    return bool(parts) and get_origin(hint) in (*LISTS, Union, UnionType) and all(map(_plain, parts))
 
 
 @cache

@@ -5,9 +5,7 @@ No other module names one, and this one names only the folders: a new one is one
 
 from __future__ import annotations
 
-import hashlib
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 import sys
@@ -25,7 +23,7 @@ from guardclash.data.dataset import Dataset
 from guardclash.errors import UserError, suggestion
 from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
-from guardclash.modules import line, told
+from guardclash.modules import DIGITS, Fresh, line, module_from, told
 from guardclash.plan.condition import Condition
 from guardclash.suspect import Suspect
 from guardclash.tasks import catalog as task_catalog
@@ -140,15 +138,21 @@ def _load_file(path: Path) -> ModuleType:
     name = f"guardclash_plugin_{path.stem}"  # a file called json.py must not become the module json
     if name in sys.modules:
         raise UserError(f"a module called {name!r} is loaded already", where=path, mend="Rename the plugin's file.")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise UserError("no such plugin", where=path, allowed="a Python file, relative to the study file")
-    module = importlib.util.module_from_spec(spec)
-    module.__guardclash_source__ = hashlib.sha256(path.read_bytes()).hexdigest()[:12]  # type: ignore[attr-defined]
+    loader = Fresh(name, str(path))
+    try:
+        if path.suffix != ".py":
+            raise FileNotFoundError
+        source = loader.sha256
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise UserError("no such plugin", where=path, allowed="a Python file, relative to the study file") from error
+    except OSError as error:
+        raise UserError(f"the plugin cannot be read: {error.strerror}", where=path) from error
+    module = module_from(name, loader)
+    module.__guardclash_source__ = source[:DIGITS]  # type: ignore[attr-defined]
     # Before it runs: dataclasses look their module up there, and pickles do later.
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        loader.exec_module(module)
     except (Exception, SystemExit) as error:
         # A module that is half made must not be found by the next try.
         del sys.modules[name]

@@ -15,6 +15,7 @@ import numpy as np
 from guardclash.data.examples import Examples
 from guardclash.data.files import Place
 from guardclash.errors import UserError
+from guardclash.handed import open_regular
 
 DIRECTORY = "cifar-10-batches-bin"
 PYTHON_DIRECTORY = "cifar-10-batches-py"
@@ -60,7 +61,7 @@ class CifarReader:
 
     def _batch(self, path: Path, place: Place) -> Examples:
         size = self.records * RECORD
-        with place.reading(path), path.open("rb") as stream:
+        with place.reading(path), open_regular(path) as stream:
             values = stream.read(size + 1)
         place.demand_length(values, size, path)
         table = np.frombuffer(values, np.uint8).reshape(self.records, RECORD)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import shutil
 import sys
@@ -93,7 +94,7 @@ def _unpack(download: Download, place: Place) -> None:
         with tarfile.open(path) as archive:
             for name, _ in download.contents:
                 _unpack_member(archive, name, place.folder / name)
-    except (tarfile.TarError, LookupError, EOFError, zlib.error) as error:
+    except (tarfile.TarError, gzip.BadGzipFile, LookupError, EOFError, zlib.error) as error:
         raise UserError(f"{place.dataset}: the archive cannot be unpacked ({error})", where=path) from error
 
 

@@ -6,6 +6,7 @@ import csv
 import gzip
 import hashlib
 import io
+import lzma
 import os
 import shlex
 import zipfile
@@ -20,11 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardclash.errors import UserError
+from guardclash.handed import open_regular
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 # All that the standard library and pillow raise on damaged bytes; OSError is told apart by what caused it.
-DAMAGE = (OSError, EOFError, ValueError, LookupError, RuntimeError, zlib.error, zipfile.BadZipFile, csv.Error)
+DAMAGE = (
+    *(OSError, EOFError, ValueError, LookupError, RuntimeError, OverflowError, MemoryError),
+    *(zlib.error, lzma.LZMAError, zipfile.BadZipFile, csv.Error),
+)
+PLAIN_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""How members of archives may be packed; the others can claim a dictionary of GiB before a byte is read."""
+RATIO = 100
+"""How much larger than its gzip file a content may be; those of data sets are 5 times as large, a bomb's 1,000."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +133,8 @@ class Place:
                 where=path,
                 mend="Change its permissions, or point --data-dir or GUARDCLASH_DATA at another folder.",
             )
+        if isinstance(error, MemoryError):
+            return self.error("there is not enough memory to read the file", path)
         return self.error(f"the file is damaged or cut short ({error})", path)
 
     def demand_length(self, values: bytes, size: int, path: Path) -> None:
@@ -145,23 +156,33 @@ def open_content(path: Path) -> io.BufferedIOBase:
     """Opens a file for reading its bytes, uncompressed where it is a gzip file by its first two bytes.
 
     The name is not trusted: browsers and proxies unpack `.gz` files without renaming them.
+
+    Raises:
+        UserError: It is no regular file.
     """
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         packed = stream.read(2) == GZIP_MAGIC
     return gzip.open(path, "rb") if packed else path.open("rb")
 
 
 def content_sum(path: Path) -> str:
-    """SHA-256 of the uncompressed bytes of a file, in hexadecimal."""
-    digest = hashlib.sha256()
+    """SHA-256 of the uncompressed bytes of a file, in hexadecimal.
+
+    Raises:
+        ValueError: A gzip file unpacks to far more than any data set does.
+    """
+    digest, size, most = hashlib.sha256(), 0, (1 << 20) + RATIO * path.stat().st_size
     with open_content(path) as stream:
         while block := stream.read(1 << 20):
             digest.update(block)
+            size += len(block)
+            if size > most:
+                raise ValueError(f"it unpacks to more than {RATIO} times its size")
     return digest.hexdigest()
 
 
 def has_hash(path: Path, known_hash: str) -> bool:
     """Whether a file as it lies on disk has the checksum `"algorithm:hexadecimal digits"`."""
     algorithm, _, digits = known_hash.partition(":")
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         return hashlib.file_digest(stream, algorithm).hexdigest() == digits.lower()

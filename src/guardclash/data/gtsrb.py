@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from guardclash.data.examples import Examples
-from guardclash.data.files import Place
+from guardclash.data.files import PLAIN_METHODS, Place
+from guardclash.handed import content_of, open_regular, text_of
 
 IMAGES_ARCHIVE = "gtsrb/GTSRB_Final_Test_Images.zip"
 LABELS_ARCHIVE = "gtsrb/GTSRB_Final_Test_GT.zip"
@@ -25,7 +27,8 @@ LABELS = "GT-final_test.csv"
 IMAGES = "GTSRB/Final_Test/Images"
 
 LARGEST = 1 << 20
-"""Bytes of the largest member that is unpacked; a sign of 250x250 pixels has 187,500, the table 377,382."""
+"""Bytes of the largest member that is unpacked, and pixels of the largest image; a sign of 250x250 pixels has 187,500
+bytes, the table 377,382."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,12 @@ class GtsrbReader:
         if os.path.isdir(unpacked) and not os.path.exists(archive):
             for name in self._names():
                 with place.reading(unpacked / name):
-                    yield scaled((unpacked / name).read_bytes(), self.side)
+                    yield scaled(content_of(unpacked / name, LARGEST), self.side)
         else:
             yield from self._archived(archive, place)
 
     def _archived(self, path: Path, place: Place) -> Iterator[NDArray[np.uint8]]:
-        with place.reading(path), zipfile.ZipFile(path) as archive:
+        with place.reading(path), open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
             found = sum(name.endswith(".ppm") for name in archive.namelist())
             if found != self.count:
                 what = "the archive holds another number of images"
@@ -117,22 +120,28 @@ def scaled(ppm: bytes, side: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(ppm), formats=["PPM"]) as image:
-            square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
-    except Image.DecompressionBombError as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(io.BytesIO(ppm), formats=["PPM"]) as image:
+                if image.width * image.height > LARGEST:  # before room is made for it
+                    raise ValueError(f"an image of {image.width}x{image.height} pixels")
+                square = ImageOps.fit(image.convert("RGB"), (side, side), Image.Resampling.BILINEAR)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(str(error)) from error
     return np.asarray(square).transpose(2, 0, 1)
 
 
 def _table(path: Path) -> str:
     if path.suffix != ".zip":
-        return path.read_text("utf-8")
-    with zipfile.ZipFile(path) as archive:
-        return _member(archive, LABELS).decode("utf-8")
+        return text_of(path, LARGEST)
+    with open_regular(path) as stream, zipfile.ZipFile(stream) as archive:
+        return _member(archive, LABELS).decode("utf-8-sig")
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > LARGEST:
-        raise ValueError(f"{name} would unpack to {size} bytes")
+    found = archive.getinfo(name)
+    if found.compress_type not in PLAIN_METHODS:
+        raise ValueError(f"{name} is packed in an unusual way")
+    if found.file_size > LARGEST:
+        raise ValueError(f"{name} would unpack to {found.file_size} bytes")
     return archive.read(name)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,62 +22,6 @@ MOST = 1_000
 CLASSES = 1_000
 """Values of a target; more are numbers."""
 SHOWN = 8
-
-
-def read_columns(path: Path) -> Columns:
-    """Reads a `.csv` file (comma, semicolon or tab; UTF-8) or a `.parquet` file.
-
-    Raises:
-        UserError: It cannot be read, has no rows, two columns of one name, or rows of different lengths.
-    """
-    names, rows = _parquet(path) if path.suffix == ".parquet" else _csv(path)
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise UserError("two columns have one name", where=path, got=twice)
-    if "" in names:
-        mend = "Name it in the first row, or leave it out; an index without a name tells nothing of other rows."
-        raise UserError("a column without a name", where=path, got=f"column {names.index('') + 1}", mend=mend)
-    if not rows:
-        raise UserError("a table without rows", where=path)
-    return {name: np.array(values, dtype=np.str_) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
-
-
-def _csv(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        first = text.partition("\n")[0]
-        delimiter = max(",;\t", key=first.count)
-        reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True, strict=True)
-        rows = [(reader.line_num, row) for row in reader if row]
-    except UnicodeDecodeError as error:
-        raise UserError(f"no UTF-8 text: {error}", where=path, mend="Save it as UTF-8.") from error
-    except csv.Error as error:
-        raise UserError(f"no table: {error}", where=path) from error
-    except OSError as error:
-        raise UserError(f"the table cannot be read: {error.strerror}", where=path) from error
-    if not rows:
-        raise UserError("an empty table", where=path)
-    names = [name.strip() for name in rows[0][1]]
-    for line, row in rows[1:]:
-        if len(row) != len(names):
-            got, allowed = f"{len(row)} values", f"{len(names)}, as there are columns"
-            raise UserError("a row of another length", where=f"{path}, line {line}", got=got, allowed=allowed)
-    return names, [[value.strip() for value in row] for _, row in rows[1:]]
-
-
-def _parquet(path: Path) -> tuple[list[str], list[list[str]]]:
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError as error:
-        mend = "Install it: pip install 'guardclash[tables]'; or save the table as .csv."
-        raise UserError("a .parquet file needs the library pyarrow", where=path, mend=mend) from error
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise UserError(f"no .parquet file, or a damaged one: {error}", where=path) from error
-    columns = [["" if value is None else str(value) for value in column.to_pylist()] for column in table.columns]
-    return [str(name) for name in table.column_names], [list(row) for row in zip(*columns, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -13,7 +15,10 @@ import safetensors.torch
 from torch import Tensor, nn
 
 from guardclash.errors import UserError
+from guardclash.handed import content_of
 
+MOST_BYTES = 16 * 2**30
+"""Of a file of weights, which is held in memory twice while it is read."""
 SAVED = "Save the weights anew: safetensors.torch.save_file(model.state_dict(), FILE)."
 
 
@@ -88,13 +93,17 @@ def weights_file(path: Path) -> WeightsFile:
 @lru_cache(maxsize=4)
 def _weights_file(path: Path, size: int, changed: int) -> WeightsFile:
     try:
-        content = path.read_bytes()
+        content = content_of(path, MOST_BYTES)
         tensors = safetensors.torch.load(content)  # safe from anyone: the format holds numbers and names, no code
     except OSError as error:
         raise UserError(f"the weights cannot be read: {error.strerror}", where=path) from error
     except safetensors.SafetensorError as error:
         mend = f"{SAVED} Pickles, such as .pt and .pth, are not read: loading one runs whatever it holds."
         raise UserError(f"no safetensors file: {error}", where=path, mend=mend) from error
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")], object_pairs_hook=list)
+    twice = next((name for name, times in Counter(name for name, _ in header).items() if times > 1), None)
+    if twice is not None:  # one of them would be read, and the other one be lost
+        raise UserError("two tensors have one name", where=path, got=twice)
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise UserError("weights must be numbers", where=f"{path}, tensor {name}", got="NaN or infinity")

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from guardclash.checks import LARGEST_WHOLE
 from guardclash.errors import UserError
+from guardclash.handed import text_of
 from guardclash.records.cells import Cell, Named
 from guardclash.studies.study import Study
 
@@ -16,7 +20,7 @@ from guardclash.studies.study import Study
 class Published(BaseModel):
     """One published number."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     table: str
     """Where it is printed."""
@@ -28,10 +32,10 @@ class Published(BaseModel):
     metric: str
     """Its name, or "verdict": the conclusion on the combination as a whole."""
     mean: float | None = None
-    std: float | None = None
+    std: float | None = Field(None, ge=0)
     below: float | None = None
     """Printed as a bound instead of a mean."""
-    n: int | None = None
+    n: int | None = Field(None, ge=1, le=LARGEST_WHOLE)
     """Replicates."""
     conflict: bool | None = None
     """What the publication concludes from it; None: nothing."""
@@ -48,6 +52,7 @@ class Published(BaseModel):
         )
 
 
+_NUMBERS = TypeAdapter(tuple[Published, ...])
 VARIANTS = ("on", "placement")
 """Options that make a variant of their own; a number for none of them is not one for a relaxed deployment."""
 
@@ -94,13 +99,24 @@ def read_reference(path: Path) -> tuple[Published, ...]:
         UserError: If the file is missing or is not a list of such numbers; the message says where.
     """
     try:
-        return TypeAdapter(tuple[Published, ...]).validate_python(json.loads(path.read_text(encoding="utf-8")))
+        text = text_of(path)
+        numbers = _NUMBERS.validate_json(text, strict=True)
+        json.loads(text, object_pairs_hook=partial(_each_once, path))
+        return numbers
     except OSError as error:
         raise UserError(f"the published numbers cannot be read: {error.strerror}", where=path) from error
-    # Before ValueError, of which it is one.
+    except UnicodeDecodeError as error:
+        raise UserError(f"no UTF-8 text: {error}", where=path, mend="Save it as UTF-8.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}"
+        where = f"{path}: {'.'.join(str(part) for part in first['loc'])}" if first["loc"] else str(path)
+        if first["type"] == "json_invalid":
+            raise UserError(f"not a JSON file: {first['ctx']['error']}", where=path) from None
         raise UserError(first["msg"][:1].lower() + first["msg"][1:], where=where, got=first["input"]) from None
-    except ValueError as error:
-        raise UserError(f"not a JSON file: {error}", where=path) from error
+
+
+def _each_once(path: Path, pairs: list[tuple[str, Any]]) -> None:
+    """Of two values of one key, the first one would be lost."""
+    twice = next((key for key, times in Counter(key for key, _ in pairs).items() if times > 1), None)
+    if twice is not None:
+        raise UserError("a key stands twice", where=path, got=twice)

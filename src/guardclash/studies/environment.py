@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from functools import cache, partial
@@ -45,11 +46,27 @@ def _processor() -> str:
 
 
 def _commit() -> str:
-    """The commit of a source checkout; empty for an installed package."""
-    git = partial(subprocess.run, cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    """The commit of a source checkout; empty for an installed package, whatever repository that is installed in."""
+    package = Path(__file__).resolve().parents[1]
+    # No locks: the index of a repository is its owner's. No monitor: a repository can name any program as one.
+    command = ["git", "-c", "core.fsmonitor=false"]
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    settings = {**own, "GIT_OPTIONAL_LOCKS": "0"}
+    git = partial(subprocess.run, cwd=package, capture_output=True, text=True, check=False, env=settings)
     try:
-        commit = git(["git", "rev-parse", "--short=12", "HEAD"]).stdout.strip()
-        changed = git(["git", "status", "--porcelain", "--", "."]).stdout.strip()
-    except OSError:
+        top = git([*command, "rev-parse", "--show-toplevel"]).stdout.strip()
+        if not top or not _is_checkout(Path(top), package):
+            return ""
+        commit = git([*command, "rev-parse", "--short=12", "HEAD"]).stdout.strip()
+        changed = git([*command, "status", "--porcelain", "--", "."]).stdout.strip()
+    except (OSError, UnicodeDecodeError):
         return ""
     return commit + ("+changes" if commit and changed else "")
+
+
+def _is_checkout(top: Path, package: Path) -> bool:
+    """Whether a repository is that of the package's source, and none that it is only installed in."""
+    project = top / "pyproject.toml"
+    if (top / "src" / "guardclash").resolve() != package or not project.is_file():
+        return False
+    return 'name = "guardclash"' in project.read_text(encoding="utf-8")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from guardclash.data.own.task import OwnTask
 from guardclash.errors import UserError, suggestion
+from guardclash.handed import path_in
 from guardclash.judging.criteria import Criterion, criterion_from
 from guardclash.records.cells import Named, Note, Options, Sequel, Suspected
 from guardclash.studies.extended_toml import read_table
+from guardclash.studies.limits import at_most, check_name, check_size
 from guardclash.studies.study import Study
 from guardclash.studies.study_schema import (
     CombinationEntry,
@@ -26,6 +28,7 @@ from guardclash.studies.study_schema import (
     TaskEntry,
     validated,
 )
+from guardclash.studies.sweeps import OF_RECIPES, expanded, options_of, refuse_keys, variants
 
 
 def read_study(path: str | Path, scale: str | None = None) -> Study:
@@ -40,6 +43,8 @@ def read_study(path: str | Path, scale: str | None = None) -> Study:
     """
     path = Path(path)
     table = read_table(path)
+    if "name" not in table:
+        check_name(path.stem, path, given=False)
     study = study_from(table, where=str(path), folder=path.parent, name=path.stem, scale=scale)
     return replace(study, file=path.resolve())
 
@@ -60,21 +65,27 @@ def study_from(
     file = validated(table, where)
     _check_replicates(file, where)
 
-    def beside(path: str) -> Path:
-        return ((folder or Path()) / path).resolve()
+    def beside(path: str, key: str) -> Path:
+        return path_in(folder or Path(), path, f"{where}: {key}")
 
-    called = file.name or name
+    called = check_name(name if file.name is None else file.name, f"{where}: name")
+    named = (named for recipe in file.recipes for named in _recipes(recipe, file, where, scale))
+    suspected = (suspect for entry in file.suspects for suspect in _suspects(entry, where))
+    recipes = tuple(dict.fromkeys(at_most(named, where, "recipes")))
+    combinations = _combinations(file, where)
+    suspects = tuple(dict.fromkeys(at_most(suspected, where, "suspects")))
+    asked = file.replicates.most or file.replicates.together
+    replicates = asked, min(asked, file.replicates.suspects or asked)
+    check_size(len(recipes), len(combinations), len(suspects), replicates, where)
     return Study(
         name=f"{called}-{scale}" if scale else called,
-        recipes=tuple(
-            dict.fromkeys(named for recipe in file.recipes for named in _recipes(recipe, file, where, scale))
-        ),
-        combinations=_combinations(file, where),
+        recipes=recipes,
+        combinations=combinations,
         alone=file.replicates.most or file.replicates.alone,
-        together=file.replicates.most or file.replicates.together,
+        together=asked,
         start=file.replicates.start,
         measures=_measures(file, where),
-        suspects=tuple(dict.fromkeys(suspect for entry in file.suspects for suspect in _suspects(entry, where))),
+        suspects=suspects,
         suspected=file.replicates.suspects,
         first_seed=file.first_seed,
         rule=file.rule,
@@ -84,11 +95,11 @@ def study_from(
             (metric, _criterion(criterion, f"{where}: criteria.{metric}"))
             for metric, criterion in file.criteria.items()
         ),
-        plugins=tuple(beside(plugin) for plugin in file.plugins),
+        plugins=tuple(beside(plugin, "plugins") for plugin in file.plugins),
         readings=tuple((reading, _reading(reading, under, where)) for reading, under in file.readings.items()),
-        reference=beside(file.reference) if file.reference else None,
+        reference=beside(file.reference, "reference") if file.reference else None,
         reference_tables=tuple(file.reference_tables),
-        records=beside(file.records) if file.records else None,
+        records=beside(file.records, "records") if file.records else None,
         notes=tuple(_note(note, file, where) for note in file.notes),
         tasks=tuple(_task(task, where, folder or Path()) for task in file.tasks),
         folder=folder or Path(),
@@ -103,7 +114,7 @@ def _task(entry: TaskEntry, where: str, folder: Path) -> OwnTask:
         raise UserError("a size is a number or two", where=f"{place}.size", got=size, allowed="64, or [48, 64]")
     plain = {name: getattr(entry, name) for name in TaskEntry.model_fields}
     tuples = {name: tuple(plain[name]) for name in ("categories", "mean", "std")}
-    tables = {name: _options(plain[name], f"{place}.{name}") for name in ("options", "training")}
+    tables = {name: options_of(plain[name], f"{place}.{name}") for name in ("options", "training")}
     sides = {"size": tuple(size)} if isinstance(size, list) else {}
     return OwnTask(**{**plain, **tuples, **tables, **sides}, folder=folder)
 
@@ -129,12 +140,14 @@ def _recipes(recipe: RecipeEntry, file: StudyTable, where: str, scale: str | Non
         wide, narrow = _parted(file.readings[reading].get("recipe", {}) if reading else {})
         under = {**wide, **narrow.get(recipe.dataset, {})}
         of_scale = getattr(file.scales, chosen).get(recipe.dataset, {})
+        refuse_keys(under, OF_RECIPES, f"{where}: readings.{reading}.recipe")
+        refuse_keys(of_scale, OF_RECIPES - {"sweep"}, f"{where}: scales.{chosen}.{recipe.dataset}")
         named: dict[str, Any] = {"reading": reading} if reading else {}
         place = f"{where}: {recipe.dataset}"
-        for scaled in _variants(of_scale, f"{where}: scales.{chosen}.{recipe.dataset}", over=True):
-            for variant in _variants(own, place):
-                options = _options({**scaled, **under, **variant, **named, "scale": chosen}, place)
-                for world in _expand(recipe.conditions, place):
+        for scaled in variants(of_scale, f"{where}: scales.{chosen}.{recipe.dataset}", True, OF_RECIPES):
+            for variant in variants(own, place, keys=OF_RECIPES):
+                options = options_of({**scaled, **under, **variant, **named, "scale": chosen}, place)
+                for world in expanded(recipe.conditions, place):
                     given = (*options, ("conditions", world)) if world else options
                     yield Named(recipe.dataset, tuple(sorted(given)))
 
@@ -147,8 +160,8 @@ def _reading(
     for of, table in under.items():
         place = f"{where}: readings.{reading}.{of}"
         wide, narrow = _parted(table)
-        found.append((of, None, _options(wide, place)))
-        found += [(of, dataset, _options(options, f"{place}.{dataset}")) for dataset, options in narrow.items()]
+        found.append((of, None, options_of(wide, place)))
+        found += [(of, dataset, options_of(options, f"{place}.{dataset}")) for dataset, options in narrow.items()]
     return tuple(found)
 
 
@@ -176,7 +189,8 @@ def _check_replicates(file: StudyTable, where: str) -> None:
 
 
 def _combinations(file: StudyTable, where: str) -> tuple[tuple[Named, ...], ...]:
-    found = [combination for entry in file.combinations for combination in _sequences(entry, where)]
+    every = (combination for entry in file.combinations for combination in _sequences(entry, where))
+    found = list(at_most(every, where))
     for combination in found:
         names = [mechanism.name for mechanism in combination]
         twice = next((name for name in names if names.count(name) > 1), None)
@@ -185,42 +199,12 @@ def _combinations(file: StudyTable, where: str) -> tuple[tuple[Named, ...], ...]
     return tuple(dict.fromkeys(found))
 
 
-def _variants(table: Mapping[str, Any], where: str, over: bool = False) -> Iterator[dict[str, Any]]:
-    """A table of options without its `sweep`: one for each choice of swept values.
-
-    Where these go `over` fixed ones, an option may be both, for the fixed value may come from an extended file.
-    """
-    fixed = {name: value for name, value in table.items() if name != "sweep"}
-    sweep = table.get("sweep", {})
-    if not isinstance(sweep, Mapping):
-        raise UserError("a sweep is a table", where=f"{where}.sweep", got=sweep, allowed="{ option = [value, ...] }")
-    for option, values in sweep.items():
-        if not isinstance(values, list) or not values:
-            raise UserError("a sweep needs values", where=f"{where}.sweep.{option}", got=values, allowed="[value, ...]")
-    both = next((option for option in sweep if option in fixed), None)
-    if both and not over:
-        raise UserError("an option is both swept and fixed", where=f"{where}.sweep.{both}")
-    choices = [[(option, value) for value in values] for option, values in sweep.items()]
-    yield from ({**fixed, **dict(choice)} for choice in itertools.product(*choices))
-
-
-def _expand(mechanisms: Sequence[str | MechanismEntry], where: str) -> Iterator[tuple[Named, ...]]:
-    """All combinations that an entry stands for: the product of its mechanisms' sweeps."""
-    variants = []
-    for mechanism in mechanisms:
-        entry = MechanismEntry(name=mechanism) if isinstance(mechanism, str) else mechanism
-        place = f"{where}: {entry.name}"
-        options = {**(entry.model_extra or {}), "sweep": entry.sweep}
-        variants.append([Named(entry.name, _options(variant, place)) for variant in _variants(options, place)])
-    yield from itertools.product(*variants)
-
-
 def _sequences(entry: CombinationEntry, where: str) -> Iterator[tuple[Named, ...]]:
     """All combinations that an entry stands for: at once, one after another, or both in every order."""
-    parts = [list(_expand(entry.mechanisms, where))]
+    parts = [list(expanded(entry.mechanisms, where))]
     for place, then in enumerate(entry.then, 1):
         later = Sequel(place, then.epochs, then.learning_rate)
-        parts.append([tuple(replace(one, later=later) for one in group) for group in _expand(then.mechanisms, where)])
+        parts.append([tuple(replace(one, later=later) for one in group) for group in expanded(then.mechanisms, where)])
     for groups in itertools.product(*parts):
         combination = tuple(itertools.chain(*groups))
         yield combination
@@ -240,7 +224,7 @@ def _orders(combination: tuple[Named, ...], entry: CombinationEntry, where: str)
 
 
 def _measures(file: StudyTable, where: str) -> tuple[Named, ...]:
-    found = [named for measure in file.measures for one in _expand([measure], where) for named in one]
+    found = [named for measure in file.measures for one in expanded([measure], where) for named in one]
     taken = {named.name for combination in _combinations(file, where) for named in combination}
     for named in found:
         if named.name in taken:
@@ -253,23 +237,13 @@ def _measures(file: StudyTable, where: str) -> tuple[Named, ...]:
 
 def _suspects(entry: SuspectEntry, where: str) -> Iterator[Suspected]:
     """All suspects that an entry stands for."""
-    kind = MechanismEntry.model_validate({"name": entry.kind, "sweep": entry.sweep, **(entry.model_extra or {})})
-    for first, *own in _expand([kind, *entry.mechanisms], where):
+    extra = entry.model_extra or {}
+    if "name" in extra:  # it would be taken for the kind
+        mend = suggestion("name", SuspectEntry.model_fields)
+        raise UserError("unknown key 'name'", where=f"{where}: suspects.{entry.kind}", mend=mend)
+    kind = MechanismEntry(name=entry.kind, sweep=entry.sweep, **extra)
+    for first, *own in expanded([kind, *entry.mechanisms], where):
         yield Suspected(first, tuple(own))
-
-
-def _options(table: Mapping[str, Any], where: str) -> Options:
-    """Sorted, and 3.0 as 3, so that one meaning has one form."""
-    return tuple((name, _plain(value, f"{where}.{name}")) for name, value in sorted(table.items()))
-
-
-def _plain(value: Any, where: str, inside: bool = False) -> Any:
-    if isinstance(value, list | tuple) and not inside:
-        return tuple(_plain(item, where, True) for item in value)
-    if not isinstance(value, bool | int | float | str):
-        allowed = "a number, a text, true, false, or a list of these"
-        raise UserError("an option cannot have such a value", where=where, got=value, allowed=allowed)
-    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _criterion(table: dict[str, Any], where: str) -> Criterion:

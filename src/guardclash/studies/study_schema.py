@@ -7,9 +7,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from guardclash.checks import LARGEST_WHOLE
 from guardclash.errors import UserError, suggestion
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Correction
+from guardclash.studies.limits import REPLICATES, check_form
 
 
 class _Strict(BaseModel):
@@ -19,11 +21,11 @@ class _Strict(BaseModel):
 class Replicates(_Strict):
     """How many: fixed, or added from `start` up to `most`."""
 
-    alone: int = Field(5, ge=1)
-    together: int = Field(10, ge=1)
-    suspects: int | None = Field(None, ge=1)
-    start: int | None = Field(None, ge=3)  # fewer decide nothing (judgement.MINIMUM)
-    most: int | None = Field(None, ge=3)
+    alone: int = Field(5, ge=1, le=REPLICATES)
+    together: int = Field(10, ge=1, le=REPLICATES)
+    suspects: int | None = Field(None, ge=1, le=REPLICATES)
+    start: int | None = Field(None, ge=3, le=REPLICATES)  # fewer decide nothing (judgement.MINIMUM)
+    most: int | None = Field(None, ge=3, le=REPLICATES)
 
 
 class MechanismEntry(BaseModel):
@@ -121,13 +123,13 @@ class StudyTable(_Strict):
     extends: str | None = None
     scales: ScaleTables = Field(default_factory=lambda: ScaleTables())
     readings: dict[str, dict[str, dict[str, Any]]] = {}
-    name: str | None = Field(None, pattern=r"^[\w][\w. -]*$")
+    name: str | None = None
     plugins: list[str] = []
     tasks: list[TaskEntry] = []
     rule: Rule = "strict"
     alpha: float = Field(0.05, gt=0, lt=0.5)
     correction: Correction = "verdict"
-    first_seed: int = Field(0, ge=0)
+    first_seed: int = Field(0, ge=0, le=LARGEST_WHOLE - REPLICATES)  # the last seed must fit as well
     replicates: Replicates = Field(default_factory=lambda: Replicates.model_validate({}))
     criteria: dict[str, dict[str, Any]] = {}
     recipes: list[RecipeEntry] = Field(min_length=1)
@@ -146,6 +148,7 @@ def validated(table: Mapping[str, Any], where: str) -> StudyTable:
     Raises:
         UserError: For an unknown or missing key, or a wrong value.
     """
+    check_form(table, where)
     try:
         return StudyTable.model_validate(dict(table))
     except ValidationError as error:

@@ -14,6 +14,7 @@ from guardclash.data.own.origins import ArrayFile, Function, ImageFolder, Origin
 from guardclash.data.own.task import OwnTask
 from guardclash.data.space import Tokens
 from guardclash.errors import UserError
+from guardclash.handed import path_in
 from guardclash.options import built
 from guardclash.plan.factory import Factory, check_factory
 from guardclash.plan.foreign import weights_file
@@ -55,8 +56,8 @@ def origin_of(own: OwnTask) -> Origin:
     Raises:
         UserError: Nothing is there, or it is of no known kind.
     """
-    path = (own.folder / own.data).resolve()
     where = f"task {own.name}.data"
+    path = path_in(own.folder, own.data, where)
     if path.is_dir():
         refuse(own, "a folder", "target", "categories", "groups", "vocabulary", "test")
         size = (own.size, own.size) if isinstance(own.size, int) else own.size
@@ -96,7 +97,7 @@ def _table(own: OwnTask, path: Path) -> Origin:
     if own.target is None:
         mend = 'Name the column that is to be told: target = "income".'
         raise UserError("a table needs a target", where=f"{where}.target", mend=mend)
-    test = _there((own.folder / own.test).resolve(), f"{where}.test") if own.test else None
+    test = _there(path_in(own.folder, own.test, f"{where}.test"), f"{where}.test") if own.test else None
     return TableFile(_there(path, f"{where}.data"), own.target, own.groups, own.categories, test)
 
 
@@ -113,8 +114,9 @@ def _recipes(own: OwnTask, data: Dataset, code: Code | None) -> tuple[Recipe, ..
     if "norm" in given and isinstance(model, Factory):
         raise UserError("only networks of ours can be built with another norm", where=f"{where}.norm")
     usual |= TRAINED if isinstance(model, Factory) else {}
-    # From a tenth of the largest rate, where only that is said.
-    usual["first_learning_rate"] = given.get("learning_rate", usual["learning_rate"]) / 10
+    # From a tenth of the largest rate, where only that is said; what is no rate is told by its own key.
+    rate = given.get("learning_rate", usual["learning_rate"])
+    usual["first_learning_rate"] = rate / 10 if isinstance(rate, int | float) else usual["learning_rate"]
     full = built(Recipe, given, where, usual)
     few, tested = min(1_000, data.size("train")), min(500, data.size("test"))
     smoke = replace(full, scale="smoke", epochs=min(2, full.epochs), examples=few, test_examples=tested)
@@ -144,7 +146,7 @@ def factory(code: Code, data: Dataset, weights: str | None = None, folder: Path 
     tokens = (data.space.vocabulary, data.space.padding) if isinstance(data.space, Tokens) else ()
     found = Factory(code, data.shape, data.classes, *tokens)
     if weights:
-        path = (folder / weights).resolve()
+        path = path_in(folder, weights, "weights")
         found = replace(found, weights=weights_file(path).sha256, weights_at=path)
     check_factory(found)
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, Literal, cast, get_args, get_type_hints
 
@@ -75,7 +75,7 @@ class Recipe:
     epochs: int
     protected_epochs: int | None = None
     """Epochs as soon as a mechanism is there (Table 1: 25 baseline, 100 protected); None: the same."""
-    model: Any = "cnn4"
+    model: Any = field(default="cnn4", metadata={"option": True})
     """For images "cnn4", the published 4-layer CNN, "cnn4-small", a small one of the same kind without dropout, or
     "resnet20", ResNet20 with option A shortcuts; for rows "mlp"; for tokens "mean-embedding". From Python also a frozen
     value with `build()` (see `guardclash.plan.plan.Model`)."""

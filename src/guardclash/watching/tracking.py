@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any
 
+from guardclash.errors import UserError
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe
 from guardclash.records.cells import braces
@@ -111,9 +112,8 @@ class _Listener:
     def __init__(self, name: str, cls: type[Tracker], study: str, store: Store, say: Callable[[str], None]):
         self._name, self._study, self._store, self._say = name, study, store, say
         self._file = f"trackers/{name}/{study}.told.json"
-        before = store.sealed(self._file, {"told": list, "verdicts": dict}) or {}  # damaged: it is told all anew
-        self.told: set[str] = set(before.get("told", []))
-        self._words: dict[str, str] = dict(before.get("verdicts", {}))
+        told, words = told_before(store, self._file)
+        self.told, self._words = set(told), dict(words)
         self._before = self._content()  # a run that tells nothing new writes nothing
         self._kept, self._keeping = time.monotonic(), 0.0
         self._tracker: Tracker | None = None
@@ -175,6 +175,21 @@ class _Listener:
         except Exception as error:
             self._tracker = None
             self._say(f"warning: the tracker {self._name!r} failed and is left out: {type(error).__name__}: {error}")
+
+
+def told_before(store: Store, file: str) -> tuple[list[str], dict[str, str]]:
+    """What a tracker was told, and the verdicts among it, as it was written down in a file of the store.
+
+    Raises:
+        UserError: It is damaged; half of it would tell things twice, and others never.
+    """
+    content = store.sealed(file, {"told": list, "verdicts": dict})
+    told, words = (content["told"], content["verdicts"]) if content else ([], {})
+    if file in store.damaged or not all(isinstance(one, str) for one in (*told, *words, *words.values())):
+        mend = "Remove it; the tracker is then told all of the study anew."
+        why = store.damaged.get(file, "it holds something else than texts")
+        raise UserError(f"what a tracker was told is damaged: {why}", where=store.folder / file, mend=mend)
+    return told, words
 
 
 def tracked(study: str, task: Followed) -> TrackedTrial:

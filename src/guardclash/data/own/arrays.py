@@ -89,12 +89,12 @@ class _Part:
         self.split, self.where = split, where
         self.x = arrays[f"x_{split}"]
         self.y, self.group, self.mask = (arrays.get(f"{kind}_{split}") for kind in ("y", "group", "mask"))
+        if not self.x.ndim or not self.x.size:
+            raise UserError(f"x_{split} is empty", where=where, got=self.x.shape)
         for kind, values in (("y", self.y), ("group", self.group), ("mask", self.mask)):
-            if values is not None and len(values) != len(self.x):
+            if values is not None and (not values.ndim or len(values) != len(self.x)):
                 what = f"x_{split} and {kind}_{split} are of different lengths"
-                raise UserError(what, where=where, got=f"{len(self.x)} and {len(values)}")
-        if not len(self.x):
-            raise UserError(f"x_{split} is empty", where=where)
+                raise UserError(what, where=where, got=f"{self.x.shape} and {values.shape}")
 
     @property
     def name(self) -> str:
@@ -172,12 +172,21 @@ def _whole(x: Array) -> bool:
 
 def _rows(parts: list[_Part], notes: list[str]) -> tuple[Space, dict[str, Array]]:
     train = parts[0].x.astype(np.float64)
-    mean, deviation = train.mean(0), train.std(0)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, deviation = train.mean(0), train.std(0)
     deviation[deviation == 0] = 1  # a column that never changes stays as it is
     notes.append(
         f"{train.shape[1]} columns of numbers, scaled by mean and standard deviation of {len(train):,} training rows."
     )
-    inputs = {part.split: ((part.x - mean) / deviation).astype(np.float32) for part in parts}
+    with np.errstate(over="ignore", invalid="ignore"):
+        scalable = np.isfinite(mean) & np.isfinite(deviation)  # else all of a column would become 0
+        deviation[~scalable] = np.nan
+        inputs = {part.split: ((part.x - mean) / deviation).astype(np.float32) for part in parts}
+    for part in parts:
+        if not np.isfinite(inputs[part.split]).all():
+            first = np.argwhere(~np.isfinite(inputs[part.split]))[0].tolist()
+            got = f"in example {first[0]}, column {first[1]}, counted from 0"
+            raise UserError(f"{part.name} has numbers that cannot be scaled", where=part.where, got=got)
     return Rows(tuple(f"column {number}" for number in range(train.shape[1]))), inputs
 
 

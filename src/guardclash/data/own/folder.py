@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,8 @@ from guardclash.data.own.brought import LARGEST
 from guardclash.errors import UserError
 
 SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".bmp", ".ppm", ".pgm", ".tif", ".tiff", ".webp", ".gif"))
+FORMATS = ("PNG", "JPEG", "BMP", "PPM", "TIFF", "WEBP", "GIF")
+"""What such files may be inside; others have decoders that start programs."""
 Files = list[tuple[str, Path]]
 """Images with the name of their class."""
 
@@ -96,21 +100,32 @@ def _listed(names: tuple[str, ...]) -> str:
 def _open(file: Path) -> Any:
     from PIL import Image
 
+    with _reading(file):
+        return Image.open(file, formats=FORMATS)
+
+
+@contextmanager
+def _reading(file: Path) -> Iterator[None]:
+    """Turns whatever a decoder raises on damaged bytes into a `UserError`; each has kinds of errors of its own."""
+    from PIL import Image
+
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            return Image.open(file)
-    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _unreadable(file, error) from error
-
-
-def _unreadable(file: Path, error: Exception) -> UserError:
-    return UserError(f"an image cannot be read: {error}", where=file, mend="Remove it, or save it anew.")
+            yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(f"an image cannot be read: {error}", where=file, mend="Remove it, or save it anew.") from error
 
 
 def _is_grey(file: Path) -> bool:
     with _open(file) as image:
-        return str(image.mode) in ("1", "L", "I", "I;16", "F")
+        if str(image.mode).startswith(("I", "F")):  # would be cut off at 255, and nearly all of it be white
+            mend = "Save it with 8 bits, or hand in arrays of floats."
+            raise UserError("an image of more than 8 bits a channel", where=file, got=str(image.mode), mend=mend)
+        return str(image.mode) in ("1", "L")
 
 
 def _size(file: Path) -> tuple[int, int]:
@@ -127,11 +142,9 @@ def _decoded(file: Path, size: tuple[int, int], scale: bool, grey: bool) -> NDAr
             mend = f"Say size = [{height}, {width}], to which all are then cut and scaled."
             got, allowed = f"{image.height}x{image.width}", f"{height}x{width}, as the first"
             raise UserError("images of different sizes", where=file, got=got, allowed=allowed, mend=mend)
-        try:
+        with _reading(file):
             pixels = image.convert("L" if grey else "RGB")
-        except (OSError, ValueError, SyntaxError) as error:
-            raise _unreadable(file, error) from error
-        if scale and (image.height, image.width) != size:
-            pixels = ImageOps.fit(pixels, (width, height))
+            if scale and (image.height, image.width) != size:
+                pixels = ImageOps.fit(pixels, (width, height))
     found = np.asarray(pixels, np.uint8)
     return found[None] if grey else found.transpose(2, 0, 1)

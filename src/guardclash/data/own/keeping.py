@@ -29,6 +29,8 @@ from guardclash.errors import UserError
 ENVIRONMENT = "GUARDCLASH_CACHE"
 READING = 1
 """Raise it when data are read otherwise than before: what was known of files is then found out anew."""
+DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, RecursionError, OverflowError)
+"""What comes of a damaged file of the cache, which is then as good as none."""
 MARK = "@"
 """Between a data set's name and its digest."""
 
@@ -130,7 +132,7 @@ def _facts(origin: Origin) -> Facts:
     if state is None:
         return _looked_at(origin) if isinstance(origin, Memory) else _looked_at_once(origin)
     path = cache_folder() / f"state-{text_of((*state, (repr(origin), READING, 0)))}.json"
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(*DAMAGED):
         return facts_from(json.loads(path.read_text(encoding="utf-8")))
     facts = _looked_at(origin)
     text = json.dumps(facts.to_dict()).encode()
@@ -172,7 +174,7 @@ def _written(path: Path, write: Callable[[Any], object]) -> None:
 def _from_cache(digest: str) -> dict[str, Examples] | None:
     """What the cache holds under a digest; None if it holds nothing, or something else by now."""
     folder = cache_folder() / digest
-    with suppress(OSError, ValueError, KeyError, TypeError, EOFError):
+    with suppress(*DAMAGED):
         facts = facts_from(json.loads((folder / "facts.json").read_text(encoding="utf-8")))
         splits = {split: _read(folder, split) for split, _ in facts.sizes}
         found = Brought(facts.space, facts.classes, splits, facts.notes, facts.several_labels)

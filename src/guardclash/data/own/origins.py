@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-
 from guardclash.code import Code
+from guardclash.data.files import DAMAGE
+from guardclash.data.own.archive import read_arrays
 from guardclash.data.own.arrays import from_arrays
 from guardclash.data.own.brought import Brought
 from guardclash.data.own.folder import image_arrays, image_files
 from guardclash.data.own.memory import arrays_of
 from guardclash.data.own.rows import from_table
-from guardclash.data.table import read_columns
+from guardclash.data.table_files import read_columns
 from guardclash.errors import UserError
+from guardclash.handed import open_regular
 
 State = tuple[tuple[str, int, int], ...]
 """Of files: name, size and time of change."""
@@ -66,19 +65,14 @@ class ArrayFile:
 
     def _arrays(self) -> dict[str, Any]:
         try:
-            if not zipfile.is_zipfile(self.path):  # numpy would take it for a pickle
-                raise zipfile.BadZipFile("it is no archive")
-            with np.load(self.path, allow_pickle=False) as file:
-                return {name: file[name] for name in file.files}
-        except ValueError as error:
-            if "allow_pickle" not in str(error):
-                raise self._damaged(error) from error
-            mend = "Save arrays of numbers; objects are pickles, which can run any code."
-            raise UserError("an array holds objects", where=self.path, mend=mend) from error
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, AttributeError, MemoryError) as error:
+            with open_regular(self.path) as stream:
+                return read_arrays(stream, self.path)
+        except DAMAGE as error:
             raise self._damaged(error) from error
 
     def _damaged(self, error: Exception) -> UserError:
+        if isinstance(error, MemoryError):
+            return UserError("there is not enough memory to read the arrays", where=self.path)
         mend = "Write it with numpy.savez(FILE, x_train=..., y_train=...)."
         return UserError(f"no .npz file of arrays, or a damaged one ({error})", where=self.path, mend=mend)
 
