@@ -62,6 +62,8 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
     "batches that share no example": (Poisson, "batches", _in_turn),
 }
 """What stands in whose place."""
+OF_SAMPLING = ("divided by the drawn batch size", "twice the sampling rate", "batches that share no example")
+"""Those that are none where every batch is everybody."""
 
 
 @contextmanager
