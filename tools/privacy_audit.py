@@ -44,7 +44,7 @@ class Estimate(NamedTuple):
     @property
     def holds(self) -> bool:
         """Whether what is claimed lies within the interval."""
-        return self.low <= self.claimed <= self.high
+        return bool(self.low <= self.claimed <= self.high)
 
 
 @dataclass(frozen=True)
@@ -121,16 +121,20 @@ def of_joins(there: np.ndarray, rate: float, risk: float) -> Iterator[Estimate]:
     joined = there > 0.5
     times, draws = int(joined.sum()), joined.size
     yield Estimate("rate of joining", times / draws, *_share(times, draws, risk / 2), rate)
-    # Fourth moments of binomials; the mean over many canaries is nearly normal.
-    count, steps = joined.shape
-    variance = max(steps * rate * (1 - rate), 1e-9)  # 0 where everybody joins every time
-    found = ((joined.sum(1) - steps * rate) ** 2).mean() / variance
-    reach = norm.isf(risk / 2) * math.sqrt((2 + (1 - 6 * rate * (1 - rate)) / variance) / count)
-    yield Estimate("variance of joins, of binomial", found, found - reach, found + reach, 1.0)
+    if rate < 1:  # else everybody joins every time
+        yield _scatter(joined.sum(1), joined.shape[1], rate, risk)
     values = there[joined] if times else np.full(1, np.nan)
     reach = norm.isf(risk / 2) * QUIET / math.sqrt(len(values))
     yield Estimate("clipped gradient, of the bound", values.mean(), values.mean() - reach, values.mean() + reach, 1.0)
     yield spread("noise around it", values - 1, QUIET, risk)
+
+
+def _scatter(times: np.ndarray, steps: int, rate: float, risk: float) -> Estimate:
+    """The variance of how often each canary joined, by the fourth moment of binomials; its mean is nearly normal."""
+    variance = steps * rate * (1 - rate)
+    found = ((times - steps * rate) ** 2).mean() / variance
+    reach = norm.isf(risk / 2) * math.sqrt((2 + (1 - 6 * rate * (1 - rate)) / variance) / len(times))
+    return Estimate("variance of joins, of binomial", found, found - reach, found + reach, 1.0)
 
 
 def spread(name: str, values: np.ndarray, claimed: float, risk: float) -> Estimate:
