@@ -16,8 +16,9 @@ from torch.nn.modules.dropout import _DropoutNd
 from guardclash.compose import compose
 from guardclash.errors import UserError
 from guardclash.mechanisms import dpsgd
-from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl, calibrated_noise, epsilon_spent
+from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl
 from guardclash.mechanisms.wm import Watermark
+from guardclash.numerics.accounting import calibrated_noise, epsilon_spent
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.models import CNN
@@ -135,7 +136,7 @@ def test_calibrated_noise_keeps_any_budget_and_hardly_less(epsilon, rate, steps,
 
 def test_an_epsilon_that_no_noise_reaches_is_refused(base):
     with pytest.raises(UserError, match=r"dpsgd\.epsilon"):
-        compose(base, [DPSGD(epsilon=1e-6)])
+        compose(base, [DPSGD(epsilon=1e-8, delta=1e-12)])
 
 
 # --- the gradient -----------------------------------------------------------------------------------------------------

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from guardclash.compose import compose
-from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl, composed_epsilon
+from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl
 from guardclash.mechanisms.raddata import RadioactiveData
+from guardclash.numerics.accounting import composed_epsilon
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.plan.sources import Answers, Split

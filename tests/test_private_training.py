@@ -14,8 +14,9 @@ import torch
 from scipy.stats import binom
 
 from guardclash.compose import compose
-from guardclash.mechanisms.dpsgd import DPSGD, calibrated_noise, composed_epsilon, epsilon_spent
+from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.mechanisms.wm import Watermark
+from guardclash.numerics.accounting import calibrated_noise, composed_epsilon, epsilon_spent
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.plan import Plan, Stream
 from guardclash.plan.samplers import Poisson, Shuffled

@@ -30,7 +30,7 @@ from queue import Queue
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-LINKED = ("benchmarks", "docs", "results", "studies", "README.md")
+LINKED = ("tools", "benchmarks", "docs", "results", "studies", "README.md")
 """What tests read besides the package; they do not write there."""
 COMPARISONS: dict[type, tuple[type, ...]] = {
     **{ast.Lt: (ast.LtE, ast.GtE), ast.LtE: (ast.Lt, ast.Gt), ast.Gt: (ast.GtE, ast.LtE), ast.GtE: (ast.Gt, ast.Lt)},

@@ -16,7 +16,7 @@ from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
 from guardclash.plan.identity import parts
 from guardclash.plan.plan import OtherSeed, Plan, Stream
-from guardclash.plan.structure import check_network, has_batch_norm
+from guardclash.plan.structure import check_network, has_batch_norm, moved_statistics
 
 T = TypeVar("T")
 MANY, ONE = "many", "one"
@@ -88,10 +88,11 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         plan = _gone_on(plan, mechanism)
     # Rewrites can make a network senseless that was sound before.
     check_network(plan.model, plan.all_rewrites)
-    if not has_batch_norm(plan.model, plan.all_rewrites):
-        return _without_policies(plan)
-    _check_batch_sizes(plan)
-    return plan
+    batch_norm, others = has_batch_norm(plan.model, plan.all_rewrites), moved_statistics(plan.model, plan.all_rewrites)
+    _check_reestimated(plan, others)
+    if batch_norm:
+        _check_batch_sizes(plan)
+    return plan if batch_norm or others else _without_policies(plan)
 
 
 def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
@@ -159,6 +160,17 @@ def _sources(source: Any) -> Iterator[Any]:
         yield source
         for part in parts(source):
             yield from _sources(part)
+
+
+def _check_reestimated(plan: Plan, others: Sequence[str]) -> None:
+    for stream in plan.streams:
+        if others and stream.batch_norm == "recalibrate":
+            raise UserError(
+                "statistics that are not those of batch norm cannot be estimated anew",
+                where=f"stream {stream.name!r}",
+                got=", ".join(others),
+                mend='Use batch_norm = "update" or "freeze", or a model that keeps no statistics but batch norm\'s.',
+            )
 
 
 def _check_batch_sizes(plan: Plan) -> None:

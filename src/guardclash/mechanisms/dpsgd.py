@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, ClassVar, NamedTuple
 
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
+from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, epsilon_bound
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import parts
 from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
@@ -22,69 +21,6 @@ from guardclash.plan.sources import Split
 from guardclash.plan.structure import recurrent_layers
 from guardclash.plan.trainings import trainings
 from guardclash.training.trained import Trained
-
-# Opacus's own orders and larger ones, which a small epsilon needs; the best order decides, so more of them only
-# tighten.
-ORDERS = [1 + x / 10 for x in range(1, 100)] + list(range(12, 64)) + [64, 96, 128, 256]
-
-
-def _accountant(kind: str) -> Any:
-    from opacus.accountants import PRVAccountant, RDPAccountant
-
-    return PRVAccountant() if kind == "prv" else RDPAccountant()
-
-
-def epsilon_spent(noise_multiplier: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """Epsilon of so many equal steps of the subsampled Gaussian mechanism: see `composed_epsilon`."""
-    return composed_epsilon(((noise_multiplier, rate, steps),), delta, accountant)
-
-
-@lru_cache(maxsize=4096)
-def composed_epsilon(history: tuple[tuple[float, float, int], ...], delta: float, accountant: str = "rdp") -> float:
-    """Epsilon of steps of the subsampled Gaussian mechanism on the same examples, by Opacus's accountant.
-
-    Args:
-        history: Noise multiplier (0 spends infinitely much), Poisson sampling rate in (0, 1], and number of steps.
-        delta: Probability in (0, 1).
-        accountant: "rdp" (Renyi; the paper's time) or "prv" (tighter, slower).
-    """
-    if any(noise == 0 for noise, _, _ in history):
-        return math.inf
-    account = _accountant(accountant)
-    account.history = list(history)
-    options = {"alphas": ORDERS} if accountant == "rdp" else {}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an optimum at the last order is still an upper bound
-        return float(account.get_epsilon(delta=delta, **options))
-
-
-@lru_cache(maxsize=1024)
-def calibrated_noise(epsilon: float, rate: float, steps: int, delta: float, accountant: str = "rdp") -> float:
-    """The smallest noise multiplier of 5 digits that spends at most epsilon; never one that spends more."""
-
-    def excess(log_noise: float) -> float:
-        return math.log(epsilon_spent(math.exp(log_noise), rate, steps, delta, accountant) / epsilon)
-
-    low, high = math.log(0.3), 0.0
-    while excess(high) > 0:
-        low, high = high, high + 1
-        if high > 14:
-            mend = 'Raise epsilon, or try accountant = "prv": the orders of "rdp" cannot show so small a budget.'
-            raise UserError("no amount of noise reaches this budget", where="dpsgd.epsilon", got=epsilon, mend=mend)
-    while excess(low) <= 0:
-        low, high = low - 1, low
-        if low < -14:
-            return math.exp(high)  # hardly any noise is needed
-    from scipy.optimize import brentq  # as above
-
-    noise = _rounded_up(math.exp(brentq(excess, low, high, rtol=1e-5)))
-    return noise if excess(math.log(noise)) <= 0 else _rounded_up(noise * (1 + 1e-5))
-
-
-def _rounded_up(value: float, digits: int = 5) -> float:
-    """To significant digits, so that plans and their keys do not hang on an accountant's last bits."""
-    place = digits - 1 - math.floor(math.log10(value))
-    return math.ceil(value * 10**place) / 10**place
 
 
 def _without_batch_norm_and_dropout(plan: Plan) -> Plan:
@@ -146,13 +82,22 @@ class DPSGD(Mechanism):
         """Sets Poisson sampling, the clipped noisy gradient and an optimizer state of its own."""
         reference = self._reference(plan) if self.noise == "shared" else stream
         rate, steps = _exposure(reference, plan.epochs)
-        sigma = calibrated_noise(self.epsilon, rate, steps, self.delta, self.accountant)
+        sigma = self._noise(rate, steps)
         size = stream.sampler.batch_size
         rule = plan.optimizer
         if self.learning_rate is not None:
             rule = replace(rule, learning_rate=self.learning_rate)  # type: ignore[type-var]
         expected = min(size, stream.source.size)
         return replace(stream, sampler=Poisson(size), gradient=ClippedNoisy(self.clip, sigma, expected), optimizer=rule)
+
+    def _noise(self, rate: float, steps: int) -> float:
+        sigma = calibrated_noise(self.epsilon, rate, steps, self.delta, self.accountant)
+        if math.isinf(sigma):
+            mend = "Raise epsilon or delta, or train for fewer steps."
+            raise UserError(
+                "no amount of noise reaches this budget", where="dpsgd.epsilon", got=self.epsilon, mend=mend
+            )
+        return sigma
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """Epsilon of the task's stream, from the plan; nothing where that stream is not covered.
@@ -167,16 +112,17 @@ class DPSGD(Mechanism):
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """Epsilon of every stream, or that it is not covered, and what else reads its examples."""
-        spent = self.spent(plan)
+        spent = self._bounds(plan)
         found = {f"ε of {stream.name}": self._fact(stream, plan, spent.get(stream.name)) for stream in plan.streams}
         looped = recurrent_layers(plan.model, plan.all_rewrites) if spent else ()
         return found | ({"clipped in a loop over examples, slowly": ", ".join(looped)} if looped else {})
 
-    def _fact(self, stream: Stream, plan: Plan, spent: float | None) -> str:
+    def _fact(self, stream: Stream, plan: Plan, spent: Bound | None) -> str:
         if spent is None:
             return "not covered"
-        if math.isfinite(spent):
-            return f"{spent:.3g} (δ = {self.delta:g})"
+        if math.isfinite(spent.epsilon):
+            other = f', by "{spent.accountant}": {spent.reason}' if spent.reason else ""
+            return f"{spent.epsilon:.3g} (δ = {self.delta:g}{other})"
         blamed = next(reader for reader in _readers(stream, plan) if not reader.covered)
         where = "another stream" if blamed.run is plan else "another training that this one uses"
         how = "with the very noise of this one" if _covered(blamed.stream) else "without DP-SGD"
@@ -189,6 +135,9 @@ class DPSGD(Mechanism):
         goes on from, a marking network, a model whose answers are labels. One that reads them without DP-SGD spends
         everything.
         """
+        return {name: bound.epsilon for name, bound in self._bounds(plan).items()}
+
+    def _bounds(self, plan: Plan) -> dict[str, Bound]:
         spent = {}
         for stream in filter(_covered, plan.streams):
             readers = _readers(stream, plan)
@@ -198,7 +147,8 @@ class DPSGD(Mechanism):
                 if isinstance(reader.stream.gradient, ClippedNoisy)
             )
             whole = all(reader.covered for reader in readers)
-            spent[stream.name] = composed_epsilon(steps, self.delta, self.accountant) if whole else math.inf
+            everything = Bound(math.inf, self.accountant)
+            spent[stream.name] = epsilon_bound(steps, self.delta, self.accountant) if whole else everything
         return spent
 
     def _reference(self, plan: Plan) -> Stream:
@@ -261,7 +211,11 @@ def _splits(source: Any) -> Iterator[Split]:
 def _exposure(stream: Stream, epochs: int) -> tuple[float, int]:
     """Sampling rate and number of steps of a stream under Poisson sampling at its batch size."""
     sampler = Poisson(stream.sampler.batch_size)
-    return sampler.rate(stream.source.size), epochs * stream.passes * sampler.steps(stream.source.size)
+    steps = epochs * stream.passes * sampler.steps(stream.source.size)
+    if steps > MOST_STEPS:
+        what, where = "more steps than can be accounted for", f"stream {stream.name!r}"
+        raise UserError(what, where=where, allowed="at most 2^53", mend="Train for fewer epochs.")
+    return sampler.rate(stream.source.size), steps
 
 
 @dataclass(frozen=True)

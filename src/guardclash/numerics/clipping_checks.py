@@ -129,14 +129,19 @@ def close(singles: Sequence[Tensor], wanted: Tensor) -> bool:
     return bool(((found - wanted).abs() <= slack).all())
 
 
-def buffers_of(network: nn.Module) -> dict[str, tuple[int, int]]:
-    """By name, which buffers of numbers there are and how often each was changed in place; spectral norms' left out."""
+def buffers_of(network: nn.Module, whole: bool = False) -> dict[str, tuple[int, int]]:
+    """By name, which buffers there are and how often each was changed in place; spectral norms' left out.
+
+    Args:
+        network: Any network.
+        whole: Also those of whole numbers, which may count batches.
+    """
     return {
         f"{name}.{key}".lstrip("."): (id(buffer), buffer._version)
         for name, module in network.named_modules()
-        if not _has_spectral_norm(module)
+        if not has_spectral_norm(module)
         for key, buffer in module._buffers.items()
-        if buffer is not None and buffer.is_floating_point()
+        if buffer is not None and (whole or buffer.is_floating_point())
     }
 
 
@@ -145,13 +150,13 @@ def spectral_buffers(module: nn.Module) -> dict[str, Tensor]:
     return {
         f"{name}.{key}".lstrip("."): buffer.clone()
         for name, inner in module.named_modules()
-        if inner.training and _has_spectral_norm(inner)
+        if inner.training and has_spectral_norm(inner)
         for key, buffer in inner._buffers.items()
         if buffer is not None
     }
 
 
-def _has_spectral_norm(module: nn.Module) -> bool:
+def has_spectral_norm(module: nn.Module) -> bool:
     """Whether a module's vectors are those of a spectral norm: they follow from a weight, whatever the examples are."""
     older = (type(hook).__name__ == "SpectralNorm" for hook in module._forward_pre_hooks.values())
     return isinstance(module, _SpectralNorm) or any(older)

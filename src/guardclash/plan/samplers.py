@@ -50,7 +50,7 @@ class Poisson:
 
     def rate(self, size: int) -> float:
         """The probability with which an example joins a batch."""
-        return min(1.0, self.batch_size / size)
+        return min(size, self.batch_size) / size  # in this order: no float holds every integer
 
     def steps(self, size: int) -> int:
         """Batches in one pass over `size` examples."""

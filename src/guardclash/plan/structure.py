@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import contextlib
-from functools import lru_cache
+import math
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from guardclash.errors import UserError
+from guardclash.numerics.clipping_checks import buffers_of
 from guardclash.plan.plan import Model, Rewrite
 from guardclash.plan.rewrites import WithoutDropout, dropouts_left
+
+NORMS = (nn.GroupNorm, nn.LayerNorm, nn.RMSNorm, _InstanceNorm)
+UNSEEN = (NotImplementedError, RuntimeError, ValueError)
+"""What networks raise that cannot run without numbers, or on these ones."""
 
 
 def check_network(model: Model, rewrites: tuple[Rewrite, ...]) -> None:
     """Checks a rewritten network.
 
     Raises:
-        UserError: If a group norm makes it constant, or dropout is left that was to be switched off.
+        UserError: If a norm makes it constant, or dropout is left that was to be switched off.
     """
-    if norm := _over_one_value(model, rewrites):
+    if found := _over_one_value(model, rewrites):
+        kind, name = found
         raise UserError(
-            "a group norm over single values makes the network constant",
-            where=f"layer {norm}",
+            f"a {kind} norm over single values makes the network constant",
+            where=f"layer {name}",
             got=f"images of {model.shape}",
             mend="Use fewer poolings or larger images, or a model with fewer groups.",
         )
@@ -40,7 +49,7 @@ def check_network(model: Model, rewrites: tuple[Rewrite, ...]) -> None:
 def has_batch_norm(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
     """Whether a rewritten network has batch norm of any kind."""
     network = skeleton(model, rewrites)
-    return any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules())
+    return any(isinstance(module, _BatchNorm) for module in network.modules())
 
 
 @lru_cache
@@ -54,23 +63,51 @@ def has_embedding(model: Model, rewrites: tuple[Rewrite, ...]) -> bool:
 
 
 @lru_cache
-def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> str | None:
-    """The group norm of which a group holds one value, if there is any: its output says nothing of its input."""
+def moved_statistics(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, ...]:
+    """Buffers that a forward pass in training mode changes, batch norm's left out; as far as that can be told."""
     network = skeleton(model, rewrites)
-    with torch.no_grad():
-        norms = {module: name for name, module in network.named_modules() if isinstance(module, nn.GroupNorm)}
-        found: list[str] = []
 
-        def look(module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
-            if isinstance(module, nn.GroupNorm) and given[0][0].numel() <= module.num_groups:
-                found.append(norms[module])
+    def others() -> dict[str, tuple[int, int]]:
+        own = {id(buffer) for one in network.modules() if isinstance(one, _BatchNorm) for buffer in one.buffers()}
+        found = ((name, one) for name, one in buffers_of(network, whole=True).items() if one[0] not in own)
+        return dict(found)
 
-        for module in norms:
-            module.register_forward_pre_hook(look)
-        if norms:
-            # A network that cannot run without numbers cannot be looked at either.
-            with contextlib.suppress(NotImplementedError, RuntimeError):
-                network.eval()(_inputs(model, network))
+    before = others()
+    if before:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]), contextlib.suppress(*UNSEEN):
+            network.train()(_inputs(model, network))
+    return tuple(name for name, state in others().items() if before.get(name) != state)
+
+
+def _each(module: nn.Module, x: torch.Tensor) -> tuple[str, float]:
+    """What kind of norm a module is, and over how many values of an input it takes a mean; infinity of other ones."""
+    if isinstance(module, nn.GroupNorm):
+        return "group", x[0].numel() / module.num_groups
+    if isinstance(module, nn.LayerNorm | nn.RMSNorm):
+        return "layer", math.prod(module.normalized_shape)
+    if isinstance(module, _InstanceNorm) and x.dim() > 2 and (module.training or not module.track_running_stats):
+        return "instance", x[0, 0].numel()
+    return "", math.inf
+
+
+@lru_cache
+def _over_one_value(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, str] | None:
+    """Kind and name of a norm over a single value, if there is any: its output says nothing of its input."""
+    network = skeleton(model, rewrites)
+    found: list[tuple[str, str]] = []
+
+    def look(name: str, module: nn.Module, given: tuple[torch.Tensor, ...]) -> None:
+        kind, values = _each(module, given[0])
+        if values <= 1:
+            found.append((kind, name))
+
+    norms = {name: one for name, one in network.named_modules() if isinstance(one, NORMS)}
+    for name, module in norms.items():
+        module.register_forward_pre_hook(partial(look, name))
+    if norms:
+        # A network that cannot run without numbers cannot be looked at either.
+        with torch.no_grad(), contextlib.suppress(*UNSEEN):
+            network.eval()(_inputs(model, network))
     return next(iter(found), None)
 
 
@@ -80,7 +117,7 @@ def _dropout_left(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, ...
     if WithoutDropout() not in rewrites:
         return ()
     network = skeleton(model, rewrites)
-    with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):  # as above
+    with contextlib.suppress(*UNSEEN):  # as above
         return tuple(dropouts_left(network, _inputs(model, network)))
     return ()
 
