@@ -21,6 +21,7 @@ from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms,
 ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
+    "words writing",
     "errors",
     "checks modules options",
     "code",
@@ -51,7 +52,7 @@ WITHOUT_TORCH = (
 """What a report needs: it opens in a second, on a machine where torch may not even be installed."""
 
 EFFECTS = (
-    *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "reporting.export"),
+    *("data", "studies.engines", "studies.jobs", "studies.store", "studies.evidence", "trackers", "writing"),
     "cli.console",
     "cli.run",
 )

@@ -35,4 +35,4 @@ def export_records(
         raise UserError("no folder to write to", where=study, mend=mend)
     own = store / "studies" / f"{wanted.name}.json"
     for path in export(read_results(own), target):
-        out.print(str(path))
+        out.print(str(path), markup=False, soft_wrap=True)

@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
 from guardclash.errors import UserError
+from guardclash.reporting.screen import literal
 from guardclash.studies.store import read_json
+from guardclash.words import cut, shown
+
+TRACE = 20_000
+"""Letters of a failure that are shown: many frames of a traceback."""
 
 
 def trial_page(prefix: str, folder: Path) -> Group:
@@ -33,7 +37,7 @@ def trial_page(prefix: str, folder: Path) -> Group:
         found = f"{len(fitting)} of the {len(keys)} trials fit" if fitting else f"none of the {len(keys)} trials fits"
         raise UserError(f"{found}", where=folder, got=prefix, mend="`guardclash status STUDY` lists the keys.")
     failure = folder / "failures" / f"{fitting[0]}.json"  # also of a finished trial, if measuring failed
-    error = [Text(f"failed:\n{read_json(failure)['error']}")] if failure.is_file() else []
+    error = [Text(shown(f"failed:\n{cut(read_json(failure)['error'], TRACE)}"))] if failure.is_file() else []
     if fitting[0] not in finished:
         return Group(*error)
     path = folder / "trials" / fitting[0]
@@ -63,7 +67,7 @@ def _measurements(key: str, folder: Path) -> dict[str, Any]:
 
 def tree(title: str, content: Any) -> Tree:
     """JSON data as an indented tree."""
-    branch = Tree(escape(title), guide_style="dim")
+    branch = Tree(literal(title), guide_style="dim")
     _grow(branch, content)
     return branch
 
@@ -73,9 +77,9 @@ def _grow(branch: Tree, content: Any) -> None:
     for name, value in items:
         if isinstance(value, dict | list) and value and not _flat(value):
             kind = value.get("type", "") if isinstance(value, dict) else ""
-            _grow(branch.add(escape(f"{name}: {kind}" if kind else str(name))), value)
+            _grow(branch.add(literal(f"{name}: {kind}" if kind else str(name))), value)
         elif name != "type":
-            branch.add(escape(f"{name}: {_line(value)}"))
+            branch.add(literal(f"{name}: {_line(value)}"))
 
 
 def _flat(value: dict[str, Any] | list[Any]) -> bool:
