@@ -29,7 +29,7 @@ class UserError(Exception):
     def __init__(self, what: str, *, where: object = "", got: Any = ..., allowed: str = "", mend: str = ""):
         message = cut(what) + (f" (in {cut(shown(str(where), lines=False))})" if where != "" else "")
         details = [f"got {cut(repr(got))}"] if got is not ... else []
-        details += [f"allowed: {allowed}"] if allowed else []
+        details += [f"allowed: {cut(allowed)}"] if allowed else []
         message += ": " + "; ".join(details) if details else ""
         super().__init__(shown(f"{message}. {cut(mend)}" if mend else message))
 

@@ -27,6 +27,7 @@ from guardclash.studies.trials import ComposedCell
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, tasks
 from guardclash.watching.view import view
+from guardclash.words import cut
 
 
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
@@ -40,7 +41,7 @@ def planned(study: Study, site: Site, workers: int, full: bool = False) -> Itera
     yield from _shared(study, composed)
     for entry in composed:
         if entry.clash:
-            yield literal(f"Clash: {_name(study, entry)}: {entry.clash}. Nothing is trained for it.")
+            yield literal(f"Clash: {_name(study, entry)}: {cut(entry.clash)}. Nothing is trained for it.")
     probes = sum(len(job.probes) for wave in jobs for job in wave)
     total = sum(seconds.values())
     yield (

@@ -22,8 +22,7 @@ def write_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: It cannot be written; nothing of it is left behind.
     """
-    place = Path(os.path.realpath(path))
-    mode = _mode(place)
+    place, mode = Path(os.path.realpath(path)), _mode(path)
     if mode is not None and not stat.S_ISREG(mode):
         path.write_bytes(content)  # not to its real path: that of /dev/stdout is the name of a pipe, and no file
         return
@@ -45,13 +44,13 @@ def write_whole(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
 
 
-def _mode(place: Path) -> int | None:
+def _mode(path: Path) -> int | None:
     """Kind and permissions of a file; None if there is none.
 
     Raises:
         OSError: That cannot be known.
     """
     try:
-        return place.stat().st_mode
+        return path.stat().st_mode
     except FileNotFoundError:
         return None

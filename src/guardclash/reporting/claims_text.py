@@ -13,6 +13,7 @@ from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof, claiming, s
 from guardclash.reporting.screen import literal
 from guardclash.reporting.tables import bound, place, styled, summary, titled
 from guardclash.studies.study import Study
+from guardclash.words import cut
 
 
 def claim_tables(found: Iterable[Claim]) -> Iterator[Table]:
@@ -76,4 +77,4 @@ def _victim_notes(study: Study, results: Results, victim: Cell) -> Iterator[str]
     for cell in suspects:
         entry = results.cell(cell)
         if entry and entry.clash:
-            yield f"{place(study, cell)} cannot be built: {entry.clash}."
+            yield f"{place(study, cell)} cannot be built: {cut(entry.clash)}."

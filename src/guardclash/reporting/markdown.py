@@ -39,7 +39,7 @@ def render_markdown(found: Findings) -> str:
 
 def escaped(text: str) -> str:
     """Any text on one line, such that Markdown shows it as it is."""
-    line = " ".join(shown(text).split())
+    line = shown(" ".join(text.split()))
     # Entities after backslashes: the "#" of an entity must not get one.
     return "".join(HTML.get(letter, letter) for letter in SPECIAL.sub(r"\\\g<0>", line))
 
