@@ -19,6 +19,7 @@ from guardclash.writing import write_whole
 
 ROOT = Path(__file__).parent.parent
 MAIN = [sys.executable, "-c", "from guardclash.cli.app import main; main()"]
+WRITE = "from guardclash.writing import write_whole"
 FULL = Path("/dev/full")
 STUDY = ROOT / "studies" / "raddata-pairs.toml"
 REPORT = "report", STUDY, "--results", RECORDS["raddata-pairs"]
@@ -116,7 +117,7 @@ def test_a_device_is_written_to_and_not_replaced(tmp_path):
         [
             sys.executable,
             "-c",
-            "from pathlib import Path; from guardclash.writing import write_whole; write_whole(Path('/dev/stdout'), b'told')",
+            f"from pathlib import Path; {WRITE}; write_whole(Path('/dev/stdout'), b'told')",
         ],
         capture_output=True,
         check=True,
