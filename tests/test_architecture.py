@@ -21,6 +21,7 @@ from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms,
 ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
+    "words writing",
     "errors",
     "handed",
     "checks modules options",
@@ -53,7 +54,7 @@ WITHOUT_TORCH = (
 
 EFFECTS = (
     *("data", "studies.engines", "studies.jobs", "studies.files", "studies.store", "studies.claims", "trackers"),
-    *("studies.evidence", "studies.workers", "reporting.export"),
+    *("studies.evidence", "studies.workers", "studies.inspection", "writing"),
     "cli.console",
     "cli.run",
 )

@@ -39,6 +39,7 @@ from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
+from guardclash.words import shown
 
 ROOT = Path(__file__).parent.parent
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30), decimals=3)
@@ -268,6 +269,11 @@ def test_a_row_says_where_a_value_comes_from():
     assert {row["stolen"] for row in back} == {"", "true", "false"}
 
 
+def as_field(text: str) -> str:
+    """A text as the table has it: letters without a shape are marks, and nothing is a formula."""
+    return "'" * text.startswith(tuple("=+-@\t\n＝＋－＠")) + shown(text)
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     st.text(st.characters(codec="utf-8"), min_size=1),
@@ -282,9 +288,9 @@ def test_csv_survives_any_name_and_any_number(name, number, warnings):
     results = results_from(content)
     text = to_csv(find(study, results))
     back = read_back(text)
-    assert {row["study"] for row in back} == {name}
+    assert {row["study"] for row in back} == {as_field(name)}
     assert {float(row["value"]) for row in back} == {number}
-    assert back[0]["warnings"] == "; ".join(warnings)
+    assert back[0]["warnings"] == as_field("; ".join(warnings))
     assert text.endswith("\r\n")
 
 
@@ -394,7 +400,7 @@ def test_markdown_escapes(text):
     unquoted = re.sub(r"\\([^A-Za-z0-9\s])", r"\1", quoted)
     for letter, entity in markdown.HTML.items():
         unquoted = unquoted.replace(entity, letter) if letter != "&" else unquoted
-    assert unquoted.replace("&amp;", "&") == " ".join(text.split())
+    assert unquoted.replace("&amp;", "&") == shown(" ".join(text.split()))
 
 
 def test_markdown_stays_readable():

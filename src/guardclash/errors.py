@@ -6,9 +6,13 @@ import difflib
 from collections.abc import Iterable
 from typing import Any
 
+from guardclash.words import cut, shown
+
 
 class UserError(Exception):
     """A mistake that the user can mend: the command line prints it and exits with code 2, without a traceback.
+
+    Its text is fit to be shown: letters without a shape are marks, and long parts are cut (see `guardclash.words`).
 
     Args:
         what: What is wrong, as a sentence without a full stop.
@@ -23,11 +27,11 @@ class UserError(Exception):
     """
 
     def __init__(self, what: str, *, where: object = "", got: Any = ..., allowed: str = "", mend: str = ""):
-        message = what + (f" (in {where})" if where != "" else "")
-        details = [f"got {got!r}"] if got is not ... else []
-        details += [f"allowed: {allowed}"] if allowed else []
+        message = cut(what) + (f" (in {cut(shown(str(where), lines=False))})" if where != "" else "")
+        details = [f"got {cut(repr(got))}"] if got is not ... else []
+        details += [f"allowed: {cut(allowed)}"] if allowed else []
         message += ": " + "; ".join(details) if details else ""
-        super().__init__(f"{message}. {mend}" if mend else message)
+        super().__init__(shown(f"{message}. {cut(mend)}" if mend else message))
 
 
 class SiteError(UserError):

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.rules import Rule
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.plan.structure import looks_of
 from guardclash.reporting.findings import find
+from guardclash.reporting.screen import literal
 from guardclash.reporting.tables import duration
 from guardclash.reporting.trial import tree
 from guardclash.studies.activity import notes
@@ -28,12 +28,13 @@ from guardclash.studies.trials import ComposedCell
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import combination, tasks
 from guardclash.watching.view import view
+from guardclash.words import cut
 
 
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
     """Tables of what each cell still needs, what they share, clashes, and the time that the whole will take."""
     composed = compose_study(study, site.data_folder)
-    yield from map(escape, (*unusual_data(composed), *changed_since(study, composed, site.store)))
+    yield from map(literal, (*unusual_data(composed), *changed_since(study, composed, site.store)))
     jobs = waves(composed, site.store)
     missing = trials_of(jobs, site.store)
     seconds = estimates(missing.values(), site, Inline())
@@ -41,7 +42,7 @@ def planned(study: Study, site: Site, workers: int, full: bool = False) -> Itera
     yield from _shared(study, composed)
     for entry in composed:
         if entry.clash:
-            yield escape(f"Clash: {_name(study, entry)}: {entry.clash}. Nothing is trained for it.")
+            yield literal(f"Clash: {_name(study, entry)}: {cut(entry.clash)}. Nothing is trained for it.")
     probes = sum(len(job.probes) for wave in jobs for job in wave)
     total = sum(seconds.values())
     yield (
@@ -64,7 +65,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
         "in store",
         "to train",
         "time",
-        title=f"Study {study.name}",
+        title=literal(f"Study {study.name}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
     )
@@ -81,7 +82,7 @@ def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, 
         size = f"{looks_of(entry.plan.model, entry.plan.all_rewrites).parameters:,}" if entry.plan else "-"
         counts = str(len(keys)), str(done), str(len(new))
         table.add_row(
-            *map(escape, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", size, streams, *counts, time))
+            *map(literal, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", size, streams, *counts, time))
         )
     return table
 
@@ -94,7 +95,7 @@ def _shared(study: Study, composed: tuple[ComposedCell, ...]) -> Iterator[str]:
     for names in by_plan.values():
         if len(names) > 1:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            yield escape(f"One training serves {' and '.join(names[:3])}{more}.")
+            yield literal(f"One training serves {' and '.join(names[:3])}{more}.")
 
 
 def _name(study: Study, entry: ComposedCell) -> str:
@@ -105,10 +106,10 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     """Every cell with the keys that `show` takes, then what a run of the study shows on its terminal."""
     store, study = ReadOnce(site.store.folder), study.under(rule)
     composed = compose_study(study, site.data_folder)
-    yield from map(escape, (*unusual_data(composed), *changed_since(study, composed, store)))
+    yield from map(literal, (*unusual_data(composed), *changed_since(study, composed, store)))
     yield _cells_standing(study, composed, store)
     results = collect(study, composed, store)
-    yield from (escape(f"Damaged and left out: {flaw}; the next run makes it anew.") for flaw in results.damaged)
+    yield from (literal(f"Damaged and left out: {flaw}; the next run makes it anew.") for flaw in results.damaged)
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)
     yield view(board.standing(), find(study, results).verdicts, rule)
 
@@ -116,7 +117,7 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
 def _cells_standing(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Table:
     """Finished, running and failed trainings of every cell."""
     names = ("recipe", "combination", "trained", "measured", "failed", "running", "first key")
-    table = Table(*names, title=f"Study {study.name}", title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(*names, title=literal(f"Study {study.name}"), title_justify="left", box=box.SIMPLE_HEAD)
     training, measuring = notes(store, "progress"), notes(store, "measuring")
     have, failures = store.measurement_keys(), store.failure_keys()
     for entry in composed:
@@ -133,5 +134,5 @@ def _cells_standing(study: Study, composed: tuple[ComposedCell, ...], store: Sto
         now += [f"seed {probe.trial.seed}: measuring" for probe in probes if probe.key in measuring]
         label = study.recipe_label(entry.cell.recipe), combination(study, entry)
         counts = f"{trained} of {len(trials)}", f"{measured} of {len(probes)}", str(failed or "-")
-        table.add_row(*map(escape, (*label, *counts, "; ".join(now) or "-", trials[0].key if trials else "clash")))
+        table.add_row(*map(literal, (*label, *counts, "; ".join(now) or "-", trials[0].key if trials else "clash")))
     return table

@@ -14,7 +14,7 @@ import typer
 
 from guardclash.cli.check import check
 from guardclash.cli.compare import compare
-from guardclash.cli.console import say
+from guardclash.cli.console import say, streams
 from guardclash.cli.data import data
 from guardclash.cli.demo import demo
 from guardclash.cli.evidence import evidence
@@ -63,10 +63,11 @@ app.add_typer(store, name="store")
 
 
 def main() -> None:
-    """Entry point: prints a user's mistake as one message and exits with code 2."""
+    """Entry point: prints a user's mistake as one message and exits with code 2, as where output cannot be written."""
     gc.set_threshold(*RARELY)
-    try:
-        app()
-    except UserError as error:
-        say(f"error: {error}")
-        sys.exit(2)
+    with streams():
+        try:
+            app()
+        except UserError as error:
+            say(f"error: {error}")
+            sys.exit(2)

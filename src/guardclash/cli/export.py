@@ -38,4 +38,4 @@ def export_records(
     if known is None:
         raise UserError("no results yet", where=store, mend="Run the study first: guardclash run STUDY.")
     for path in export(known, target):
-        out.print(str(path))
+        out.print(str(path), markup=False, soft_wrap=True)

@@ -7,7 +7,6 @@ from functools import partial
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
 from guardclash.cli.check import refuse
 from guardclash.cli.console import print_text, say
@@ -28,6 +27,7 @@ from guardclash.cli.options import (
     site_of,
 )
 from guardclash.errors import UserError
+from guardclash.reporting.screen import Screen
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 
@@ -71,7 +71,7 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     try:
         with (
             interruption,  # outermost, so that it still answers while the others close
-            Progress(Console(stderr=True), max(count, 1), asked, site, chosen) as progress,
+            Progress(Screen(stderr=True), max(count, 1), asked, site, chosen) as progress,
             Tracking(track or (), wanted, site, chosen, progress.say) as tracking,
         ):
             if count:

@@ -102,6 +102,7 @@ def _trial(data: Mapping[str, Any]) -> TrialRecord:
         error=_text_or_none(data.get("error")),
         diverged=bool(data.get("diverged")),
         measurements=found,
+        environment=None if data.get("environment") is None else _whole(data["environment"]),
     )
 
 
@@ -219,8 +220,9 @@ def _plain_trial(trial: TrialRecord) -> dict[str, Any]:
     ended = {} if trial.seconds is None else {"seconds": trial.seconds, "losses": _lists(trial.losses)}
     failed = {} if trial.error is None else {"error": trial.error}
     diverged = {"diverged": True} if trial.diverged else {}
+    made = {} if trial.environment is None else {"environment": trial.environment}
     measured = [_plain_measurement(one) for one in trial.measurements.values()]
-    return {"seed": trial.seed, "trial": trial.key, **ended, **failed, **diverged, "measurements": measured}
+    return {"seed": trial.seed, "trial": trial.key, **ended, **failed, **diverged, **made, "measurements": measured}
 
 
 def _plain_measurement(one: Measurement) -> dict[str, Any]:

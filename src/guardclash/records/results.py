@@ -50,6 +50,8 @@ class TrialRecord:
     """Whether the training ended in no numbers, as it would again."""
     measurements: Mapping[str, Measurement] = field(default_factory=dict)
     """By the text of whose they are; `UTILITY`."""
+    environment: int | None = None
+    """Where it was trained: its place among the results' `environments`. None: that is not known."""
 
 
 @dataclass(frozen=True)

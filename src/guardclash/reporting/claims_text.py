@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from rich.markup import escape
 from rich.table import Table
 
 from guardclash.records.cells import Cell, braces
 from guardclash.records.results import Results
 from guardclash.reporting.claims import ITSELF, TRUTH, Claim, Proof, claiming, suspects_of, victims
+from guardclash.reporting.screen import literal
 from guardclash.reporting.tables import bound, place, styled, summary, titled
 from guardclash.studies.study import Study
+from guardclash.words import cut
 
 
 def claim_tables(found: Iterable[Claim]) -> Iterator[Table]:
@@ -25,7 +26,7 @@ def _table(title: str, found: Iterable[Claim]) -> Table:
     found = tuple(found)
     utility = found[0].utility.symbol
     columns = "suspect", "stolen", "metric", "value", "claim at", "claims", utility, "outcome"
-    table = titled(escape(title), *columns)
+    table = titled(literal(title), *columns)
     # Neighbours suffice for groups: `claims` goes by combination, mechanism and metric.
     for _, rows in groupby(found, lambda claim: (claim.mechanism, claim.finding.metric.name)):
         told: set[object] = set()
@@ -45,13 +46,13 @@ def _add_claim(table: Table, claim: Claim) -> None:
     limit = bound(metric.claimed_at) if metric.claimed_at else "-"
     value, counted = summary(metric, claim.finding.sample), _counted(claim.finding)
     row = claim.suspect, stolen, metric.symbol, value, limit, counted, summary(claim.utility, claim.useful)
-    table.add_row(*map(escape, row), styled(claim.outcome))
+    table.add_row(*map(literal, row), styled(claim.outcome))
 
 
 def _add_control(table: Table, control: Proof) -> None:
     label = f"control: {control.metric.symbol}"
     row = label, "no", "", summary(control.metric, control.sample), "", _counted(control), ""
-    table.add_row(*map(escape, row), styled("fires" if control.claimed else "silent"))
+    table.add_row(*map(literal, row), styled("fires" if control.claimed else "silent"))
 
 
 def _counted(finding: Proof) -> str:
@@ -76,4 +77,4 @@ def _victim_notes(study: Study, results: Results, victim: Cell) -> Iterator[str]
     for cell in suspects:
         entry = results.cell(cell)
         if entry and entry.clash:
-            yield f"{place(study, cell)} cannot be built: {entry.clash}."
+            yield f"{place(study, cell)} cannot be built: {cut(entry.clash)}."

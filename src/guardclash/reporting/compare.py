@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.criteria import ACCURACY, Metric
@@ -18,6 +17,7 @@ from guardclash.records.cells import Cell, Named, Note, braces
 from guardclash.records.results import Results
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.reference import Published
+from guardclash.reporting.screen import literal
 from guardclash.reporting.tables import number, styled, summary, titled
 from guardclash.studies.study import Study
 
@@ -139,8 +139,8 @@ def compare_tables(found: Findings, reference: Iterable[Published]) -> Iterator[
     rows = compare(found, reference)
     for dataset in dict.fromkeys(row.published.dataset for row in rows):
         yield _table([row for row in rows if row.published.dataset == dataset], dataset)
-    yield from (escape(_counted(recipe, counted)) for recipe, counted in counts(rows).items())
-    yield from map(escape, _disagreements(found.study, rows))
+    yield from (literal(_counted(recipe, counted)) for recipe, counted in counts(rows).items())
+    yield from map(literal, _disagreements(found.study, rows))
 
 
 def _counted(recipe: str, counted: dict[Agreement, int]) -> str:
@@ -161,7 +161,7 @@ def _table(rows: list[BesidePublished], dataset: str) -> Table:
     heads = {ours.recipe: _head(ours) for row in rows for ours in row.ours}
     beside = len(heads) <= BESIDE
     columns = [column for head in heads.values() for column in (head, "says")] if beside else ["recipe", "here", "says"]
-    title = f"{dataset}: published, and measured here"
+    title = literal(f"{dataset}: published, and measured here")
     table = titled(title, "models", "metric", "table", "published", "says", *columns)
     table.columns[0].no_wrap = True  # names are broken here, between mechanisms
     for row in rows:
@@ -170,7 +170,7 @@ def _table(rows: list[BesidePublished], dataset: str) -> Table:
             table.add_row(*_published(row), *(cell for recipe in heads for cell in by_recipe.get(recipe, ("-", "-"))))
         else:
             for number, (recipe, cells) in enumerate(by_recipe.items()):
-                table.add_row(*(("",) * 5 if number else _published(row)), escape(heads[recipe]), *cells)
+                table.add_row(*(("",) * 5 if number else _published(row)), literal(heads[recipe]), *cells)
     return table
 
 
@@ -180,7 +180,7 @@ def _published(row: BesidePublished) -> tuple[str, ...]:
     said = {True: styled("conflict"), False: "no conflict", None: "-"}[row.published.conflict]
     models = _models(row)
     broken = models.replace("), ", "),\n ") if len(models) > LONG else models
-    return escape(broken), escape(metric.symbol), row.published.table, _printed(metric, row.published), said
+    return literal(broken), literal(metric.symbol), literal(row.published.table), _printed(metric, row.published), said
 
 
 def _models(row: BesidePublished) -> str:
@@ -196,9 +196,9 @@ def _head(ours: Ours) -> str:
 
 def _cells(ours: Ours, published: Published) -> tuple[str, str]:
     if ours.unfinished or ours.outcome is None:
-        return escape(ours.said), "missing" if ours.unfinished and ours.said != "missing" else "-"
+        return literal(ours.said), "missing" if ours.unfinished and ours.said != "missing" else "-"
     agreement = ours.agreement(published)
-    return escape(ours.said), styled(ours.outcome) + f" ({agreement})" * bool(agreement)
+    return literal(ours.said), styled(ours.outcome) + f" ({agreement})" * bool(agreement)
 
 
 def _printed(metric: Metric, published: Published) -> str:

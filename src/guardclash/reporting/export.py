@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,11 @@ from guardclash.records.file import PICTURES, pictures_of, results_text, shared_
 from guardclash.records.results import Results
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import scales
+from guardclash.words import shown
+from guardclash.writing import write_whole
+
+UNUSUAL = re.compile(r"[^\n -~]")
+"""Letters that may be without a shape."""
 
 
 def to_json(found: Findings) -> dict[str, Any]:
@@ -44,15 +50,13 @@ def export(results: Results, folder: Path) -> tuple[Path, ...]:
     path = folder
     try:
         for path, content in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            part = path.with_name(path.name + ".part")  # whole or not at all
-            part.write_bytes(content)
-            part.replace(path)
+            write_whole(path, content)
     except OSError as error:
         raise UserError(f"the record cannot be written: {error.strerror}", where=path) from error
     return tuple(files)
 
 
 def dump(content: dict[str, Any]) -> str:
-    """JSON text for people and programs."""
-    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"  # NaN is no JSON
+    """JSON text for people and programs; letters without a shape of their own are written by their numbers."""
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"  # NaN is no JSON
+    return UNUSUAL.sub(lambda found: found[0] if shown(found[0]) == found[0] else json.dumps(found[0])[1:-1], text)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_h
 
 from rich import box
 from rich.console import Group
-from rich.markup import escape
 from rich.table import Table
+
+from guardclash.reporting.screen import literal
 
 if TYPE_CHECKING:
     from guardclash.data.dataset import Dataset
@@ -49,7 +50,7 @@ def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
     )
     for cls in sorted(mechanisms, key=lambda cls: cls.name):
         metrics = ", ".join(metric.symbol for metric in cls.metrics) or "-"
-        table.add_row(*map(escape, (cls.name, cls.concern, metrics, _options(cls), _card(cls))))
+        table.add_row(*map(literal, (cls.name, cls.concern, metrics, _options(cls), _card(cls))))
     return table
 
 
@@ -57,7 +58,7 @@ def _others(title: str, found: Mapping[str, type]) -> Table:
     columns = "name", "options and defaults", "what it is"
     table = Table(*columns, title=title, title_justify="left", box=box.SIMPLE_HEAD)
     for name, cls in sorted(found.items()):
-        table.add_row(*map(escape, (name, _options(cls) or "-", _card(cls))))
+        table.add_row(*map(literal, (name, _options(cls) or "-", _card(cls))))
     return table
 
 
@@ -102,5 +103,5 @@ def _datasets(datasets: Iterable[Dataset], tasks: Mapping[str, Task]) -> Table:
         scales = ", ".join(recipe.scale for recipe in task.recipes) if task else "-"
         inputs = f"{type(dataset.space).__name__.lower()} {'x'.join(map(str, dataset.shape))}"
         near = task.purpose().neighbour.title if task and task.purpose().neighbour else "-"
-        table.add_row(dataset.name, inputs, str(dataset.classes), counts, near, scales)
+        table.add_row(*map(literal, (dataset.name, inputs, dataset.classes, counts, near, scales)))
     return table

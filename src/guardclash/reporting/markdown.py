@@ -12,6 +12,7 @@ from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
+from guardclash.words import shown
 
 SPECIAL = re.compile(r"[\\`*|~$#]|(?<![^\W_])_|_(?![^\W_])|](?=[(\[:])|\A\[|\A[-+=](?=\s)|(?<=\A\d)[.)]")
 """What Markdown would read as its own: letters anywhere, underscores but those inside a word, brackets of links, and
@@ -38,7 +39,7 @@ def render_markdown(found: Findings) -> str:
 
 def escaped(text: str) -> str:
     """Any text on one line, such that Markdown shows it as it is."""
-    line = " ".join(text.split())
+    line = shown(" ".join(text.split()))
     # Entities after backslashes: the "#" of an entity must not get one.
     return "".join(HTML.get(letter, letter) for letter in SPECIAL.sub(r"\\\g<0>", line))
 

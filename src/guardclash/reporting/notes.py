@@ -12,7 +12,9 @@ from guardclash.reporting.claims_text import claim_notes
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.reasons import coverage, reasons, warnings
 from guardclash.reporting.tables import duration, models_of
+from guardclash.reporting.versions import made_with, mixed
 from guardclash.studies.study import Study
+from guardclash.words import cut
 
 Noted = tuple[str, str, str]
 """A recipe, models on it, and what is to be known of them."""
@@ -34,6 +36,8 @@ def notes(found: Findings) -> list[str]:
     lines = [*_grouped(of_cells), *claim_notes(study, results), *_grouped(of_verdicts)]
     lines += [coverage(study, found.verdicts)] if found.verdicts else []
     lines += scales(study, results, study.recipes)
+    if said := mixed(results):
+        lines += [said, *_grouped(made_with(study, results, cells))]
     lines += _compute(results, cells)
     return list(dict.fromkeys(lines))
 
@@ -73,13 +77,13 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
         yield recipe, models, NOT_RUN
         return
     for name, facts in entry.facts.items():
-        yield recipe, models, f"{name}: " + "; ".join(f"{fact} {value}" for fact, value in facts.items()) + "."
+        yield recipe, models, f"{name}: " + "; ".join(f"{fact} {cut(value)}" for fact, value in facts.items()) + "."
     for trial in entry.trials:
         if trial.error:
             yield recipe, models, f"seed {trial.seed} failed: {last_line(trial.error)}"
         for measurement in trial.measurements.values():
             for warning in measurement.warnings:
-                yield recipe, models, f"seed {trial.seed}: {warning}."
+                yield recipe, models, f"seed {trial.seed}: {cut(warning)}."
 
 
 def _verdict_notes(study: Study, verdict: Verdict) -> Iterator[Noted]:
@@ -147,4 +151,4 @@ def _said(value: Any) -> str:
 
 def last_line(error: str) -> str:
     """Of a traceback: what went wrong."""
-    return (error.strip().splitlines() or [""])[-1]
+    return cut((error.strip().splitlines() or [""])[-1])

@@ -15,6 +15,7 @@ from guardclash.records.results import CellRecord, Results
 from guardclash.reporting.findings import Findings, find
 from guardclash.studies.held import held
 from guardclash.studies.study import Study
+from guardclash.words import shown
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -55,6 +56,8 @@ COLUMNS = {
 }
 """Columns and their types, in order; docs/studies.md says what they hold. Each may hold nothing."""
 PANDAS = {TEXT: "string", WHOLE: "Int64", FLAG: "boolean", NUMBER: "float64"}  # numpy's have no missing integer or flag
+FORMULA = "=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"
+"""Whatever a text begins with that a spreadsheet takes for a formula, the wide forms of these signs among it."""
 MEND = "Install it: pip install {0}, or guardclash with its extra: guardclash[tables]."
 
 
@@ -97,13 +100,26 @@ def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str
 
 
 def to_csv(found: Findings) -> str:
-    """The table as CSV after RFC 4180; numbers are read back as they were, an empty field is nothing."""
+    """The table as CSV after RFC 4180; numbers are read back as they were, an empty field is nothing.
+
+    Texts are fit for any program that opens them: letters without a shape are marks, and what a spreadsheet would
+    compute begins with an apostrophe.
+    """
     content = io.StringIO(newline="")
     writer = csv.writer(content, lineterminator="\r\n")
     writer.writerow(COLUMNS)
     for row in rows(found):
-        writer.writerow(str(value).lower() if isinstance(value, bool) else value for value in row.values())
+        writer.writerow(map(_field, row.values()))
     return content.getvalue()
+
+
+def _field(value: Any) -> Any:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str):
+        return value
+    text = shown(value)
+    return "'" * text.startswith(FORMULA) + text
 
 
 def to_parquet(found: Findings) -> bytes:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from rich import box
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +16,7 @@ from guardclash.judging.stats import Sample
 from guardclash.records.cells import Cell, braces
 from guardclash.records.results import Results
 from guardclash.reporting.looks import look_of
+from guardclash.reporting.screen import literal
 from guardclash.studies.study import Study
 
 
@@ -119,7 +119,7 @@ def titled(title: str, *columns: str) -> Table:
     """An empty table; the title is markup, columns are plain text."""
     made = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        made.add_column(escape(column), overflow="fold")  # an ellipsis would hide what was measured
+        made.add_column(literal(column), overflow="fold")  # an ellipsis would hide what was measured
     return made
 
 

@@ -6,8 +6,6 @@ import io
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from guardclash.judging.judgement import Judgement
@@ -19,6 +17,7 @@ from guardclash.reporting.controls import Control
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
+from guardclash.reporting.screen import Screen, literal
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
 
 WIDTH = 140
@@ -31,7 +30,7 @@ def render(found: Findings, width: int = WIDTH) -> str:
 
 def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
     """Tables and lines for a terminal as plain text, `width` columns wide."""
-    console = Console(file=io.StringIO(), width=width, color_system=None, highlight=False)
+    console = Screen(file=io.StringIO(), width=width, color_system=None)
     for part in parts:
         console.print(part)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
@@ -41,13 +40,13 @@ def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
 def told(found: Findings) -> Iterator[Any]:
     """Verdicts, judgements, side effects, mechanisms alone, claims on suspects and notes, for a terminal."""
     study = found.study
-    yield f"[bold]{escape(study.name)}[/]: {escape(ruling(study))}"
+    yield f"[bold]{literal(study.name)}[/]: {literal(ruling(study))}"
     yield verdict_table(found.verdicts, study.rules)
     for table in judgement_tables(found.verdicts, study.rules):
         yield table
         yield ""
     yield from other_tables(found)
-    yield from map(escape, notes(found))
+    yield from map(literal, notes(found))
 
 
 def other_tables(found: Findings) -> Iterator[Table]:
@@ -72,12 +71,12 @@ def effect_table(found: Findings) -> Table:
     for one in found.side_effects:
         judged, metric = one.judgement, one.judgement.metric
         table.add_row(
-            escape(study.recipe_label(one.cell.recipe)),
-            escape(study.label(one.cell.combination[0])),
-            escape(metric.symbol),
+            literal(study.recipe_label(one.cell.recipe)),
+            literal(study.label(one.cell.combination[0])),
+            literal(metric.symbol),
             summary(metric, judged.alone),
             summary(metric, judged.together),
-            escape(changed(judged)),
+            literal(changed(judged)),
             limit(metric),
             styled(one.effect(rule)),
             one.effect(other),
@@ -97,21 +96,21 @@ def verdict_table(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Table:
     for verdict in found:
         symbols = {judgement.metric.name: judgement.symbol for judgement in verdict.judgements}
         broken = ", ".join(symbols[name] for name in verdict.broken(rule)) or verdict.clash or "-"
-        label = escape(verdict.recipe), escape(braces(verdict.combination))
-        table.add_row(*label, styled(verdict.outcome(rule)), escape(broken), verdict.outcome(other))
+        label = literal(verdict.recipe), literal(braces(verdict.combination))
+        table.add_row(*label, styled(verdict.outcome(rule)), literal(broken), verdict.outcome(other))
     return table
 
 
 def _judgement_table(verdict: Verdict, rules: tuple[Rule, Rule]) -> Table:
     """Within and beyond: p-values of the rule that decides; failing: how many seeds break the limit by themselves."""
     columns = "metric", "alone", "together", "difference", "within", "beyond", "limit", "failing", *rules
-    table = titled(escape(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
+    table = titled(literal(f"{verdict.recipe} {braces(verdict.combination)}"), *columns)
     for judgement in verdict.judgements:
         row = [judgement.symbol, *_numbers(judgement, rules[0])]
-        table.add_row(*map(escape, row), *(styled(judgement.outcome(rule)) for rule in rules))
+        table.add_row(*map(literal, row), *(styled(judgement.outcome(rule)) for rule in rules))
         if judgement.others:  # of the utility only: equation 9 takes the lowest of all alone
             others = ", ".join(f"{name} {number(judgement.metric, mean)}" for name, mean in judgement.others)
-            table.caption = escape(f"{judgement.metric.symbol} alone: {judgement.against}, the lowest; {others}.")
+            table.caption = literal(f"{judgement.metric.symbol} alone: {judgement.against}, the lowest; {others}.")
     return table
 
 
@@ -149,7 +148,7 @@ def _alone_table(found: Findings) -> Table:
         rows = list(_alone(found, recipe))
         if any(accuracy != "-" for _, accuracy, *_ in rows):  # else nothing of the recipe is run yet
             for row in rows:
-                table.add_row(*map(escape, (study.recipe_label(recipe), *row)))
+                table.add_row(*map(literal, (study.recipe_label(recipe), *row)))
             table.add_section()
     return table
 
@@ -176,12 +175,12 @@ def _control_table(found: Iterable[Control]) -> Table:
         metric, ends = control.metric, control.interval
         spread = f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else ""
         table.add_row(
-            escape(control.recipe),
-            escape(braces(control.combination)),
-            escape(f"{metric.symbol} of {control.mechanism}"),
+            literal(control.recipe),
+            literal(braces(control.combination)),
+            literal(f"{metric.symbol} of {control.mechanism}"),
             summary(metric, control.present),
             summary(metric, control.absent),
-            escape(number(metric, control.difference) + spread),
+            literal(number(metric, control.difference) + spread),
         )
     return table
 

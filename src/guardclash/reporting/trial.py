@@ -7,12 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 from rich.text import Text
 from rich.tree import Tree
 
 from guardclash.errors import UserError
+from guardclash.reporting.screen import literal
 from guardclash.studies.store import Store
+from guardclash.words import cut, shown
+
+TRACE = 20_000
+"""Letters of a failure that are shown: many frames of a traceback."""
 
 
 def trial_page(prefix: str, folder: Path) -> Group:
@@ -42,7 +46,7 @@ def trial_page(prefix: str, folder: Path) -> Group:
 def _parts(key: str, store: Store) -> Iterator[Any]:
     failure, record = store.failure(key), store.record(key)
     if failure:  # also of a finished trial, if measuring failed
-        yield Text(f"failed:\n{failure['error']}")
+        yield Text(shown(f"failed:\n{cut(failure['error'], TRACE)}"))
     if record is None:
         return
     facts = {name: record[name] for name in ("seed", "seconds", "finished", "execution", "environment")}
@@ -69,7 +73,7 @@ def _measurements(key: str, store: Store) -> dict[str, Any]:
 
 def tree(title: str, content: Any) -> Tree:
     """JSON data as an indented tree."""
-    branch = Tree(escape(title), guide_style="dim")
+    branch = Tree(literal(title), guide_style="dim")
     _grow(branch, content)
     return branch
 
@@ -79,9 +83,9 @@ def _grow(branch: Tree, content: Any) -> None:
     for name, value in items:
         if isinstance(value, dict | list) and value and not _flat(value):
             kind = value.get("type", "") if isinstance(value, dict) else ""
-            _grow(branch.add(escape(f"{name}: {kind}" if kind else str(name))), value)
+            _grow(branch.add(literal(f"{name}: {kind}" if kind else str(name))), value)
         elif name != "type":
-            branch.add(escape(f"{name}: {_line(value)}"))
+            branch.add(literal(f"{name}: {_line(value)}"))
 
 
 def _flat(value: dict[str, Any] | list[Any]) -> bool:

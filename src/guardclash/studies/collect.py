@@ -135,10 +135,14 @@ def _trial(
         diverged = bool(failure and failure.get("diverged"))
         return TrialRecord(trial.seed, trial.key, error=error, diverged=diverged) if failure else None
     environment = _environment(record)
-    environments.setdefault(json.dumps(environment, sort_keys=True), environment)
+    text = json.dumps(environment, sort_keys=True)
+    environments.setdefault(text, environment)
     measured = _measured(entry, trial, store)
     losses = {name: tuple(values) for name, values in store.losses(trial.key).items()}
-    return TrialRecord(trial.seed, trial.key, record["seconds"], losses, error, measurements=measured)
+    place = list(environments).index(text)
+    return TrialRecord(
+        trial.seed, trial.key, record["seconds"], losses, error, measurements=measured, environment=place
+    )
 
 
 def _measured(entry: ComposedCell, trial: Trial, store: Store) -> dict[str, Measurement]:

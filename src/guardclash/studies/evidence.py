@@ -19,6 +19,8 @@ from guardclash.studies.jobs import Site
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Trial
+from guardclash.words import cut, shown
+from guardclash.writing import write_whole
 
 LARGEST = 64 * 1024
 """Bytes of a picture in the records: a page may show it in the details of dozens of combinations."""
@@ -39,7 +41,7 @@ def keep_pictures(composed: Iterable[ComposedCell], site: Site) -> None:
         try:
             site.store.keep_pictures(key, list(_records(mechanism.evidence(plan, site.context(seed)))))
         except Exception as error:  # of a plugin, or because data is gone: results must not hang on it
-            why = f"{type(error).__name__}: {error}"
+            why = shown(cut(f"{type(error).__name__}: {error}"))
             warnings.warn(f"there are no pictures of what {mechanism.name} put in. {why}", stacklevel=2)
 
 
@@ -96,8 +98,7 @@ def keep_evidence(study: Study, site: Site, folder: Path, seed: int) -> tuple[tu
             label = f"{study.recipe_label(entry.cell.recipe)} {study.label(named)} {picture.name}"
             path = folder / (re.sub(r"[^a-z0-9.=]+", "-", label.lower()).strip("-") + ".png")
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(picture.png)
+                write_whole(path, picture.png)
             except OSError as error:
                 raise UserError(f"a picture cannot be written: {error.strerror}", where=path) from error
             written.append((path, picture))

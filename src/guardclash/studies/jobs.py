@@ -26,9 +26,9 @@ from guardclash.studies.claims import claimed
 from guardclash.studies.environment import environment
 from guardclash.studies.files import SCHEMA
 from guardclash.studies.measuring import measured
-from guardclash.studies.seal import KEY, OPEN, cut
+from guardclash.studies.seal import KEY, OPEN
 from guardclash.studies.signals import signals_kept
-from guardclash.studies.store import Store, now
+from guardclash.studies.store import Store, kept_error, now
 from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
 from guardclash.training.train import Diverged, EpochLog, Execution, build_network, train
@@ -175,7 +175,7 @@ def _failed(job: Job, site: Site, failure: _Failure, seconds: float) -> Done:
     error = failure.error
     # One that diverged is noted as such: it would diverge again.
     site.store.keep_failure(job.trial.key, "".join(traceback.format_exception(error)), isinstance(error, Diverged))
-    return Done(job, seconds, cut(told(error)))
+    return Done(job, seconds, kept_error(told(error)))
 
 
 def _measured(probe: Probe, trained: Trained, site: Site) -> None:

@@ -16,8 +16,6 @@ from typing import Any
 KEY = "seal"
 OPEN = "0" * 64
 """In the place of the digest, until `sealed` puts it there."""
-LONGEST = 10_000
-"""Letters of an error that are kept: its beginning and its end."""
 _PLACE = re.compile(rb'"seal": ?"([0-9a-f]{64})"')  # inside of a text the quotes would be escaped
 
 
@@ -79,11 +77,3 @@ def tensors_flaw(content: bytes) -> str:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return "its header cannot be read"
     return "" if known == {"source"} else flaw(content)
-
-
-def cut(text: str) -> str:
-    """A text of a length that records can hold, without halves of letters."""
-    kept = LONGEST // 2
-    if len(text) > LONGEST:
-        text = f"{text[:kept]}\n... {len(text) - 2 * kept:,} letters are left out ...\n{text[-kept:]}"
-    return text.encode(errors="backslashreplace").decode()

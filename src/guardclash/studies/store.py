@@ -25,8 +25,11 @@ from pathlib import Path
 from typing import Any
 
 from guardclash.studies.files import SCHEMA, Files
-from guardclash.studies.seal import cut, digest, sealed, sealed_json, tensors_flaw
+from guardclash.studies.seal import digest, sealed, sealed_json, tensors_flaw
+from guardclash.words import cut
 
+LONGEST_ERROR = 10_000
+"""Letters of an error that are kept."""
 RECORD = {"seed": int, "plan": dict, "seconds": (int, float), "finished": str, "execution": dict, "environment": dict}
 MEASUREMENT = {"trial": str, "measure": dict, "metrics": dict, "warnings": list}
 FAILURE = {"error": str, "time": str}
@@ -169,8 +172,13 @@ class Store(Files):
 
         Of one that diverged, which is a result: the same training would end so again.
         """
-        noted = {"schema": SCHEMA, "trial": key, "error": cut(error), "diverged": diverged, "time": now()}
+        noted = {"schema": SCHEMA, "trial": key, "error": kept_error(error), "diverged": diverged, "time": now()}
         self.keep_sealed(f"failures/{key}.json", noted)
+
+
+def kept_error(text: str) -> str:
+    """An error's text as records hold it: its beginning and its end, without halves of letters."""
+    return cut(text, LONGEST_ERROR).encode(errors="backslashreplace").decode()
 
 
 def _listed(folder: Path) -> list[str]:

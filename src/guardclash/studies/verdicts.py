@@ -15,6 +15,7 @@ from guardclash.judging.verdict import Trainings, Verdict, corrected, judge_accu
 from guardclash.records.cells import Cell, Named, braces, without
 from guardclash.records.results import Results
 from guardclash.studies.study import Study
+from guardclash.words import cut
 
 
 def verdicts(study: Study, results: Results) -> tuple[Verdict, ...]:
@@ -73,7 +74,7 @@ def _verdict(study: Study, results: Results, cell: Cell, look: Look) -> Verdict:
     labels, recipe = tuple(study.label(named) for named in cell.combination), study.recipe_label(cell.recipe)
     known = results.cell(cell)
     if known and known.clash:
-        return Verdict(recipe, labels, clash=known.clash, cell=cell.key)
+        return Verdict(recipe, labels, clash=cut(known.clash), cell=cell.key)
     judgements = (_accuracy(study, results, cell, look), *_own_metrics(study, results, cell, look))
     parts = [Cell(cell.recipe, (), study.alone), *(alone(cell, named, study) for named in cell.combination)]
     own, *others = (_tried(study, results, part) for part in (cell, *parts))

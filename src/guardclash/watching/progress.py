@@ -24,6 +24,7 @@ from guardclash.studies.study import Study
 from guardclash.watching.board import Board
 from guardclash.watching.tasks import tasks
 from guardclash.watching.view import decided, left, view
+from guardclash.words import cut, shown
 
 LINE_EVERY_S = 15.0
 NOTE_EVERY_S = 60.0
@@ -125,7 +126,7 @@ class Progress:
             self.say(f"damaged, made anew: {flaw}")
         if done.error:
             self.failed += 1
-            self.say(f"trial {done.job.trial.key} failed: {done.error}")
+            self.say(f"trial {done.job.trial.key} failed: {cut(done.error)}")
         over = self._clock() - self._line > LINE_EVERY_S or self._finished == self._jobs
         if not self._moving and over:
             self._line = self._clock()
@@ -147,7 +148,7 @@ class Progress:
         if not self._moving and self._finished < self._jobs:  # after the last job comes the report
             for label, word in self._words.items():
                 if before.get(label) != word:
-                    self._console.print(f"{label}: {word}", highlight=False, soft_wrap=True)
+                    self._console.print(f"{label}: {word}", highlight=False, emoji=False, soft_wrap=True)
 
     def _judge(self, results: Results) -> None:
         self._verdicts = find(self._study, results).verdicts
@@ -176,4 +177,4 @@ class Progress:
 
     def say(self, text: str) -> None:
         """Prints a line, above the view where there is one."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._console.print(shown(text), markup=False, highlight=False, emoji=False, soft_wrap=True)

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rich.console import Group
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -14,8 +13,10 @@ from rich.text import Text
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import braces
+from guardclash.reporting.screen import literal
 from guardclash.reporting.tables import duration, styled
 from guardclash.watching.board import Standing, Underway
+from guardclash.words import shown
 
 
 def view(standing: Standing, verdicts: Sequence[Verdict], rule: Rule, room: int | None = None) -> Group:
@@ -37,7 +38,7 @@ def view(standing: Standing, verdicts: Sequence[Verdict], rule: Rule, room: int 
 def _head(standing: Standing) -> Group:
     grid = Table.grid(padding=(0, 1))
     bar = ProgressBar(max(1, standing.trials), standing.done, width=30)
-    grid.add_row(Text(standing.study, "bold"), bar, Text(left(standing), "cyan"))
+    grid.add_row(Text(shown(standing.study), "bold"), bar, Text(left(standing), "cyan"))
     counts = (
         f"{standing.done} of {standing.trials} trials done, {standing.running} running, {standing.waiting} waiting, "
         f"{standing.failed} failed"
@@ -69,7 +70,7 @@ def _underway(underway: Iterable[Underway]) -> Iterator[Text]:
 
 def _line(text: str | Text) -> Text:
     """Text that is cut off where the terminal ends."""
-    line = Text(text) if isinstance(text, str) else text
+    line = Text(shown(text)) if isinstance(text, str) else text
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
 
@@ -81,7 +82,7 @@ def _loss(loss: float | None) -> str:
 def decided(verdicts: Iterable[Verdict], rule: Rule) -> dict[str, str]:
     """What a rule says of each combination that is measured enough for a word, by recipe and combination; markup."""
     return {
-        escape(f"{verdict.recipe} {braces(verdict.combination)}"): _word(verdict, rule)
+        literal(f"{verdict.recipe} {braces(verdict.combination)}"): _word(verdict, rule)
         for verdict in verdicts
         if verdict.clash or (verdict.judgements and not verdict.missing)
     }
@@ -90,7 +91,7 @@ def decided(verdicts: Iterable[Verdict], rule: Rule) -> dict[str, str]:
 def _word(verdict: Verdict, rule: Rule) -> str:
     symbols = {judgement.metric.name: judgement.metric.symbol for judgement in verdict.judgements}
     broken = ", ".join(symbols[name] for name in verdict.broken(rule))
-    return styled(verdict.outcome(rule)) + (f" ({escape(broken)})" if broken else "")
+    return styled(verdict.outcome(rule)) + (f" ({literal(broken)})" if broken else "")
 
 
 def _verdicts(verdicts: Sequence[Verdict], rule: Rule, room: int | None) -> Iterator[Any]:
@@ -100,6 +101,6 @@ def _verdicts(verdicts: Sequence[Verdict], rule: Rule, room: int | None) -> Iter
     yield _line(f"verdicts ({rule}): {len(words)} of {len(verdicts)} combinations are measured enough")
     fitting = list(words.items())[:room]  # all of them for None
     for label, word in fitting:
-        yield _line(Text.from_markup(f"  {word}  {label}"))
+        yield _line(Text.from_markup(f"  {word}  {label}", emoji=False))
     if len(fitting) < len(words):
         yield Text(f"  and {len(words) - len(fitting)} more")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from guardclash.reporting import looks
+from guardclash.words import shown
 
 PAGE = 7.2
 """Width in inches of a figure with few columns: that of a page's text."""
@@ -40,4 +41,4 @@ MARKERS = ("o", "X", "s", "^", "D", "v", "P", "<", "*", ">", "p")
 
 def plain(text: str) -> str:
     """A text with what has no shape of its own (line ends, control characters) made visible."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return shown(text, lines=False)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from guardclash.words import MARK, shown
+
 GREEK = dict(
     zip(
         "αβγδεζηθικλμνξπρστυφχψωΓΔΘΛΞΠΣΦΨΩ",
@@ -104,4 +106,4 @@ def _indexed(base: str, index: str | None) -> str:
 
 def comment(text: str) -> str:
     """Lines as comments; nothing in them can end one."""
-    return "".join(f"% {''.join(c if c.isprintable() else '?' for c in line)}\n" for line in text.splitlines())
+    return "".join(f"% {shown(line, lines=False).replace(MARK, '?')}\n" for line in text.splitlines())

@@ -14,12 +14,13 @@ from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
 from guardclash.reporting.reasons import Symbol, reasons, warnings
 from guardclash.reporting.tables import duration
 from guardclash.studies.study import Study
+from guardclash.words import cut
 
 
 def alone_sentence(entry: CellRecord) -> tuple[Markup, ...]:
     """Of a mechanism deployed alone."""
     if entry.clash:
-        return (prose("It cannot be built: {}.", entry.clash),)
+        return (prose("It cannot be built: {}.", cut(entry.clash)),)
     return (prose("Deployed alone, beside the unprotected model: there is nothing to be in conflict with."),)
 
 
@@ -35,7 +36,7 @@ def verdict_sentences(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Ma
 
 def facts_of(entry: CellRecord) -> tuple[tuple[str, str, str], ...]:
     """Mechanism, what it says of the plan, and its value."""
-    return tuple((name, fact, str(value)) for name, facts in entry.facts.items() for fact, value in facts.items())
+    return tuple((name, fact, cut(str(value))) for name, facts in entry.facts.items() for fact, value in facts.items())
 
 
 def warnings_of(entry: CellRecord, seeds: range) -> Iterator[tuple[str, str]]:
@@ -53,7 +54,7 @@ def _said(trial: TrialRecord) -> Iterator[str]:
     if trial.error:
         yield f"failed: {last_line(trial.error)}"
     for measurement in trial.measurements.values():
-        yield from measurement.warnings
+        yield from map(cut, measurement.warnings)
 
 
 def seed_names(seeds: Sequence[int]) -> str:

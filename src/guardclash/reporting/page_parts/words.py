@@ -10,6 +10,7 @@ from markupsafe import Markup, escape
 
 from guardclash.judging.rules import Outcome, combined
 from guardclash.reporting.looks import LIKE
+from guardclash.words import shown as visible
 
 MEANINGS: dict[str, str] = {
     "compatible": "every judged metric stays within its limit",
@@ -89,12 +90,7 @@ def shown(value: Any) -> Any:
 
     A control character would make the page unreadable, a mark of direction could turn its words around.
     """
-    # Nearly all are printable: no letter of these is looked at one by one.
-    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
-        return value
-    return "".join(
-        letter if letter.isprintable() or letter in "\n\t" else "\N{REPLACEMENT CHARACTER}" for letter in value
-    )
+    return value if not isinstance(value, str) or isinstance(value, Markup) else visible(value)
 
 
 def prose(template: str, *parts: object) -> Markup:
