@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,9 +16,9 @@ from guardclash.data.pictures import Picture, grid
 from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Floor, Metric
-from guardclash.mechanism import Mechanism
+from guardclash.mechanism import OTHER_CLASSES, Mechanism
 from guardclash.numerics.attacks import PRECISIONS
-from guardclash.numerics.features import classifier, features_of, linear_readout
+from guardclash.numerics.features import classifier, features_of, linear_readout, reads_out
 from guardclash.numerics.planes import carrier_planes, in_planes
 from guardclash.numerics.radioactive import (
     LN10,
@@ -45,6 +46,7 @@ CAPTION = (
     "they are noise on the class, which moves images down, or nothing that it sees."
 )
 """Of its scatter."""
+NO_READOUT = "the network has no last linear layer over the classes, so there is no white-box test"
 
 
 @dataclass(frozen=True)
@@ -137,8 +139,8 @@ class RadioactiveData(Mechanism):
 
     def bind(self, unprotected: Plan) -> RadioactiveData:
         """With the marking network and the radius for this task."""
-        usual = unprotected.judged_by.mark_radius or PUBLISHED_RADIUS
-        radius = usual if self.radius is None else self.radius
+        radii = self.radius, unprotected.judged_by.mark_radius, PUBLISHED_RADIUS
+        radius = next(one for one in radii if one is not None)
         network = self.network or unprotected
         return replace(self, network=replace(network, epochs=self.network_epochs or network.epochs), radius=radius)
 
@@ -195,7 +197,9 @@ class RadioactiveData(Mechanism):
         return self.verify(trained, trained, context)
 
     def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
-        """Both tests on a suspect, for the marks in the victim's data."""
+        """Both tests on a suspect, for the marks in the victim's data; nothing if it tells other classes than these."""
+        if suspect.plan.model.classes != victim.plan.model.classes:
+            return {}
         marks = self._marks_for(victim.plan)
         clean, marked = marks.clean(context), context.data(marks)
         gain = _losses(suspect, clean) - _losses(suspect, marked)  # [N]: above 0 where the mark fits better
@@ -206,19 +210,27 @@ class RadioactiveData(Mechanism):
             "rad_held_out": held_out.mean().item(),
             "rad_sign_rate": (gain > 0).double().mean().item(),
             "rad_log10_p": log10_paired_p(gain),
-            "rad_white_log10_p": self._white_box(suspect, marks, context),
+            **self._white_box(suspect, marks, context),
             "rad_psnr": psnr(clean.x, marked.x),
         }
 
-    def _white_box(self, trained: Trained, marks: Marks, context: Context) -> float:
-        """log10 of Fisher's p-value over the classes' carriers."""
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """That a suspect was not tested, or not by its weights, and why."""
+        if not metrics:
+            return (OTHER_CLASSES,)
+        return () if "rad_white_log10_p" in metrics else (NO_READOUT,)
+
+    def _white_box(self, trained: Trained, marks: Marks, context: Context) -> dict[str, float]:
+        """log10 of Fisher's p-value over the classes' carriers; nothing of a network that ends in no linear layer."""
+        if not reads_out(trained.network, marks.network.plan.model.classes):
+            return {}
         marking = context.trained(marks.network).network
         x, _ = context.data(marks.network.plan.judged_by.test)
         ours, theirs = (features_of(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
         # The features of the two networks have nothing in common but the images: they are aligned by some.
         directions = carriers_of(marks.network.plan, marking, context)
         cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
-        return log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10
+        return {"rad_white_log10_p": log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10}
 
     def scatter(self, trained: Trained, context: Context) -> Scatter | None:
         """Marked training images and what they were before, in the planes of their classes' carriers and weights.
@@ -276,8 +288,7 @@ def log10_paired_p(differences: Tensor) -> float:
         0 or below; -inf where the p-value is 0 (all differences equal and positive).
     """
     values = differences.double()
-    error = values.std().item() / math.sqrt(len(values))
-    mean = values.mean().item()
+    mean, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
     if error == 0:
         return -math.inf if mean > 0 else 0.0
     from scipy import stats  # half a second, which commands that only look need not take
