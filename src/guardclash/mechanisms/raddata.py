@@ -24,6 +24,7 @@ from guardclash.numerics.radioactive import (
     LN10,
     Marking,
     carrier_cosines,
+    log10_paired_p,
     log_cosine_p,
     log_fisher,
     psnr,
@@ -47,6 +48,7 @@ CAPTION = (
 )
 """Of its scatter."""
 NO_READOUT = "the network has no last linear layer over the classes, so there is no white-box test"
+NO_MARK = "no marked image differs from the clean one: raise the radius or the iterations"
 
 
 @dataclass(frozen=True)
@@ -205,20 +207,22 @@ class RadioactiveData(Mechanism):
         gain = _losses(suspect, clean) - _losses(suspect, marked)  # [N]: above 0 where the mark fits better
         control = self._held_out(marks)
         held_out = _losses(suspect, control.clean(context)) - _losses(suspect, context.data(control))
+        quality = psnr(clean.x, marked.x)
         return {
             "rad_loss_difference": gain.mean().item(),
             "rad_held_out": held_out.mean().item(),
             "rad_sign_rate": (gain > 0).double().mean().item(),
             "rad_log10_p": log10_paired_p(gain),
             **self._white_box(suspect, marks, context),
-            "rad_psnr": psnr(clean.x, marked.x),
+            **({"rad_psnr": quality} if math.isfinite(quality) else {}),
         }
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """That a suspect was not tested, or not by its weights, and why."""
+        """That a suspect was not tested, or not by its weights, and why; that there is nothing to test for."""
         if not metrics:
             return (OTHER_CLASSES,)
-        return () if "rad_white_log10_p" in metrics else (NO_READOUT,)
+        said = {"rad_white_log10_p": NO_READOUT, "rad_psnr": NO_MARK}
+        return tuple(reason for name, reason in said.items() if name not in metrics)
 
     def _white_box(self, trained: Trained, marks: Marks, context: Context) -> dict[str, float]:
         """log10 of Fisher's p-value over the classes' carriers; nothing of a network that ends in no linear layer."""
@@ -261,9 +265,10 @@ class RadioactiveData(Mechanism):
         shown = torch.cat([(labels == label).nonzero().flatten()[:2] for label in labels.unique()])
         before, after = clean.x[shown], marked.x[shown]
         largest = (after - before).abs().max().item()
-        change = 0.5 + (after - before) / max(2 * largest, 1e-9)
+        widest = 2 * largest if largest else 1.0
+        change = 0.5 + (after - before) / widest
         caption = (
-            f"Clean images, their marked versions, and the difference (grey: none), times {0.5 / largest:.3g}. "
+            f"Clean images, their marked versions, and the difference (grey: none), times {1 / widest:.3g}. "
             f"Radius {marks.how.radius}/255, PSNR {psnr(clean.x, marked.x):.1f} dB over all {marks.size} marked images."
         )
         return (Picture("pairs", caption, grid(torch.stack([before, after, change]).numpy())),)
@@ -276,24 +281,6 @@ class RadioactiveData(Mechanism):
         share = f"{marks.size} of {marks.images.size} images, radius {marks.how.radius}/255"
         whose = "the same" if marks.network.plan.task.source == marks.images else "other"
         return {"marked": share, "marks made": f"by a network trained on {whose} images"}
-
-
-def log10_paired_p(differences: Tensor) -> float:
-    """log10 of the one-sided p-value of Student's paired t test that the mean difference is above 0.
-
-    Args:
-        differences: One per image, [N], N >= 2.
-
-    Returns:
-        0 or below; -inf where the p-value is 0 (all differences equal and positive).
-    """
-    values = differences.double()
-    mean, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
-    if error == 0:
-        return -math.inf if mean > 0 else 0.0
-    from scipy import stats  # half a second, which commands that only look need not take
-
-    return float(stats.t.logsf(mean / error, len(values) - 1)) / LN10
 
 
 def _losses(trained: Trained, data: Data) -> Tensor:
