@@ -19,6 +19,7 @@ import torch
 
 from guardclash.compose import Clash, compose
 from guardclash.mechanism import Mechanism
+from guardclash.plan.codes import codes
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.plan import Plan
 from guardclash.registry import find_mechanisms
@@ -67,11 +68,11 @@ def disturb(number: int) -> None:
 
 
 @cache
-def elsewhere() -> dict[str, str]:
+def elsewhere() -> dict[str, Any]:
     """What another process, of other hashes and in the other order, gives for each mechanism alone."""
     code = (
         "import json, test_reproducible as here; here.disturb(9);"
-        "print(json.dumps({name: here.weights((name,)) for name in reversed(here.NAMES)}))"
+        "print(json.dumps({'codes': here.digests(), **{name: here.weights((name,)) for name in reversed(here.NAMES)}}))"
     )
     own = {**os.environ, "PYTHONHASHSEED": "4321", "OMP_NUM_THREADS": "1"}
     folder = Path(__file__).parent
@@ -83,6 +84,16 @@ def elsewhere() -> dict[str, str]:
 def test_here_and_in_another_process_every_mechanism_trains_the_same_bits(name):
     disturb(len(name))
     assert weights((name,)) == elsewhere()[name]
+
+
+def digests() -> dict[str, str]:
+    """Of the code of every mechanism, and of what it adds to a plan."""
+    return codes(*(value for name in NAMES for value in (*named((name,)), compose(toy(), named((name,))))))
+
+
+def test_here_and_in_another_process_code_has_the_same_digests():
+    assert digests() == elsewhere()["codes"]
+    assert set(digests()) >= {type(one).__name__ for one in named(NAMES)}
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids="+".join)
