@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 
 from guardclash.compose import Clash, compose
@@ -118,10 +119,10 @@ def made(folder: Path, executor: Any, *combinations: list[Any], **keys: Any) -> 
     finally:
         executor.shutdown()
     found: dict[str, Any] = {}
-    for path in sorted(folder.glob("trials/*/weights.safetensors")):
-        found[path.parent.name] = hashlib.sha256(path.read_bytes()).hexdigest()
-    for path in sorted(folder.glob("data/*.safetensors")):
-        found[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    for path in sorted((*folder.glob("trials/*/weights.safetensors"), *folder.glob("data/*.safetensors"))):
+        # Not the bytes of the file: the format writes what is noted beside the tensors in any order.
+        tensors = sorted(safetensors.torch.load_file(path).items())
+        found[f"{path.parent.name}/{path.name}"] = hashlib.sha256(safetensors.torch.save(dict(tensors))).hexdigest()
     for path in sorted(folder.glob("measurements/*.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         found[path.name] = [content.get(name) for name in ("metrics", "curves", "scatter", "warnings")]
