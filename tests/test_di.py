@@ -161,7 +161,8 @@ def test_it_is_bound_to_innocent_models_of_the_task(base):
         ({"images": 9}, "di.images"),
         ({"walks": 0}, "walks"),
         ({"steps": 0}, "steps"),
-        ({"scale": -1.0}, "scale"),
+        ({"scale": -1.0}, "di.scale"),
+        ({"scale": 0.0}, "di.scale"),
         ({"embedding": "mingd", "scale": 4.0}, "di.scale"),
     ],
 )

@@ -17,8 +17,9 @@ from guardclash.compose import compose
 from guardclash.errors import UserError
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
-from guardclash.mechanisms.raddata import RadioactiveData, log10_paired_p
+from guardclash.mechanisms.raddata import NO_MARK, RadioactiveData
 from guardclash.mechanisms.wm import Watermark
+from guardclash.numerics.radioactive import log10_paired_p
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.identity import fingerprint, nested
 from guardclash.plan.marked import Marks, Unmarked
@@ -32,6 +33,7 @@ from guardclash.studies.study_file import study_from
 from guardclash.studies.trials import Trial, needed_trials
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import train
+from guardclash.training.trained import Trained, predictor
 from running import ran
 
 QUICK = RadioactiveData(ratio=0.25, radius=48, iterations=20, held_out=40)
@@ -242,11 +244,34 @@ def test_a_study_trains_marking_networks_once_keeps_the_marks_and_has_controls(m
     assert len(list((site.store.folder / "data").iterdir())) == 1
     for path in (site.store.folder / "data").iterdir():
         path.write_bytes(before[:100])
-    with pytest.raises(UserError, match="cannot be read"):
-        site.context(0).data(marks)
+    assert torch.equal(first.x, site.context(0).data(marks).x), "what is damaged is made anew"
 
 
 # Pictures
+
+
+def test_marks_that_change_nothing_are_no_evidence_and_no_crash(plan, context):
+    own, network = QUICK.bind(plan), plan.model.build().eval()
+    here = _Unmoved(context(0))
+    found = own.measure(Trained(plan, 0, network, predictor(network)), here)
+    assert (found["rad_loss_difference"], found["rad_log10_p"]) == (0, 0)
+    assert "rad_psnr" not in found, "nothing was changed, so there is no noise"
+    assert own.warnings(found) == (NO_MARK,)
+    (picture,) = own.evidence(plan, here)
+    assert "times 1." in picture.caption
+
+
+class _Unmoved:
+    """A context in which marks were rounded away, as by a radius of 1/255."""
+
+    def __init__(self, inner):
+        self._inner = inner
+
+    def __getattr__(self, name):
+        return getattr(self._inner, name)
+
+    def data(self, source):
+        return source.clean(self._inner) if isinstance(source, Marks) else self._inner.data(source)
 
 
 def test_pairs_are_shown_with_their_psnr(plan, context):

@@ -16,6 +16,7 @@ from torch.nn import functional
 from guardclash.compose import compose
 from guardclash.errors import UserError
 from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl
+from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics.batchnorm import frozen_statistics, reestimate
 from guardclash.plan.examples import Data
@@ -545,6 +546,20 @@ def test_the_stopwatch_needs_no_data(combination, base):
 def test_the_stopwatch_counts_steps(base):
     short, long = (estimate_seconds(replace(base, epochs=epochs), NoData(), steps=5) for epochs in (10, 1000))
     assert 20 < long / short < 500
+
+
+@pytest.mark.parametrize("batch_size", [256, 20_000, 10**9])
+def test_the_stopwatch_makes_no_batches_that_are_larger_than_the_data(batch_size, base, monkeypatch):
+    combination = [Watermark(batch_size=batch_size), RadioactiveData(placement="stream")]
+    task = replace(base.task, sampler=Shuffled(batch_size))
+    plan = compose(replace(base, streams=(task,)), combination)
+    seen = {}
+    step = Run.step
+    noted = lambda run, stream, batch, lead: seen.update({stream.name: len(batch.x)}) or step(run, stream, batch, lead)  # noqa: E731
+    monkeypatch.setattr(Run, "step", noted)
+    assert estimate_seconds(plan, NoData(), steps=1) > 0
+    assert seen == {stream.name: min(stream.source.size, batch_size) for stream in plan.streams}
+    assert seen["trigger"] == 100
 
 
 def test_the_stopwatch_leaves_torchs_own_generator_alone(base):

@@ -12,6 +12,8 @@ from guardclash.training.trained import Trained
 
 Curve = tuple[tuple[float, float], ...]
 """Points (x, y), in the order of x."""
+OTHER_CLASSES = "the model tells another number of classes apart than the owner's, so it is not tested"
+"""What a mechanism warns of that leaves such a suspect out."""
 
 
 @dataclass(frozen=True)

@@ -71,11 +71,7 @@ class Sample:
             >>> Sample((3.0, 5.0), seeds=(0, 1)).minus(Sample((1.0, 2.0), seeds=(1, 2))).values
             (4.0,)
         """
-        theirs = dict(zip(other.seeds, other.values, strict=False))
-        shared = {
-            seed: value - theirs[seed] for seed, value in zip(self.seeds, self.values, strict=False) if seed in theirs
-        }
-        return Sample(tuple(shared.values()), seeds=tuple(shared))
+        return _by_seed(((1.0, self), (-1.0, other)))
 
     def without(self, index: int) -> Sample:
         """The sample without one of its values."""
@@ -158,8 +154,13 @@ def _by_seed(terms: Terms) -> Sample:
     values = [dict(zip(sample.seeds, sample.values, strict=False)) for _, sample in terms]
     shared = [seed for seed in values[0] if all(seed in other for other in values)]
     weights = [weight for weight, _ in terms]
-    sums = (sum(w * other[seed] for w, other in zip(weights, values, strict=True)) for seed in shared)
-    return Sample(tuple(sums), seeds=tuple(shared))
+    parts = ([w * other[seed] for w, other in zip(weights, values, strict=True)] for seed in shared)
+    return Sample(tuple(map(_sum, parts)), seeds=tuple(shared))
+
+
+def _sum(parts: Sequence[float]) -> float:
+    total = sum(parts)  # what is nothing but the rounding of its parts would decide against a bound of 0
+    return 0.0 if abs(total) <= TOLERANCE * max(map(abs, parts)) else total
 
 
 @dataclass(frozen=True)

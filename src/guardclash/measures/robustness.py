@@ -16,7 +16,7 @@ from guardclash.data.space import Images, Rows, Space, Tokens, called, movable, 
 from guardclash.errors import UserError
 from guardclash.judging.criteria import SHARE, MaxDrop, Metric
 from guardclash.measure import Measure
-from guardclash.numerics.attacks import PGD, attacked, ensemble, ensemble_version
+from guardclash.numerics.attacks import ENSEMBLE_CLASSES, PGD, attacked, ensemble, ensemble_version
 from guardclash.numerics.layout import at_a_time, fast
 from guardclash.numerics.tokens import embedding_of, random_shift, shifted, worst_shift
 from guardclash.plan.adversarial import cross_entropies
@@ -121,6 +121,9 @@ class Robustness(Measure):
         if self.ensemble and plan.several_labels:
             what = "the ensemble attacks models that tell one class of each example"
             raise UserError(what, where=f"{where}.ensemble", got=True, allowed="false")
+        if self.ensemble and plan.model.classes < ENSEMBLE_CLASSES:
+            what = "the ensemble compares the three greatest logits, and the model tells fewer classes apart"
+            raise UserError(what, where=f"{where}.ensemble", got=f"{plan.model.classes} classes", allowed="false")
         scale = plan.model.std if published else (1.0,)
         return PGD(self.radius, step, self.steps, self.norm, self.random_start, not published, scale)
 

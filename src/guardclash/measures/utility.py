@@ -112,10 +112,12 @@ def _answers(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Labels [N], the most likely classes [N] and the probabilities of all [N, classes].
 
+    A suspect may know fewer classes than the task has; the others have the probability 0.
     Of several labels: vectors of 0 and 1 [N, classes], those that are told, and the probability of each.
     """
     x, y = context.data(utility.test)
     logits = trained.predict(x).double()
     if utility.several_labels:
         return y.long().numpy(), (logits > 0).long().numpy(), logits.sigmoid().numpy()
-    return y.numpy(), logits.argmax(1).numpy(), functional.softmax(logits, 1).numpy()
+    shares, unknown = functional.softmax(logits, 1), int(y.max()) + 1 - logits.shape[1]
+    return y.numpy(), logits.argmax(1).numpy(), functional.pad(shares, (0, max(0, unknown))).numpy()

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from guardclash.checks import one_of, within
+from guardclash.checks import given, one_of, within
 from guardclash.data.space import Images, Rows, Space, movable, unmoved
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Ceiling, Metric
-from guardclash.mechanism import Mechanism
+from guardclash.mechanism import OTHER_CLASSES, Mechanism
 from guardclash.mechanisms.fingerprint import CENSORED, SPARE, Exam, Group, group
 from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
@@ -95,9 +95,14 @@ class DatasetInference(Mechanism):
         one_of("di", ("full", "harmonic"), statistic=self.statistic)
         one_of("di", PRECISIONS, precision=self.precision)
         within("di", ">= 10", images=self.images)
-        self._walk(self.scale or 1.0)
+        within("di", "> 0, finite", **given(scale=self.scale))
+        self._walk(self._usual_scale)
         if self.scale is not None and self.embedding == "mingd":
             raise UserError("a descent has no noise", where="di.scale", got=self.scale, mend="Leave it out.")
+
+    @property
+    def _usual_scale(self) -> float:
+        return 1.0 if self.scale is None else self.scale
 
     def _walk(self, scale: float, space: Space | None = None) -> BlindWalk | MinGD:
         """For inputs of a space; None: images."""
@@ -136,7 +141,9 @@ class DatasetInference(Mechanism):
         return self.verify(trained, trained, context)
 
     def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
-        """Whether the victim's fingerprint is found in the suspect, with the controls."""
+        """Whether the victim's fingerprint is found in the suspect, with the controls; nothing where no walk can go."""
+        if not self._comparable(suspect.plan, victim.plan):
+            return {}
         bound = self._bound(victim.plan)
         exam = bound._exam(victim, context)
         members, others, spare = exam.groups
@@ -157,14 +164,14 @@ class DatasetInference(Mechanism):
         return values
 
     def _comparable(self, other: Plan, victim: Plan) -> bool:
-        """Descents go to each of the victim's classes, so the other model must have as many."""
+        """Descents go to each of the victim's classes, so the other model must have them."""
         return self.embedding != "mingd" or other.model.classes >= victim.model.classes
 
     def _log10_p(self, found: Evidence) -> float:
         return found.full if self.statistic == "full" else found.sampled
 
     def _exam(self, victim: Trained, context: Context) -> Exam:
-        walk = self._walk(self.scale or 1.0, victim.plan.judged_by.space)
+        walk = self._walk(self._usual_scale, victim.plan.judged_by.space)
         exam = Exam(victim, context, self._groups(victim.plan), walk, self.layout, self.precision)
         return exam.calibrated(walk) if isinstance(walk, BlindWalk) and self.scale is None else exam
 
@@ -187,6 +194,9 @@ class DatasetInference(Mechanism):
         return tuple(self._doubts(metrics))
 
     def _doubts(self, metrics: Mapping[str, float]) -> Iterator[str]:
+        if not metrics:
+            yield OTHER_CLASSES
+            return
         main = self.metrics[0]
         fired = [
             metric

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -15,14 +16,15 @@ from guardclash.data.pictures import Picture, grid
 from guardclash.data.space import Images, Space
 from guardclash.errors import UserError
 from guardclash.judging.criteria import Floor, Metric
-from guardclash.mechanism import Mechanism
+from guardclash.mechanism import OTHER_CLASSES, Mechanism
 from guardclash.numerics.attacks import PRECISIONS
-from guardclash.numerics.features import classifier, features_of, linear_readout
+from guardclash.numerics.features import classifier, features_of, linear_readout, reads_out
 from guardclash.numerics.planes import carrier_planes, in_planes
 from guardclash.numerics.radioactive import (
     LN10,
     Marking,
     carrier_cosines,
+    log10_paired_p,
     log_cosine_p,
     log_fisher,
     psnr,
@@ -45,6 +47,8 @@ CAPTION = (
     "they are noise on the class, which moves images down, or nothing that it sees."
 )
 """Of its scatter."""
+NO_READOUT = "the network has no last linear layer over the classes, so there is no white-box test"
+NO_MARK = "no marked image differs from the clean one: raise the radius or the iterations"
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,8 @@ class RadioactiveData(Mechanism):
 
     def bind(self, unprotected: Plan) -> RadioactiveData:
         """With the marking network and the radius for this task."""
-        usual = unprotected.judged_by.mark_radius or PUBLISHED_RADIUS
-        radius = usual if self.radius is None else self.radius
+        radii = self.radius, unprotected.judged_by.mark_radius, PUBLISHED_RADIUS
+        radius = next(one for one in radii if one is not None)
         network = self.network or unprotected
         return replace(self, network=replace(network, epochs=self.network_epochs or network.epochs), radius=radius)
 
@@ -195,30 +199,42 @@ class RadioactiveData(Mechanism):
         return self.verify(trained, trained, context)
 
     def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
-        """Both tests on a suspect, for the marks in the victim's data."""
+        """Both tests on a suspect, for the marks in the victim's data; nothing if it tells other classes than these."""
+        if suspect.plan.model.classes != victim.plan.model.classes:
+            return {}
         marks = self._marks_for(victim.plan)
         clean, marked = marks.clean(context), context.data(marks)
         gain = _losses(suspect, clean) - _losses(suspect, marked)  # [N]: above 0 where the mark fits better
         control = self._held_out(marks)
         held_out = _losses(suspect, control.clean(context)) - _losses(suspect, context.data(control))
+        quality = psnr(clean.x, marked.x)
         return {
             "rad_loss_difference": gain.mean().item(),
             "rad_held_out": held_out.mean().item(),
             "rad_sign_rate": (gain > 0).double().mean().item(),
             "rad_log10_p": log10_paired_p(gain),
-            "rad_white_log10_p": self._white_box(suspect, marks, context),
-            "rad_psnr": psnr(clean.x, marked.x),
+            **self._white_box(suspect, marks, context),
+            **({"rad_psnr": quality} if math.isfinite(quality) else {}),
         }
 
-    def _white_box(self, trained: Trained, marks: Marks, context: Context) -> float:
-        """log10 of Fisher's p-value over the classes' carriers."""
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """That a suspect was not tested, or not by its weights, and why; that there is nothing to test for."""
+        if not metrics:
+            return (OTHER_CLASSES,)
+        said = {"rad_white_log10_p": NO_READOUT, "rad_psnr": NO_MARK}
+        return tuple(reason for name, reason in said.items() if name not in metrics)
+
+    def _white_box(self, trained: Trained, marks: Marks, context: Context) -> dict[str, float]:
+        """log10 of Fisher's p-value over the classes' carriers; nothing of a network that ends in no linear layer."""
+        if not reads_out(trained.network, marks.network.plan.model.classes):
+            return {}
         marking = context.trained(marks.network).network
         x, _ = context.data(marks.network.plan.judged_by.test)
         ours, theirs = (features_of(network, x[:ALIGNMENT_IMAGES]) for network in (marking, trained.network))
         # The features of the two networks have nothing in common but the images: they are aligned by some.
         directions = carriers_of(marks.network.plan, marking, context)
         cosines = carrier_cosines(ours, theirs, classifier(trained.network).weight, directions)
-        return log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10
+        return {"rad_white_log10_p": log_fisher(log_cosine_p(cosines, directions.shape[1])) / LN10}
 
     def scatter(self, trained: Trained, context: Context) -> Scatter | None:
         """Marked training images and what they were before, in the planes of their classes' carriers and weights.
@@ -249,9 +265,10 @@ class RadioactiveData(Mechanism):
         shown = torch.cat([(labels == label).nonzero().flatten()[:2] for label in labels.unique()])
         before, after = clean.x[shown], marked.x[shown]
         largest = (after - before).abs().max().item()
-        change = 0.5 + (after - before) / max(2 * largest, 1e-9)
+        widest = 2 * largest if largest else 1.0
+        change = 0.5 + (after - before) / widest
         caption = (
-            f"Clean images, their marked versions, and the difference (grey: none), times {0.5 / largest:.3g}. "
+            f"Clean images, their marked versions, and the difference (grey: none), times {1 / widest:.3g}. "
             f"Radius {marks.how.radius}/255, PSNR {psnr(clean.x, marked.x):.1f} dB over all {marks.size} marked images."
         )
         return (Picture("pairs", caption, grid(torch.stack([before, after, change]).numpy())),)
@@ -264,25 +281,6 @@ class RadioactiveData(Mechanism):
         share = f"{marks.size} of {marks.images.size} images, radius {marks.how.radius}/255"
         whose = "the same" if marks.network.plan.task.source == marks.images else "other"
         return {"marked": share, "marks made": f"by a network trained on {whose} images"}
-
-
-def log10_paired_p(differences: Tensor) -> float:
-    """log10 of the one-sided p-value of Student's paired t test that the mean difference is above 0.
-
-    Args:
-        differences: One per image, [N], N >= 2.
-
-    Returns:
-        0 or below; -inf where the p-value is 0 (all differences equal and positive).
-    """
-    values = differences.double()
-    error = values.std().item() / math.sqrt(len(values))
-    mean = values.mean().item()
-    if error == 0:
-        return -math.inf if mean > 0 else 0.0
-    from scipy import stats  # half a second, which commands that only look need not take
-
-    return float(stats.t.logsf(mean / error, len(values) - 1)) / LN10
 
 
 def _losses(trained: Trained, data: Data) -> Tensor:

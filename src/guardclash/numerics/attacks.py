@@ -25,10 +25,13 @@ from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics
 from guardclash.numerics.layout import fast
+from guardclash.numerics.lengths import directions, lengths
 
 PRECISIONS = ("auto", "float32", "bfloat16")
 LIBRARY = "adversarial-robustness-toolbox"
 ENSEMBLE_STARTS, ENSEMBLE_STEPS, ENSEMBLE_QUERIES = 5, 100, 1000
+ENSEMBLE_CLASSES = 3
+"""The least that it can do with: the difference of logits is divided by that of the greatest to the third."""
 
 
 @dataclass(frozen=True)
@@ -108,29 +111,25 @@ class PGD:
         else:  # uniform in the ball: a direction, and the d-th root of a uniform share of the radius
             start = torch.randn(x.shape, generator=rng, dtype=x.dtype)
             share = torch.rand(len(x), generator=rng, dtype=x.dtype) ** (1 / x[0].numel())
-            start *= (self.radius * share / _lengths(start).view(-1)).view(-1, *(1,) * (x.dim() - 1))
+            length = lengths(start).view(-1)
+            start *= (self.radius * share / torch.where(length > 0, length, 1)).view(-1, *(1,) * (x.dim() - 1))
         return fast(start.to(x.device))
 
     def _direction(self, gradient: Tensor) -> Tensor:
         if self.norm == "linf":
             return gradient.sign()
-        return gradient / _lengths(gradient).clamp(min=1e-12)
+        return directions(gradient)
 
     def _within(self, x: Tensor, delta: Tensor, scale: Tensor) -> Tensor:
         if self.norm == "linf":
             delta = delta.clamp(-self.radius, self.radius)
         else:
-            delta = delta * (self.radius / _lengths(delta).clamp(min=1e-12)).clamp(max=1)
+            delta = delta * (self.radius / lengths(delta).clamp(min=torch.finfo(delta.dtype).tiny)).clamp(max=1)
         return (self._moved(x, delta, scale) - x) / scale if self.clamp else delta
 
     def _moved(self, x: Tensor, delta: Tensor, scale: Tensor) -> Tensor:
         moved = x + delta * scale
         return moved.clamp(0, 1) if self.clamp else moved
-
-
-def _lengths(delta: Tensor) -> Tensor:
-    """l2 norm of each input, [B, 1, ...], of delta's rank."""
-    return delta.flatten(1).norm(dim=1).view(-1, *(1,) * (delta.dim() - 1))
 
 
 @contextmanager
@@ -217,7 +216,7 @@ def ensemble(
     Args:
         network: The network; run the attacks inside `attacked(network)`.
         ball: Its radius, norm, scale and clamp count.
-        classes: Number of classes, at least 3.
+        classes: Number of classes, at least `ENSEMBLE_CLASSES`.
         rng: For starts and search.
 
     Returns:
@@ -225,9 +224,10 @@ def ensemble(
         balls around them.
 
     Raises:
-        UserError: If ART is not installed.
+        UserError: If ART is not installed, or there are too few classes.
     """
     ensemble_version()
+    within("ensemble", f">= {ENSEMBLE_CLASSES}", classes=classes)
     from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
 
     steps = {"eps_step": 2 * ball.radius, "max_iter": ENSEMBLE_STEPS, "nb_random_init": ENSEMBLE_STARTS}

@@ -23,6 +23,9 @@ from guardclash.numerics.clipping_checks import Misread, Verified, buffers_of, c
 from guardclash.numerics.clipping_layout import forget
 from guardclash.numerics.clipping_recording import Recording
 
+SHORTEST = 1e-18
+"""Shorter gradients count as of this length: their squares are lost in float32, and with them what bounds them."""
+
 
 class Clipped(NamedTuple):
     """A clipped sum of gradients.
@@ -91,7 +94,7 @@ def _clipped(network: nn.Module, losses: Callable[[], Tensor], clip: float, know
     with torch.no_grad():
         squares = [parameter.squared_norms().to(values.dtype) for parameter in gathered.values()]
         norms = torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(values)
-        factors = (clip / norms).clamp(max=1)
+        factors = (clip / norms.clamp(min=SHORTEST)).clamp(max=1)
         return Clipped({name: parameter.weighted_sum(factors) for name, parameter in gathered.items()}, norms)
 
 

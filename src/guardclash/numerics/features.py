@@ -26,6 +26,12 @@ def classifier(network: nn.Module) -> nn.Linear:
     return layers[-1]
 
 
+def reads_out(network: nn.Module, classes: int) -> bool:
+    """Whether the last linear layer has a row of weights for each class."""
+    layers = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    return bool(layers) and layers[-1].out_features == classes
+
+
 def penultimate(network: nn.Module) -> Callable[[Tensor], Tensor]:
     """The map from images [N, C, H, W] to what the classifier sees of them [N, features], with gradients.
 
@@ -72,12 +78,12 @@ def linear_readout(network: nn.Module, classes: int, images: Sequence[Tensor]) -
         None where they cannot be: without a last linear layer over the classes, or where a training that diverged left
         no finite numbers.
     """
-    if not any(isinstance(module, nn.Linear) for module in network.modules()):
+    if not reads_out(network, classes):
         return None
     last = classifier(network)
     bias = last.weight.new_zeros(classes) if last.bias is None else last.bias
     values = [last.weight, bias, *(features_of(network, batch) for batch in images)]
-    if last.out_features != classes or not all(value.isfinite().all() and value.ndim <= 2 for value in values):
+    if not all(value.isfinite().all() and value.ndim <= 2 for value in values):
         return None
     weight, offset, *features = (value.detach().cpu().double().numpy() for value in values)
     return Readout(weight, offset, tuple(features))

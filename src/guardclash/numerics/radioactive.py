@@ -143,6 +143,24 @@ def psnr(x: Tensor, marked: Tensor) -> float:
     return -10 * math.log10(error) if error else math.inf
 
 
+def log10_paired_p(differences: Tensor) -> float:
+    """log10 of the one-sided p-value of Student's paired t test that the mean difference is above 0.
+
+    Args:
+        differences: One per image, [N], N >= 2.
+
+    Returns:
+        0 or below; -inf where the p-value is 0 (all differences equal and positive).
+    """
+    values = differences.double()
+    mean, error = values.mean().item(), values.std().item() / math.sqrt(len(values))
+    if error == 0:
+        return -math.inf if mean > 0 else 0.0
+    from scipy import stats  # half a second, which commands that only look need not take
+
+    return float(stats.t.logsf(mean / error, len(values) - 1)) / LN10
+
+
 def log_cosine_p(cosine: ArrayLike, dimension: int) -> NDArray[np.float64]:
     """Ln P(cos >= c) between a fixed direction and a uniform random one: (1/2) I_{1-c^2}((d-1)/2, 1/2) for c >= 0.
 

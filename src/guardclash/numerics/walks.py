@@ -17,6 +17,7 @@ from torch import Tensor
 
 from guardclash.checks import given, within
 from guardclash.errors import UserError
+from guardclash.numerics.lengths import SHORT, lengths, tamed
 
 NORMS = ("linf", "l2", "l1")
 """The order of the last axis of every embedding."""
@@ -237,8 +238,8 @@ class MinGD:
         if norm == "linf":
             return self.linf * descent.sign()
         if norm == "l2":
-            length = descent.flatten(1).norm(dim=1).clamp(min=1e-12)
-            return self.l2 * descent / length.view(-1, *(1,) * (descent.dim() - 1))
+            descent = tamed(descent)
+            return self.l2 * descent / lengths(descent).clamp(min=SHORT)
         free = descent.flatten(1)
         if self.bounded:
             leaving = ((descent < 0) & (point <= self.gap)) | ((descent > 0) & (point >= 1 - self.gap))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -15,6 +16,8 @@ from guardclash.plan.plan import Objective
 
 SHIFT = "embedding_shift"
 """What `Data.about` calls the shift of the vectors of an example's tokens, [length, width]."""
+SATURATED = 44.0
+"""In nats: float32 holds no squares of probabilities below exp(-44), and soon none of these themselves."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,9 @@ class Shifted:
 def cross_entropies(network: nn.Module, x: Tensor, y: Tensor, several_labels: bool = False) -> Tensor:
     """Cross entropy per example, [B], in float32 whatever the network computes in.
 
+    Its gradient does not vanish, however sure the network is. That of an example with a margin beyond `SATURATED` is
+    that of its margin: the same direction, as the cross entropy is a function of the margin alone.
+
     Args:
         network: The network.
         x: Inputs [B, ...].
@@ -96,5 +102,25 @@ def cross_entropies(network: nn.Module, x: Tensor, y: Tensor, several_labels: bo
     """
     logits = network(x).float()
     if several_labels:
-        return functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
-    return functional.cross_entropy(logits, y, reduction="none")
+        losses = functional.binary_cross_entropy_with_logits(logits, y, reduction="none").mean(1)
+        return _steep(losses, ((1 - 2 * y) * logits).logsumexp(1))
+    losses = functional.cross_entropy(logits, y, reduction="none")
+    if logits.shape[1] < 2 or not len(logits):
+        return losses
+    label = y.view(-1, 1) if y.dim() == 1 else y.argmax(1, keepdim=True)
+    behind = logits.scatter(1, label, -math.inf).logsumexp(1) - logits.gather(1, label).squeeze(1)
+    # A label that is no single class has a gradient of its own, which vanishes where it should.
+    return _steep(losses, behind if y.dim() == 1 else behind.where(y.amax(1) == 1, 0))
+
+
+def _steep(losses: Tensor, behind: Tensor) -> Tensor:
+    """The losses, [B], those of examples that nearly cannot be told wrong with the gradients of their margins.
+
+    Args:
+        losses: ln(1 + exp(behind)), or what is nearly that where `behind` is far below 0.
+        behind: How far all other answers are behind the right one, [B].
+    """
+    saturated = behind < -SATURATED
+    if not saturated.any():
+        return losses
+    return torch.where(saturated, losses.detach() + (behind - behind.detach()), losses)

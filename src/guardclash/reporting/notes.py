@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -19,6 +20,8 @@ from guardclash.words import cut
 Noted = tuple[str, str, str]
 """A recipe, models on it, and what is to be known of them."""
 NOT_RUN = "not run yet."
+EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(:|$)")
+"""How the line of a traceback begins that says what went wrong; those of its places are indented."""
 GIVEN = {"type", "shape", "classes", "mean", "std"}
 """Of a network, what its type and its data say anyway."""
 
@@ -80,7 +83,7 @@ def _cell_notes(study: Study, results: Results, cell: Cell) -> Iterator[Noted]:
         yield recipe, models, f"{name}: " + "; ".join(f"{fact} {cut(value)}" for fact, value in facts.items()) + "."
     for trial in entry.trials:
         if trial.error:
-            yield recipe, models, f"seed {trial.seed} failed: {last_line(trial.error)}"
+            yield recipe, models, f"seed {trial.seed} failed: {failure(trial.error)}"
         for measurement in trial.measurements.values():
             for warning in measurement.warnings:
                 yield recipe, models, f"seed {trial.seed}: {cut(warning)}."
@@ -149,6 +152,14 @@ def _said(value: Any) -> str:
     return "-".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
-def last_line(error: str) -> str:
-    """Of a traceback: what went wrong."""
-    return cut((error.strip().splitlines() or [""])[-1])
+def failure(error: str) -> str:
+    r"""Of a traceback: what went wrong, the line that names the exception; its text may go on below.
+
+    Example:
+        >>> failure("Traceback (most recent call last):\n  File ...\nRuntimeError: tied weights\nSee https://...")
+        'RuntimeError: tied weights'
+    """
+    lines = [line.rstrip() for line in error.strip().splitlines()] or [""]
+    # The last one is what came out in the end, whatever it was caused by.
+    last = max((place for place, line in enumerate(lines) if line.startswith("Traceback (")), default=-1)
+    return cut(next((line for line in lines[last + 1 :] if EXCEPTION.match(line)), lines[-1]))

@@ -29,6 +29,7 @@ from guardclash.studies.measuring import measured
 from guardclash.studies.seal import KEY, OPEN
 from guardclash.studies.signals import signals_kept
 from guardclash.studies.store import Store, kept_error, now
+from guardclash.studies.tensors import load_into, to_bytes
 from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
 from guardclash.training.train import Diverged, EpochLog, Execution, build_network, train
@@ -69,7 +70,7 @@ class Site:
                 return safetensors.torch.load(content)
             except safetensors.SafetensorError as error:  # of before there were checksums
                 self.store.damaged[f"data/{key}.safetensors"] = str(error)
-        content = safetensors.torch.save(make(), {KEY: OPEN, "source": json.dumps(describe(identity))})
+        content = to_bytes(make(), {KEY: OPEN, "source": json.dumps(describe(identity))})
         self.store.keep_data(key, content)
         # Read back even if just made: whoever finds it later gets the very same tensors.
         return safetensors.torch.load(content)
@@ -87,7 +88,7 @@ class Site:
         network = build_network(plan, self.context(seed))
         weights = self.store.part(trial.key, WEIGHTS)
         try:
-            network.load_state_dict(safetensors.torch.load(weights or b""))
+            load_into(network, weights or b"")
         except (safetensors.SafetensorError, RuntimeError) as error:
             self.store.damaged.setdefault(f"trials/{trial.key}/{WEIGHTS}", str(error))
             return _train(trial, self)[0]
@@ -256,10 +257,8 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
         "finished": now(),
         "environment": environment(site.execution.device),
     }
-    # Channels-last on the way, plain in the file: it is read on any device.
-    weights = {name: value.contiguous().cpu() for name, value in trained.network.state_dict().items()}
     files = {
-        WEIGHTS: safetensors.torch.save(weights),
+        WEIGHTS: to_bytes(trained.network.state_dict()),
         "history.jsonl": "".join(json.dumps(line) + "\n" for line in history).encode(),
     }
     site.store.keep_trial(trial.key, record, files)

@@ -40,7 +40,8 @@ class _RandomInputs:
 
     def data(self, source: Source) -> Data:
         stream = next(stream for stream in self.plan.streams if stream.source is source)
-        return self._noise(stream.sampler.batch_size)
+        # No batch holds more than all there are; one that is asked for larger would take time that no training takes.
+        return self._noise(min(stream.sampler.batch_size, source.size))
 
     def kept(self, identity: object, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         return make()

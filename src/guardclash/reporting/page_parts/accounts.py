@@ -9,7 +9,7 @@ from markupsafe import Markup
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.results import CellRecord, TrialRecord
-from guardclash.reporting.notes import last_line
+from guardclash.reporting.notes import failure
 from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
 from guardclash.reporting.reasons import Symbol, reasons, warnings
 from guardclash.reporting.tables import duration
@@ -52,7 +52,7 @@ def warnings_of(entry: CellRecord, seeds: range) -> Iterator[tuple[str, str]]:
 
 def _said(trial: TrialRecord) -> Iterator[str]:
     if trial.error:
-        yield f"failed: {last_line(trial.error)}"
+        yield f"failed: {failure(trial.error)}"
     for measurement in trial.measurements.values():
         yield from map(cut, measurement.warnings)
 

@@ -9,7 +9,7 @@ from typing import Any
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import UNKNOWN, Results, TrialRecord
 from guardclash.reporting.findings import Findings
-from guardclash.reporting.notes import last_line
+from guardclash.reporting.notes import failure
 from guardclash.reporting.page_parts.accounts import seed_names
 from guardclash.reporting.tables import place
 from guardclash.studies.study import Study
@@ -55,7 +55,7 @@ def _failures(trials: tuple[TrialRecord, ...]) -> Iterator[tuple[str, str]]:
     found: dict[str, list[int]] = {}
     for trial in trials:
         if trial.error:
-            found.setdefault(last_line(trial.error), []).append(trial.seed)
+            found.setdefault(failure(trial.error), []).append(trial.seed)
     return ((seed_names(seeds), error) for error, seeds in found.items())
 
 
