@@ -169,5 +169,6 @@ def keys_in(store: Store) -> set[str]:
     return {path.name for path in (store.folder / "trials").glob("*")}
 
 
-def report(wanted: Study, content: dict[str, Any]) -> str:
-    return render(find(wanted, results_from(content), wanted.rule))
+def report(wanted: Study, content: dict[str, Any] | Results) -> str:
+    results = content if isinstance(content, Results) else results_from(content)
+    return render(find(wanted, results, wanted.rule))

@@ -200,4 +200,4 @@ def test_small_words():
     assert (words.plural(1, "seed"), words.plural(1234, "seed")) == ("1 seed", "1,234 seeds")
     assert accounts.seed_names([0, 1, 2]) == "seeds 0 to 2"
     assert accounts.seed_names([3]) == "seed 3"
-    assert accounts.last_line("") == ""
+    assert accounts.failure("") == ""

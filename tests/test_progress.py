@@ -29,9 +29,10 @@ from guardclash.studies import jobs, measuring
 from guardclash.studies.activity import alive, noted, notes
 from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
+from guardclash.studies.estimating import trials_of
 from guardclash.studies.files import SCHEMA
 from guardclash.studies.jobs import Site, run_job
-from guardclash.studies.run import completed, trials_of, waves
+from guardclash.studies.run import completed, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from

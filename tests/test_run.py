@@ -21,8 +21,9 @@ from guardclash.records.plain import results_from, to_plain
 from guardclash.studies import jobs
 from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
+from guardclash.studies.estimating import estimates, trials_of
 from guardclash.studies.jobs import Site
-from guardclash.studies.run import Together, estimates, trials_of, waves
+from guardclash.studies.run import Together, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.verdicts import verdicts

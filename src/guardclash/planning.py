@@ -19,9 +19,10 @@ from guardclash.studies.activity import notes
 from guardclash.studies.collect import changed_since, collect
 from guardclash.studies.composing import compose_study, unusual_data
 from guardclash.studies.engines import Inline
+from guardclash.studies.estimating import estimates, trials_of
 from guardclash.studies.jobs import Site
 from guardclash.studies.read_once import ReadOnce
-from guardclash.studies.run import estimates, needed_now, trials_of, waves
+from guardclash.studies.run import needed_now, waves
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell
@@ -109,6 +110,7 @@ def standing(study: Study, site: Site, rule: Rule) -> Iterator[Any]:
     yield from map(literal, (*unusual_data(composed), *changed_since(study, composed, store)))
     yield _cells_standing(study, composed, store)
     results = collect(study, composed, store)
+    yield from (literal(f"Note: {words}.") for words in results.changed)
     yield from (literal(f"Damaged and left out: {flaw}; the next run makes it anew.") for flaw in results.damaged)
     board = Board(study.name, tasks(study, needed_now(study, composed, results)), store)
     yield view(board.standing(), find(study, results).verdicts, rule)

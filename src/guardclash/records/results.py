@@ -130,6 +130,8 @@ class Results:
     """By `Cell.key`."""
     damaged: tuple[str, ...] = ()
     """Files of the store that are damaged and so left out, and why. In no results file: the next run mends them."""
+    changed: tuple[str, ...] = ()
+    """In sentences, which code is another one than that which made the results. In no results file either."""
 
     def cell(self, cell: Cell) -> CellRecord | None:
         """What is known of a cell of a study; None if the results were made for another study."""

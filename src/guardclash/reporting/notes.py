@@ -41,6 +41,8 @@ def notes(found: Findings) -> list[str]:
     lines += scales(study, results, study.recipes)
     if said := mixed(results):
         lines += [said, *_grouped(made_with(study, results, cells))]
+    lines += [f"{words[0].upper()}{words[1:]}." for words in results.changed]
+    lines += [f"Damaged in the store, and left out: {flaw}." for flaw in results.damaged]
     lines += _compute(results, cells)
     return list(dict.fromkeys(lines))
 

@@ -16,6 +16,7 @@ from guardclash.records.cells import Named
 from guardclash.records.plain import joined, measurement_from
 from guardclash.records.results import UTILITY, CellRecord, Evidence, Measurement, Results, TrialRecord
 from guardclash.studies import snapshot
+from guardclash.studies.code_since import code_since
 from guardclash.studies.evidence import kept_pictures
 from guardclash.studies.store import Store, now
 from guardclash.studies.study import Study
@@ -27,7 +28,10 @@ def collect(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> R
     environments: dict[str, dict[str, str]] = {}
     cells = [_cell(entry, store, environments) for entry in composed]
     damaged = tuple(f"{name}: {why}" for name, why in store.damaged.items())
-    return Results(study.name, now(), tuple(environments.values()), {cell.key: cell for cell in cells}, damaged)
+    changed = code_since(composed, store)
+    return Results(
+        study.name, now(), tuple(environments.values()), {cell.key: cell for cell in cells}, damaged, changed
+    )
 
 
 def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Results:

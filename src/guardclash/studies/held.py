@@ -39,6 +39,8 @@ def held(
         if found is None:
             raise
         say(f"note: these are the results of {found.written}; what the store holds now cannot be told: {error}")
+    for words in found.changed:
+        say(f"note: {words}")
     for flaw in found.damaged:
         say(f"note: damaged and left out: {store.folder / flaw}; the next run makes it anew")
     return found if any(cell.trials for cell in found.cells.values()) else snapshot.last(study, store)

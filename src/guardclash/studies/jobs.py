@@ -23,6 +23,7 @@ from guardclash.plan.plan import Plan
 from guardclash.registry import adopt_tasks
 from guardclash.studies.activity import noted
 from guardclash.studies.claims import claimed
+from guardclash.studies.code_since import codes_of_plan
 from guardclash.studies.environment import environment
 from guardclash.studies.files import SCHEMA
 from guardclash.studies.measuring import measured
@@ -251,6 +252,7 @@ def _keep(trial: Trial, trained: Trained, history: list[dict[str, Any]], seconds
         "trial": trial.key,
         "seed": trial.seed,
         "plan": describe(trial.plan, full=True),
+        "codes": codes_of_plan(trial.plan),
         "data": _kept_in(trial),
         "execution": describe(site.execution, full=True),
         "seconds": round(seconds, 3),

@@ -12,6 +12,7 @@ from guardclash.judging.judgement import plain
 from guardclash.measure import Measure
 from guardclash.mechanism import Curve
 from guardclash.plan.identity import describe
+from guardclash.studies.code_since import codes_of_probe
 from guardclash.studies.files import SCHEMA
 from guardclash.studies.store import now
 from guardclash.studies.trials import Probe
@@ -29,6 +30,7 @@ def measured(probe: Probe, trained: Trained, context: RunContext) -> dict[str, A
         "trial": probe.trial.key,
         "measure": describe(probe.measure, full=True),
         "serving": describe(probe.serving, full=True),
+        "codes": codes_of_probe(probe),
         "metrics": {
             metric.name: kept_value(metric, metrics[metric.name])
             for metric in probe.measure.metrics

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from guardclash.studies.store import Store
 
 T = TypeVar("T")
-ALIKE = ("plan", "execution", "environment", "measure", "serving")
+ALIKE = ("plan", "execution", "environment", "measure", "serving", "codes")
 """Parts of records and measurements that are the same for all seeds; they are held once."""
 
 

@@ -9,40 +9,27 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from guardclash.errors import SiteError, UserError
-from guardclash.plan.identity import plan_key
+from guardclash.errors import UserError
 from guardclash.plan.trainings import depth
 from guardclash.records.results import Results
-from guardclash.registry import adopt_tasks
 from guardclash.studies.claims import claim_of
 from guardclash.studies.collect import collect, keep_results
 from guardclash.studies.composing import compose_study, opened
+from guardclash.studies.estimating import Executor, estimates, trials_of
 from guardclash.studies.evidence import keep_pictures
 from guardclash.studies.jobs import Checked, Done, Job, Site, run_job
 from guardclash.studies.read_once import ReadOnce
-from guardclash.studies.signals import signals_kept
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.trials import ComposedCell, Probe, Trial
 from guardclash.studies.verdicts import wanted
 from guardclash.studies.workers import WorkerLost
-from guardclash.training.stopwatch import estimate_seconds
 
 KEEPING_SHARE = 0.02
 """Of the time of a run that may go to keeping its results up to date and judging them: of large studies a second."""
 POLL_S = 1.0
 """How often it is looked whether other processes are done with what this run needs."""
 T = TypeVar("T")
-
-
-class Executor(Protocol):
-    """Runs calls, here or elsewhere: `concurrent.futures`, Dask's client and submitit have this shape.
-
-    Futures of `concurrent.futures` are taken as they finish, others in the order in which they were submitted.
-    """
-
-    def submit(self, fn: Callable[..., Any], /, *args: Any) -> Any:
-        """Something whose `result()` is that of `fn(*args)`."""
 
 
 class Watcher(Protocol):
@@ -113,49 +100,6 @@ def _ask_for(entry: ComposedCell, trial: Trial, there: Checked, ask: Callable[..
     for probe, level in zip(entry.probes(trial), entry.levels, strict=True):
         if not there.measurement(probe):
             ask(level, trial, probe)
-
-
-def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]:
-    """The trials that are still to be trained, by key."""
-    return {job.trial.key: job.trial for wave in jobs for job in wave if store.intact(job.trial.key) is None}
-
-
-def estimates(trials: Iterable[Trial], site: Site, executor: Executor) -> dict[str, float]:
-    """Seconds that each training will take: as its other seeds took, or by timing a few of its steps."""
-    trials = tuple(trials)
-    plans = {plan_key(trial.plan): trial for trial in reversed(trials)}
-    found = _measured_seconds(site.store, plans)
-    timed = {plan: executor.submit(_estimate, trial, site) for plan, trial in plans.items() if not found.get(plan)}
-    for plan, future in timed.items():
-        try:
-            found[plan] = future.result()
-        except WorkerLost:
-            found[plan] = 0.0  # its job will be lost as well, and say why
-    return {trial.key: found[plan_key(trial.plan)] for trial in trials}
-
-
-def _estimate(trial: Trial, site: Site) -> float:
-    adopt_tasks(site.tasks)
-    with signals_kept() as interrupted:
-        try:
-            return estimate_seconds(trial.plan, site.context(trial.seed), site.execution.device)
-        except SiteError:
-            raise
-        except BaseException:
-            if interrupted():
-                raise
-            return 0.0  # its job will fail as well, and say why
-
-
-def _measured_seconds(store: Store, plans: Collection[str]) -> dict[str, float]:
-    """Mean seconds by plan of what is in the store."""
-    taken: dict[str, list[float]] = {}
-    for key in store.trial_keys() if plans else ():
-        plan = key.rpartition("-")[0]
-        record = store.record(key) if plan in plans else None
-        if record:
-            taken.setdefault(plan, []).append(record["seconds"])
-    return {plan: sum(values) / len(values) for plan, values in taken.items()}
 
 
 def run_study(

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from importlib.metadata import version
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from guardclash.records.file import read_results, results_text
@@ -38,7 +39,7 @@ def keep(study: Study, results: Results, before: str, store: Store) -> None:
     name, text = stem(study, store), results_text(results)
     store.keep_text(f"studies/{name}.json", text)
     known = {"schema": SCHEMA, "origin": _origin(study), "study": _identity(study), "results": digest(text.encode())}
-    store.keep_sealed(_card(name), {**known, "state": "" if results.damaged else before})
+    store.keep_sealed(_card(name), {**known, "state": "" if results.damaged or results.changed else before})
 
 
 def fresh(study: Study, store: Store) -> Results | None:
@@ -107,9 +108,16 @@ def _identity(study: Study) -> str:
 
 
 def _asked(study: Study) -> Iterator[Any]:
-    yield version("guardclash")  # it decides which facts are collected
+    yield _code()  # it decides what is collected, and which results may be doubted
     yield from (getattr(study, name) for name in COLLECTED)
     yield study.first_seed if study.start is None else (study.first_seed, study.start)
+
+
+@lru_cache(1)
+def _code() -> str:
+    """A digest of the package's own source."""
+    root = Path(__file__).parents[1]
+    return _hash(*(digest(path.read_bytes()) for path in sorted(root.rglob("*.py"))))
 
 
 def _hash(*parts: Any) -> str:

@@ -93,7 +93,10 @@ class Progress:
                 self.say(line)
             self._board = Board(self._study.name, {}, self._store)  # its tasks come with the first `_judge`
         self._note(estimates=self._estimates)
-        self._judge(collect(self._study, self._composed, self._store))  # before the board is asked for the time left
+        results = collect(self._study, self._composed, self._store)
+        for words in results.changed if first else ():
+            self.say(f"note: {words}")
+        self._judge(results)  # before the board is asked for the time left
         self._announce(len(seconds), sum(len(job.probes) for wave in waves for job in wave))
         if first and self._moving:
             self._shown = Group()
