@@ -16,7 +16,7 @@ from typing import Any
 
 from guardclash.errors import UserError
 
-LIMIT_S = 20
+LIMIT_S = 20.0
 """Seconds of one input; more is told as `TooLong`."""
 
 
@@ -109,7 +109,7 @@ def _try(target: Target, one: Damaged, number: int, folder: Path, found: Found) 
     before, began = _resident("VmRSS"), time.process_time()
     _forget_peak()
     signal.signal(signal.SIGALRM, _late)
-    signal.alarm(LIMIT_S)
+    signal.setitimer(signal.ITIMER_REAL, LIMIT_S)
     found.inputs += 1
     try:
         target.read(one.content, folder)
@@ -121,7 +121,7 @@ def _try(target: Target, one: Damaged, number: int, folder: Path, found: Found) 
     except (Exception, TooLong) as error:
         _note(found, _place(error), number, one)
     finally:
-        signal.alarm(0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     found.slowest = max(found.slowest, time.process_time() - began)
     found.largest = max(found.largest, _resident("VmHWM") - before)
 
@@ -276,6 +276,8 @@ VALUES: tuple[Any, ...] = (
     *([], {}, [[]], [None], {"x": 1}, [1, 2], {"name": "x"}, {"ceiling": {"<b>": 1}}, [0.5] * 3000),
 )
 """What may stand in the place of another value."""
+Way = tuple[str | int, ...]
+"""To a part of JSON data."""
 TWIN, TOKEN = "\x02twin", "\x02raw "
 
 
@@ -285,14 +287,14 @@ def damaged_json(content: bytes, rng: random.Random) -> Damaged:
         return damaged_bytes(content, rng)
     data, said = json.loads(content), []
     for _ in range(rng.choice((1, 1, 1, 1, 2, 3))):
-        data, change = changed(data, rng)
+        data, change = changed(data, rng, _paths(content))
         said.append(change)
     return Damaged(_written(data), "; ".join(said))
 
 
-def changed(data: Any, rng: random.Random) -> tuple[Any, str]:
+def changed(data: Any, rng: random.Random, paths: tuple[Way, ...] = ()) -> tuple[Any, str]:
     """Tables and lists with one place changed, and what was done."""
-    parent, name, path = _somewhere(data, rng)
+    parent, name, path = _somewhere(data, rng, paths)
     if parent is None:
         value = rng.choice(VALUES)
         return value, f"all = {_short(value)}"
@@ -314,32 +316,30 @@ def changed(data: Any, rng: random.Random) -> tuple[Any, str]:
     return data, f"{path} = {_short(value)}"
 
 
-def _somewhere(data: Any, rng: random.Random) -> tuple[Any, Any, str]:
+def _somewhere(data: Any, rng: random.Random, paths: tuple[Way, ...] = ()) -> tuple[Any, Any, str]:
     """A place, with its table or list. Half of them by walking down, so that rare large parts do not take them all."""
-    places = _places(data)
-    if not places:
-        return None, None, ""
-    if rng.random() < 0.5:
-        return rng.choice(places)
+    steps = rng.choice(paths) if paths and rng.random() < 0.5 else ()
     parent, name, path = None, None, ""
-    while isinstance(data, dict | list) and data and (parent is None or rng.random() < 0.85):
+    while isinstance(data, dict | list) and data and (parent is None or steps or rng.random() < 0.85):
         parent = data
-        name = rng.choice(list(data)) if isinstance(data, dict) else rng.randrange(len(data))
+        known = steps and (steps[0] in data if isinstance(data, dict) else steps[0] in range(len(data)))
+        drawn = rng.choice(list(data)) if isinstance(data, dict) else rng.randrange(len(data))
+        name, steps = (steps[0], steps[1:]) if known else (drawn, ())
         path += f".{name}" if isinstance(data, dict) else f"[{name}]"
         data = data[name]
+        if known and not steps:
+            break
     return parent, name, path.removeprefix(".")
 
 
-def _places(data: Any) -> list[tuple[Any, Any, str]]:
-    found: list[tuple[Any, Any, str]] = []
-    waiting = [(data, "")]
+@cache
+def _paths(content: bytes) -> tuple[Way, ...]:
+    """The way to every part of JSON data."""
+    waiting: list[tuple[Any, Way]] = [(json.loads(content), ())]
     for value, path in waiting:
-        for name, inner in value.items() if isinstance(value, dict) else enumerate(value):
-            here = f"{path}.{name}".removeprefix(".") if isinstance(value, dict) else f"{path}[{name}]"
-            found.append((value, name, here))
-            if isinstance(inner, dict | list):
-                waiting.append((inner, here))
-    return found
+        inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [(part, (*path, name)) for name, part in inside]
+    return tuple(path for _, path in waiting[1:])
 
 
 def _value(data: Any, rng: random.Random) -> Any:

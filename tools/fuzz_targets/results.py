@@ -170,11 +170,18 @@ def _exported(found: Findings) -> bytes:
     return results_text(found.results).encode()
 
 
+def _every(found: Findings) -> None:
+    """All forms of one input, which is read once."""
+    for form in (*FORMS.values(), _compared, _exported):
+        form(found)
+
+
 def _forms() -> Iterator[tuple[str, Callable[[Findings], object]]]:
     yield "read", lambda found: found
     yield from FORMS.items()
     yield "compare", _compared
     yield "export", _exported
+    yield "every", _every
     yield from ((f"figure-{name}", partial(_drawn, name)) for name in FIGURES)
 
 
