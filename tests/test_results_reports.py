@@ -622,3 +622,26 @@ def test_the_scale_is_of_the_network_that_was_trained():
     assert "cnn4-small with batch norm" in render(find(wanted, results(wanted), "strict")), (
         "records without plans have words only"
     )
+
+
+# What a results file leaves open
+
+
+def test_a_scale_that_is_not_recorded_is_not_guessed():
+    wanted = study()
+    content = to_plain(results(wanted))
+    for cell in content["cells"]:
+        del cell["recipe"]["test_examples"]
+    assert "Scale of digits/smoke: not recorded." in render(find(wanted, results_from(content), "strict"))
+
+
+def test_limits_that_differ_within_the_results_are_noted():
+    wanted = study()
+    content = to_plain(results(wanted))
+    metrics = [metric for cell in content["cells"] for one in cell["measures"] for metric in one["metrics"]]
+    changed = next(metric for metric in metrics if metric["criterion"] == {"max_drop": 0.3})
+    assert "several limits" not in render(find(wanted, results_from(content), "strict"))
+    changed["criterion"] = {"max_drop": 99}
+    assert f"{changed['symbol']}: the results hold several limits, drop 99, drop 0.3" in render(
+        find(wanted, results_from(content), "strict")
+    )

@@ -14,6 +14,9 @@ from rich.tree import Tree
 from guardclash.errors import UserError
 from guardclash.studies.store import read_json
 
+FACTS = "seed", "seconds", "finished", "execution", "environment"
+"""What stands at the top of a page, from the record."""
+
 
 def trial_page(prefix: str, folder: Path) -> Group:
     """A finished trial's plan, measurements, losses and circumstances, or why one failed.
@@ -33,32 +36,52 @@ def trial_page(prefix: str, folder: Path) -> Group:
         found = f"{len(fitting)} of the {len(keys)} trials fit" if fitting else f"none of the {len(keys)} trials fits"
         raise UserError(f"{found}", where=folder, got=prefix, mend="`guardclash status STUDY` lists the keys.")
     failure = folder / "failures" / f"{fitting[0]}.json"  # also of a finished trial, if measuring failed
-    error = [Text(f"failed:\n{read_json(failure)['error']}")] if failure.is_file() else []
+    error = [Text(f"failed:\n{_field(failure, read_json(failure), 'error')}")] if failure.is_file() else []
     if fitting[0] not in finished:
         return Group(*error)
     path = folder / "trials" / fitting[0]
     record = read_json(path / "record.json")
-    history = [json.loads(line) for line in (path / "history.jsonl").read_text().splitlines()]
-    facts = {name: record[name] for name in ("seed", "seconds", "finished", "execution", "environment")}
+    facts = {name: _field(path / "record.json", record, name) for name in FACTS}
     if record.get("data"):
         facts["kept images"] = record["data"]
     return Group(
         *error,
         tree(f"trial {fitting[0]}", facts),
-        tree("plan", record["plan"]),
+        tree("plan", _field(path / "record.json", record, "plan")),
         tree("measurements", _measurements(fitting[0], folder)),
-        tree("mean loss by epoch", {f"epoch {line.pop('epoch')}": line for line in history}),
+        tree("mean loss by epoch", _history(path / "history.jsonl")),
     )
+
+
+def _field(path: Path, content: dict[str, Any], name: str) -> Any:
+    if name not in content:
+        raise UserError("a damaged result", where=path, allowed=f"a table with {name!r}")
+    return content[name]
+
+
+def _history(path: Path) -> dict[str, Any]:
+    """Mean losses by epoch; what cannot be read is said, since the trial does not hang on it."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        return {f"epoch {line['epoch']}": {name: line[name] for name in line if name != "epoch"} for line in lines}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        return {"cannot be read": f"{path.name}: {type(error).__name__}"}
 
 
 def _measurements(key: str, folder: Path) -> dict[str, Any]:
     # Names tell the seed only; so all of that seed are read, and those of other trials left out below.
-    found = [read_json(path) for path in sorted((folder / "measurements").glob(f"*-{key.rsplit('-', 1)[1]}.json"))]
+    paths = sorted((folder / "measurements").glob(f"*-{key.rsplit('-', 1)[1]}.json")) if "-" in key else []
+    found = [(path, read_json(path)) for path in paths]
     return {
-        f"{entry['measure']['type']} ({number})": entry["metrics"]
-        for number, entry in enumerate(found, 1)
-        if entry["trial"] == key
+        f"{_type(path, entry)} ({number})": _field(path, entry, "metrics")
+        for number, (path, entry) in enumerate(found, 1)
+        if entry.get("trial") == key  # what names no trial is not of this one
     }
+
+
+def _type(path: Path, entry: dict[str, Any]) -> str:
+    measure = _field(path, entry, "measure")
+    return str(measure.get("type", "?")) if isinstance(measure, dict) else "?"
 
 
 def tree(title: str, content: Any) -> Tree:
