@@ -21,6 +21,8 @@ from guardclash.records.packing import packed, unpacked
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Evidence, Results
 from guardclash.reporting.export import export
+from guardclash.reporting.findings import find
+from guardclash.reporting.rows import rows
 from pages import everything
 
 
@@ -295,6 +297,23 @@ def test_json_that_may_mean_several_things_or_none_is_refused(tmp_path, before, 
     with pytest.raises(UserError, match=said) as told:
         read_results(path)
     assert str(path) in str(told.value)
+
+
+def test_what_no_cell_declares_is_read_but_not_written():
+    content = to_plain(found())
+    content["cells"][0]["measures"] = []
+    read = results_from(content)
+    with pytest.raises(UserError, match="its cell declares none"):
+        results_text(read)
+
+
+def test_a_large_whole_number_is_one_where_floats_may_stand():
+    content = to_plain(found())
+    for cell in content["cells"]:
+        cell["recipe"] = {**cell["recipe"], "learning_rate": 10**30}
+    study, _ = everything()
+    (rate,) = {row["learning_rate"] for row in rows(find(study, results_from(content)))}
+    assert (rate, type(rate)) == (1e30, float)
 
 
 def test_a_byte_order_mark_is_no_content(tmp_path):

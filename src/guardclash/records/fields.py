@@ -199,7 +199,12 @@ def data(value: Any, depth: int = 0) -> Any:
     return list(listed(value, lambda part: data(part, depth + 1)))
 
 
-PLAIN: dict[type, Read[Any]] = {str: text, int: whole, float: finite, bool: flag, type(None): lambda value: value}
+def _integer(value: int) -> int:
+    finite(value)
+    return value  # as it stands: a float holds fewer digits
+
+
+PLAIN: dict[type, Read[Any]] = {str: text, int: _integer, float: finite, bool: flag, type(None): lambda value: value}
 """What has no parts."""
 
 

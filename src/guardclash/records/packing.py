@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from typing import Any
 
+from guardclash.errors import UserError
 from guardclash.records.fields import DEEPEST, Misfit, called, data, field, given, listed, named, table, whole
 
 PLAN = "Plan"
@@ -42,13 +43,20 @@ def _packed_cell(
     ]
     places = {_text(one["of"]): place for place, one in enumerate(cell["measures"])}
     trials = [
-        {**trial, "measurements": [{**one, "of": places[_text(one["of"])]} for one in trial["measurements"]]}
+        {**trial, "measurements": [{**one, "of": _place(one["of"], places)} for one in trial["measurements"]]}
         for trial in cell["trials"]
     ]
     found = {**cell, "composed": _packed_plans(cell["composed"], plans), "measures": measures, "trials": trials}
     if "evidence" in cell:
         found["evidence"] = [_packed_picture(one, pictures) for one in cell["evidence"]]
     return found
+
+
+def _place(of: Any, places: Mapping[str, int]) -> int:
+    """Where the measure of a measurement is declared; files of schema 1 may leave that out, others cannot."""
+    if _text(of) not in places:
+        raise UserError("a measurement is written with its measure, and its cell declares none", got=of)
+    return places[_text(of)]
 
 
 def _packed_plans(value: Any, plans: dict[str, Any]) -> Any:

@@ -124,9 +124,7 @@ def _measurements(value: Any, declared: Declared, known: Shared) -> dict[str, Me
     def one(value: Any) -> None:
         measured = _measurement(value, known)
         of = measured.of.text if measured.of else UTILITY
-        if of not in declared:
-            raise Misfit(of, "one of the measures of its cell").within(".of")
-        _check(measured.values, declared[of])
+        _check(measured.values, declared.get(of, ()))
         if of in found and not found[of].values.keys().isdisjoint(measured.values):
             raise Misfit(list(measured.values), "one value of each metric").within(".values")
         found[of] = joined(found[of], measured) if of in found else measured
