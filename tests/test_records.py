@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,8 @@ from guardclash.records.packing import packed, unpacked
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Evidence, Results
 from guardclash.reporting.export import export
+from guardclash.reporting.findings import find
+from guardclash.reporting.rows import rows
 from pages import everything
 
 
@@ -129,7 +133,7 @@ PLAIN = json.loads(results_text(found()))
 PLACES = parts(PLAIN)[1:]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     place=st.sampled_from(PLACES),
     value=st.sampled_from([None, True, -1, 10**9, 1.5, "x", "inf", [], {}, [[]], {"x": 1}, "gone"]),
@@ -169,6 +173,178 @@ def test_what_is_damaged_is_said(tmp_path, change, said):
     path.write_text(json.dumps(content), encoding="utf-8")
     with pytest.raises(UserError, match=said):
         read_results(path)
+
+
+def first_trial(content: dict[str, Any]) -> dict[str, Any]:
+    return content["cells"][0]["trials"][0]
+
+
+def named_cell(content: dict[str, Any], wanted: str) -> dict[str, Any]:
+    return next(cell for cell in content["cells"] if [one["name"] for one in cell["combination"]] == [wanted])
+
+
+def laughing(content: dict[str, Any]) -> None:
+    """Twenty plans, each of which holds the one before it twice: a million parts in a few hundred bytes."""
+    for number in range(1, 21):
+        content["plans"][f"p{number}"] = {"a": {"$plan": f"p{number - 1}"}, "b": {"$plan": f"p{number - 1}"}}
+    content["plans"]["p0"] = {"type": "Plan"}
+    content["cells"][0]["composed"] = {"$plan": "p20"}
+
+
+def towering(content: dict[str, Any]) -> None:
+    """Each cell opens a plan that is a little higher than the one before it, whose own height is known by then."""
+    content["plans"] = {"p0": {"type": "Plan"}}
+    for number, cell in enumerate(content["cells"], 1):
+        content["plans"][f"p{number}"] = {"a": [[[[[[[[[[{"$plan": f"p{number - 1}"}]]]]]]]]]]}
+        cell["composed"] = {"$plan": f"p{number}"}
+
+
+PLACED = {
+    "a seed twice": (
+        lambda content: content["cells"][0]["trials"].append(dict(first_trial(content))),
+        r"cells\[0\]\.trials\[4\]\.seed\): got 0; allowed: every seed once",
+    ),
+    "a seed that is a text": (
+        lambda content: first_trial(content).update(seed="x"),
+        r"results\.json, cells\[0\]\.trials\[0\]\.seed\): got 'x'; allowed: a whole number",
+    ),
+    "a seed below 0": (lambda content: first_trial(content).update(seed=-1), r"seed\): got -1; allowed: .*>= 0"),
+    "a seed of 65 bits": (lambda content: first_trial(content).update(seed=2**64), "of at most 63 bits"),
+    "true as a value": (
+        lambda content: first_trial(content)["measurements"][0]["values"].update(accuracy=True),
+        r"values\.accuracy\): got True; allowed: a finite number",
+    ),
+    "an accuracy of 5.1": (
+        lambda content: first_trial(content)["measurements"][0]["values"].update(accuracy=5.1),
+        r"outside of its metric's range \(in accuracy\): got 5\.1; allowed: 0\.0 to 1\.0 \(in .*values\.accuracy\)",
+    ),
+    "an integer above any float": (
+        lambda content: first_trial(content)["measurements"][0]["values"].update(accuracy=10**400),
+        r"values\.accuracy\): got 1000.*allowed: a finite number",
+    ),
+    "a measure twice in a trial": (
+        lambda content: first_trial(content)["measurements"].append(first_trial(content)["measurements"][0]),
+        "one value of each metric",
+    ),
+    "a metric twice": (
+        lambda content: content["cells"][0]["measures"][0]["metrics"].append(0),
+        r"measures\[0\]\.metrics\): .*every metric once",
+    ),
+    "negative time": (lambda content: first_trial(content).update(seconds=-1), r"seconds\): got -1"),
+    "a flag that is a text": (lambda content: first_trial(content).update(diverged="no"), "true or false"),
+    "decimals": (lambda content: content["metrics"][0].update(decimals=1_000_000), r"decimals\): got 1000000"),
+    "decimals that are true": (lambda content: content["metrics"][0].update(decimals=True), "got True"),
+    "a symbol": (lambda content: content["metrics"][0].update(symbol=1), r"symbol\): got 1; allowed: a text"),
+    "no criterion": (lambda content: content["metrics"][0].update(criterion=False), "criterion"),
+    "an empty criterion": (lambda content: content["metrics"][0].update(criterion={}), "one kind with one number"),
+    "half a letter": (lambda content: content["cells"][0].update(clash="\ud800"), r"clash\): got '\\ud800'"),
+    "half a letter in a name": (lambda content: content["cells"][0].update(facts={"\ud800": {}}), r"\\ud800"),
+    "a long text": (lambda content: content["cells"][0].update(clash="x" * 1_000_001), "at most 1,000,000 letters"),
+    "a cell twice": (
+        lambda content: content["cells"].append({**content["cells"][0], "plan": "other"}),
+        "every cell once",
+    ),
+    "parts without end": (laughing, "a plan of at most 20,000 parts"),
+    "a tower of plans": (towering, "at most 60 tables and lists inside each other"),
+    "an option inside itself": (
+        lambda content: content["cells"][0].update(combination=[{"name": "a", "x": json.loads("[" * 80 + "]" * 80)}]),
+        "at most 60 tables and lists",
+    ),
+    "a recipe of another type": (
+        lambda content: content["cells"][0]["recipe"].update(examples="many"),
+        r"recipe\.examples\): got 'many'; allowed: a whole number",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", PLACED)
+def test_what_is_wrong_is_told_with_file_field_and_what_may_stand_there(tmp_path, kind):
+    change, said = PLACED[kind]
+    content = json.loads(json.dumps(PLAIN))
+    change(content)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    with pytest.raises(UserError, match=said) as told:
+        read_results(path)
+    assert str(path) in str(told.value)
+    assert len(str(told.value).encode()) < 1500, "a message, not a copy of the file"
+
+
+def test_equal_cells_are_one(tmp_path):
+    content = json.loads(json.dumps(PLAIN))
+    content["cells"].append(content["cells"][0])
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert read_results(path) == found()
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('"seed":0', '"seed":0,"seed":1', "'seed' stands twice"),
+        ('"seconds":61.5', '"seconds":NaN', "NaN is no number of JSON"),
+        ('"seconds":61.5', '"seconds":-Infinity', "-Infinity is no number of JSON"),
+        ('"seconds":61.5', '"seconds":1e999', r"seconds\): got inf"),
+        ('"seconds":61.5', f'"seconds":{"9" * 5000}', "Exceeds the limit"),
+        ('"seconds":61.5', f'"seconds":{"[" * 3000}', "too deep"),
+    ],
+)
+def test_json_that_may_mean_several_things_or_none_is_refused(tmp_path, before, after, said):
+    text = results_text(found())
+    assert before in text
+    path = tmp_path / "results.json"
+    path.write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=said) as told:
+        read_results(path)
+    assert str(path) in str(told.value)
+
+
+def test_what_no_cell_declares_is_read_but_not_written():
+    content = to_plain(found())
+    content["cells"][0]["measures"] = []
+    read = results_from(content)
+    with pytest.raises(UserError, match="its cell declares none"):
+        results_text(read)
+
+
+def test_a_large_whole_number_is_one_where_floats_may_stand():
+    content = to_plain(found())
+    for cell in content["cells"]:
+        cell["recipe"] = {**cell["recipe"], "learning_rate": 10**30}
+    study, _ = everything()
+    (rate,) = {row["learning_rate"] for row in rows(find(study, results_from(content)))}
+    assert (rate, type(rate)) == (1e30, float)
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    (tmp_path / "results.json").write_bytes(b"\xef\xbb\xbf" + results_text(found()).encode())
+    assert read_results(tmp_path) == found()
+
+
+def test_files_without_end_are_not_begun(tmp_path, monkeypatch):
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(UserError, match="not a file"):
+            read_results(path)
+    with pytest.raises(UserError, match="no results yet"):
+        read_results(tmp_path)
+    (tmp_path / "results.json").write_text(results_text(found()), encoding="utf-8")
+    monkeypatch.setattr("guardclash.records.file.LARGEST", 1000)
+    with pytest.raises(UserError, match="too large"):
+        read_results(tmp_path)
+
+
+def test_infinities_are_written_and_read(tmp_path):
+    content = json.loads(json.dumps(PLAIN))
+    for trial in named_cell(content, "b")["trials"]:
+        trial["measurements"][1]["values"]["cost"] = "inf"
+        trial["losses"] = {"task": ["inf", 1.0]}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    read = read_results(path)
+    path.write_text(results_text(read), encoding="utf-8")
+    assert read_results(path) == read
+    assert any(one.losses == {"task": (math.inf, 1.0)} for cell in read.cells.values() for one in cell.trials)
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", '{"schema": 2}', "[" * 5000])

@@ -29,7 +29,6 @@ from guardclash.reporting.text import WIDTH, number, p_value, render
 from guardclash.studies.store import SCHEMA
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import study_from
-from guardclash.studies.verdicts import verdicts
 
 MARK = Metric("mark", "φ_MARK", MaxDrop(0.30))
 COST = Metric("cost", "ζ", MaxGrowth(1.5), higher_is_better=False, decimals=1, gain=False)
@@ -470,9 +469,8 @@ def test_a_study_of_single_mechanisms_has_no_verdicts_but_a_table():
 
 def test_values_that_are_no_numbers_are_told_with_their_metric():
     wanted = study()
-    found = results(wanted, lambda names, of, metric, seed: math.nan if metric == "mark" else 0.9)
-    with pytest.raises(UserError, match="mark"):
-        verdicts(wanted, found)
+    with pytest.raises(UserError, match=r"values\.mark"):
+        results(wanted, lambda names, of, metric, seed: math.nan if metric == "mark" else 0.9)
 
 
 # What the text shows beside verdicts
@@ -603,7 +601,7 @@ def test_a_scale_that_recipes_share_is_said_once():
 def test_what_is_true_of_several_models_is_noted_once():
     recipes = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in (1, 2)]
     wanted = study(["a", "b"], ["a", "c"], recipes=recipes)
-    nothing = results_from({"schema": SCHEMA, "study": "study", "cells": [], "environments": {}})
+    nothing = results_from({"schema": SCHEMA, "study": "study", "cells": [], "environments": []})
     first, covered = notes(find(wanted, nothing))
     assert first == "digits/smoke (epochs=1), digits/smoke (epochs=2) {}, {a}, {b}, {c}, {a, b}, {a, c}: not run yet."
     assert covered.startswith("α = 0.05 covers each verdict")
@@ -623,4 +621,27 @@ def test_the_scale_is_of_the_network_that_was_trained():
     assert "cnn4-small with" not in said
     assert "cnn4-small with batch norm" in render(find(wanted, results(wanted), "strict")), (
         "records without plans have words only"
+    )
+
+
+# What a results file leaves open
+
+
+def test_a_scale_that_is_not_recorded_is_not_guessed():
+    wanted = study()
+    content = to_plain(results(wanted))
+    for cell in content["cells"]:
+        del cell["recipe"]["test_examples"]
+    assert "Scale of digits/smoke: not recorded." in render(find(wanted, results_from(content), "strict"))
+
+
+def test_limits_that_differ_within_the_results_are_noted():
+    wanted = study()
+    content = to_plain(results(wanted))
+    metrics = [metric for cell in content["cells"] for one in cell["measures"] for metric in one["metrics"]]
+    changed = next(metric for metric in metrics if metric["criterion"] == {"max_drop": 0.3})
+    assert "several limits" not in render(find(wanted, results_from(content), "strict"))
+    changed["criterion"] = {"max_drop": 99}
+    assert f"{changed['symbol']}: the results hold several limits, drop 99, drop 0.3" in render(
+        find(wanted, results_from(content), "strict")
     )

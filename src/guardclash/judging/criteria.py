@@ -122,6 +122,7 @@ class Metric:
     """None: reported, not judged."""
     higher_is_better: bool = True
     decimals: int = 2
+    """Of its values in tables, 0 to 12."""
     title: str = ""
     log10: bool = False
     """The value is the log10 of a p-value. Thresholds are on that scale too: -3, not 1e-3."""
@@ -167,6 +168,7 @@ class Metric:
             raise UserError("a range has a least and a largest value", where=self.name, got=self.range)
         within(self.name, ">= 0, finite", **given(least_gain=self.least_gain))
         within(self.name, ">= 0, < 1", retain=self.retain)
+        within(self.name, "a number, whole, >= 0, <= 12", decimals=self.decimals)
 
     def _check_suits(self, bound: Criterion | None) -> None:
         unsuited = Ceiling | MaxGrowth if self.higher_is_better else Floor
@@ -267,7 +269,7 @@ def metric_from(data: Mapping[str, Any]) -> Metric:
     where = data.get("name", "metric")
     try:
         bounds = {"criterion": data["criterion"], "claim": data.get("claim")}
-        read = {name: bound and criterion_from(bound, where) for name, bound in bounds.items()}
+        read = {name: None if bound is None else criterion_from(bound, where) for name, bound in bounds.items()}
         span = data.get("range")
         given = {**data, **read, "controls": tuple(data.get("controls", ())), "range": tuple(span) if span else None}
         return Metric(**given)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from guardclash.records import fields
+
 Scalar = bool | int | float | str | None
 Options = tuple[tuple[str, Any], ...]
 LATER = "$later"
@@ -84,21 +86,37 @@ def short(value: Any) -> str:
     )
 
 
-def named_from(data: Mapping[str, Any]) -> Named:
+def named_from(value: Any) -> Named:
     """Reads what `Named.to_dict` wrote, also as JSON gives it back.
 
     Raises:
-        KeyError, TypeError: It is none.
+        Misfit: It is none.
     """
-    later = data.get(LATER)
-    options = {name: _from_json(value) for name, value in data.items() if name not in ("name", LATER)}
-    return Named(data["name"], tuple(sorted(options.items())), Sequel(**later) if later else None)
+    data = fields.table(value)
+    later = fields.given(data, LATER, _sequel, None)
+    options = {name: part for name, part in data.items() if name not in ("name", LATER)}
+    read = fields.named(options, _option)
+    return Named(fields.field(data, "name", fields.called), tuple(sorted(read.items())), later)
 
 
-def _from_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return named_from(value)
-    return tuple(map(_from_json, value)) if isinstance(value, list) else value
+def _option(value: Any, depth: int = 0) -> Any:
+    """A plain value, a list, or the conditions of a recipe, which have options of their own."""
+    if depth > fields.DEEPEST:
+        raise fields.Misfit(..., f"at most {fields.DEEPEST} tables and lists inside each other")
+    if isinstance(value, Mapping):
+        options = fields.named(value, lambda part: _option(part, depth + 1))
+        name = fields.field(options, "name", fields.called)
+        return Named(name, tuple(sorted((key, part) for key, part in options.items() if key != "name")))
+    if isinstance(value, list | tuple):
+        return fields.listed(value, lambda part: _option(part, depth + 1))
+    return fields.data(value)
+
+
+def _sequel(value: Any) -> Sequel:
+    data = fields.table(value)
+    place = fields.field(data, "place", lambda part: fields.whole(part, 1))
+    epochs = fields.given(data, "epochs", lambda part: fields.whole(part, 1), None)
+    return Sequel(place, epochs, fields.given(data, "learning_rate", fields.duration, 1.0))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from guardclash.errors import UserError
+from guardclash.records.fields import Misfit
 from guardclash.records.packing import packed, unpacked
-from guardclash.records.plain import DAMAGE, results_from, to_plain
+from guardclash.records.plain import MEND, results_from, to_plain
 from guardclash.records.results import Results
 
 SCHEMA = 2
+LARGEST = 512 * 2**20
+"""Bytes of a results file; ten thousand trials take five million."""
+LARGEST_PICTURE = 16 * 2**20
+"""Bytes of a picture; what records hold is far smaller."""
+DIGITS = 64
+"""Of the name of a picture."""
 PICTURES = "pictures"
 """The folder of pictures that files share: beside a results file or up to two folders above."""
 
@@ -52,39 +59,65 @@ def read_results(path: str | Path) -> Results:
     path = Path(path)
     if path.is_dir():
         path /= "results.json"
-    if not path.is_file():
-        raise UserError("no results yet", where=path, mend="Run the study first: guardclash run STUDY.")
     content = _loaded(path)
     if not {"study", "cells"} <= set(content):
         raise UserError("not a results file of guardclash", where=path)
     if content.get("schema", 1) == SCHEMA:
         try:
             content = unpacked(content, lambda name: _picture(name, path.parent))
-        except DAMAGE as error:
-            what = f"a damaged results file: {type(error).__name__}: {error}"
-            raise UserError(what, where=path, mend="Run the study again: it is made anew.") from error
+        except Misfit as error:
+            raise error.told(path, MEND) from None
     return results_from(content, path)
 
 
 def _loaded(path: Path) -> Mapping[str, Any]:
-    mend = "Run the study again: it is made anew."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError, RecursionError) as error:
-        raise UserError(f"a results file cannot be read: {error}", where=path, mend=mend) from error
+        content = json.loads(_text(path), object_pairs_hook=_once, parse_constant=_no_number)
+    except (ValueError, OSError, RecursionError, MemoryError) as error:
+        why = "tables and lists too deep inside each other" if isinstance(error, RecursionError) else error
+        raise UserError(f"a results file cannot be read: {why}", where=path, mend=MEND) from error
     schema = content.get("schema", 1) if isinstance(content, dict) else None
     if type(schema) is not int or schema < 1:
-        raise UserError("a damaged results file", where=path, got=schema, mend=mend)
+        raise Misfit(schema, "a table with a schema, 1 or more").told(path, MEND)
     if schema > SCHEMA:
         raise UserError("results of a newer version of guardclash", where=path, mend="Update guardclash.")
     return dict(content)
 
 
+def _text(path: Path) -> str:
+    """What stands in a file; one that never ends, or fills the memory, is not begun."""
+    if not path.exists():
+        raise UserError("no results yet", where=path, mend="Run the study first: guardclash run STUDY.")
+    if not path.is_file():  # a pipe or a device may have no end
+        raise UserError("not a file, so no results are read from it", where=path)
+    with path.open("rb") as file:
+        content = file.read(LARGEST + 1)  # not by the size that the system tells, which may grow
+    if len(content) > LARGEST:
+        raise UserError("a results file is too large", where=path, allowed=f"at most {LARGEST // 2**20} MiB")
+    return content.decode("utf-8-sig")  # a mark at the beginning is none of the content
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table; of two values under one name, one would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice[:60]!a} stands twice in a table")
+    return found
+
+
+def _no_number(token: str) -> Any:
+    raise ValueError(f"{token} is no number of JSON")
+
+
 def _picture(name: str, folder: Path) -> str | None:
     """A picture that files share, base64."""
     found = shared_pictures(folder)
-    path = found / f"{name}.png" if found and name.isalnum() else None
-    return base64.b64encode(path.read_bytes()).decode() if path and path.is_file() else None
+    path = found / f"{name}.png" if found and name.isalnum() and len(name) <= DIGITS else None
+    if path is None or not path.is_file() or path.stat().st_size > LARGEST_PICTURE:
+        return None
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def shared_pictures(folder: Path) -> Path | None:

@@ -4,18 +4,44 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from guardclash.errors import UserError
-from guardclash.judging.criteria import Metric, metric_from
-from guardclash.numerics.scatter import scatter_from
+from guardclash.judging.criteria import Metric
 from guardclash.records.cells import named_from
-from guardclash.records.results import UTILITY, CellRecord, Curve, Evidence, Measurement, Results, TrialRecord
+from guardclash.records.fields import (
+    Misfit,
+    called,
+    count,
+    data,
+    duration,
+    field,
+    flag,
+    given,
+    key,
+    listed,
+    named,
+    number,
+    said,
+    table,
+    text,
+)
+from guardclash.records.parts import (
+    Shared,
+    cloud_from,
+    curve_from,
+    data_from,
+    declared_from,
+    pictures_from,
+    readers,
+    recipe_from,
+)
+from guardclash.records.results import UTILITY, CellRecord, Evidence, Measurement, Results, TrialRecord
 
-T = TypeVar("T")
-DAMAGE = (KeyError, TypeError, ValueError, AttributeError, IndexError, UserError)
-"""What reading a part of another form than it should have raises."""
+Declared = Mapping[str, tuple[Metric, ...]]
+"""Metrics by the text of whose they are."""
+MEND = "Run the study again: it is made anew."
 
 
 def results_from(content: Mapping[str, Any], where: object = "results") -> Results:
@@ -26,95 +52,118 @@ def results_from(content: Mapping[str, Any], where: object = "results") -> Resul
         where: The place for messages.
 
     Raises:
-        UserError: A part is missing or of another form; its place is named.
+        UserError: A part is missing or of another form; its place is named, with what stands there and what may.
     """
-    metrics: dict[str, Metric] = {}
-    cells = _each(content.get("cells", ()), lambda cell: _cell(cell, metrics), f"{where}, cells")
-    environments = _each(content.get("environments", ()), _texts, f"{where}, environments")
-    study, written = content.get("study", ""), content.get("written")
+    try:
+        return _results(content)
+    except Misfit as error:
+        raise error.told(where, MEND) from None
+
+
+def _results(content: Mapping[str, Any]) -> Results:
+    known = readers()
+    cells = given(content, "cells", lambda found: listed(found, lambda cell: _cell(cell, known)), ())
     by_key: dict[str, CellRecord] = {}
-    for cell in cells:
-        by_key.setdefault(cell.key, cell)
-    return Results(str(study), written and str(written), environments, by_key)
+    for place, cell in enumerate(cells):
+        if by_key.setdefault(cell.key, cell) != cell:
+            raise Misfit(cell.key, "every cell once").within(f".cells[{place}].key")
+    environments = given(content, "environments", lambda found: listed(found, lambda one: named(one, said)), ())
+    return Results(given(content, "study", text, ""), given(content, "written", text, None), environments, by_key)
 
 
-def _each(parts: Any, read: Callable[[Any], T], where: str) -> tuple[T, ...]:
-    """Reads all parts, and says which one is damaged."""
-    found = []
-    for number, part in enumerate(parts if isinstance(parts, Iterable) and not isinstance(parts, str) else [None]):
-        try:
-            found.append(read(part))
-        except DAMAGE as error:
-            what = f"a damaged results file: {type(error).__name__}: {error}"
-            raise UserError(what, where=f"{where}[{number}]", mend="Run the study again: it is made anew.") from error
-    return tuple(found)
-
-
-def _cell(data: Mapping[str, Any], metrics: dict[str, Metric]) -> CellRecord:
-    declared: dict[str, tuple[Metric, ...]] = {}
-    for measure in data["measures"]:
-        of = _of(measure["of"])
-        declared[of] = (*declared.get(of, ()), *(_metric(one, metrics) for one in measure["metrics"]))
+def _cell(value: Any, known: Shared) -> CellRecord:
+    cell = table(value)
+    declared = field(cell, "measures", lambda measures: declared_from(measures, known))
     return CellRecord(
-        key=_text(data["key"]),
-        recipe=_mapping(data.get("recipe", {})),
-        combination=tuple(map(named_from, data.get("combination", ()))),
-        clash=_text_or_none(data.get("clash")),
-        plan=_text_or_none(data.get("plan")),
-        composed=None if data.get("composed") is None else _mapping(data["composed"]),
-        facts={_text(name): _texts(facts) for name, facts in _mapping(data.get("facts", {})).items()},
+        key=field(cell, "key", key),
+        recipe=given(cell, "recipe", recipe_from, {}),
+        combination=given(cell, "combination", lambda found: listed(found, named_from), ()),
+        clash=given(cell, "clash", text, None),
+        plan=given(cell, "plan", called, None),
+        composed=given(cell, "composed", known.plan, None),
+        facts=given(cell, "facts", lambda facts: named(facts, lambda of: named(of, said)), {}),
         measures=declared,
-        trials=tuple(map(_trial, data["trials"])),
-        suspect=None if data.get("suspect") is None else _mapping(data["suspect"]),
-        stolen=data.get("stolen"),
-        evidence=tuple(found for one in data.get("evidence") or () if (found := _evidence(one))),
-        data=None if data.get("data") is None else _data(data["data"]),
+        trials=field(cell, "trials", lambda trials: _trials(trials, declared, known)),
+        suspect=given(cell, "suspect", lambda suspect: data(table(suspect)), None),
+        stolen=given(cell, "stolen", flag, None),
+        evidence=given(cell, "evidence", pictures_from, ()),
+        data=given(cell, "data", data_from, None),
     )
 
 
-def _data(data: Any) -> dict[str, Any]:
-    found = _mapping(data)
-    return {
-        "sizes": {_text(split): _whole(size) for split, size in _mapping(found["sizes"]).items()},
-        "parts": _texts(found["parts"]),
-        "notes": list(map(_text, found["notes"])),
-    }
+def _trials(value: Any, declared: Declared, known: Shared) -> tuple[TrialRecord, ...]:
+    """A seed that stood there twice would count as two replicates."""
+    seeds: set[int] = set()
+
+    def one(value: Any) -> TrialRecord:
+        trial = _trial(value, declared, known)
+        if trial.seed in seeds:
+            raise Misfit(trial.seed, "every seed once").within(".seed")
+        seeds.add(trial.seed)
+        return trial
+
+    return listed(value, one)
 
 
-def _metric(data: Mapping[str, Any], known: dict[str, Metric]) -> Metric:
-    text = json.dumps(data, sort_keys=True)  # there are few, each declared in every cell
-    if text not in known:
-        known[text] = metric_from(data)
-    return known[text]
-
-
-def _trial(data: Mapping[str, Any]) -> TrialRecord:
-    found: dict[str, Measurement] = {}
-    for one in data["measurements"]:
-        of = _of(one["of"])
-        found[of] = joined(found[of], measurement_from(one)) if of in found else measurement_from(one)
-    seconds, losses = data.get("seconds"), data.get("losses") or {}
+def _trial(value: Any, declared: Declared, known: Shared) -> TrialRecord:
+    trial = table(value)
     return TrialRecord(
-        seed=_whole(data["seed"]),
-        key=str(data.get("trial", "")),
-        seconds=None if seconds is None else _number(seconds),
-        losses={_text(name): tuple(map(_number, values)) for name, values in losses.items()},
-        error=_text_or_none(data.get("error")),
-        diverged=bool(data.get("diverged")),
-        measurements=found,
-        environment=None if data.get("environment") is None else _whole(data["environment"]),
+        seed=field(trial, "seed", count),
+        key=given(trial, "trial", called, ""),
+        seconds=given(trial, "seconds", duration, None),
+        losses=given(trial, "losses", lambda losses: named(losses, lambda epochs: listed(epochs, number)), {}),
+        error=given(trial, "error", text, None),
+        diverged=given(trial, "diverged", flag, False),
+        measurements=field(trial, "measurements", lambda found: _measurements(found, declared, known)),
+        environment=given(trial, "environment", count, None),
     )
 
 
-def measurement_from(data: Mapping[str, Any]) -> Measurement:
-    """Reads one measurement; of several measures of one mechanism see `joined`."""
-    scatter = data.get("scatter")
+def _measurements(value: Any, declared: Declared, known: Shared) -> dict[str, Measurement]:
+    found: dict[str, Measurement] = {}
+
+    def one(value: Any) -> None:
+        measured = _measurement(value, known)
+        of = measured.of.text if measured.of else UTILITY
+        _check(measured.values, declared.get(of, ()))
+        if of in found and not found[of].values.keys().isdisjoint(measured.values):
+            raise Misfit(list(measured.values), "one value of each metric").within(".values")
+        found[of] = joined(found[of], measured) if of in found else measured
+
+    listed(value, one)
+    return found
+
+
+def _check(values: Mapping[str, float], metrics: Iterable[Metric]) -> None:
+    """What a metric refuses as a value, such as an accuracy of 5.1."""
+    for metric in metrics:
+        if metric.name in values:
+            try:
+                metric.checked(values[metric.name])
+            except UserError as error:
+                raise Misfit(..., "", str(error)).within(f".values.{metric.name}") from None
+
+
+def measurement_from(data: Any, where: object = "a measurement") -> Measurement:
+    """Reads one measurement; of several measures of one mechanism see `joined`.
+
+    Raises:
+        UserError: A part is missing or of another form.
+    """
+    try:
+        return _measurement(data, readers())
+    except Misfit as error:
+        raise error.told(where, MEND) from None
+
+
+def _measurement(value: Any, known: Shared) -> Measurement:
+    one = table(value)
     return Measurement(
-        of=named_from(data["of"]) if data["of"] else None,
-        values={_text(name): _number(value) for name, value in data["values"].items()},
-        warnings=tuple(map(_text, data.get("warnings", ()))),
-        curves={_text(name): _curve(points) for name, points in (data.get("curves") or {}).items()},
-        scatter=scatter_from(scatter) if scatter else None,
+        of=field(one, "of", known.of),
+        values=field(one, "values", lambda values: named(values, number)),
+        warnings=given(one, "warnings", lambda warnings: listed(warnings, text), ()),
+        curves=given(one, "curves", lambda curves: named(curves, curve_from), {}),
+        scatter=given(one, "scatter", cloud_from, None),
     )
 
 
@@ -127,56 +176,6 @@ def joined(one: Measurement, other: Measurement) -> Measurement:
         {**one.curves, **other.curves},
         one.scatter or other.scatter,
     )
-
-
-def _evidence(data: Any) -> Evidence | None:
-    """A picture; what is no picture is none, since a report does not hang on it."""
-    if not isinstance(data, Mapping):
-        return None
-    name = str(data.get("name") or "")
-    caption, png = str(data.get("caption") or name or "a picture"), data.get("png")
-    width, size = (value if type(value) is int else None for value in (data.get("width"), data.get("bytes")))
-    return Evidence(name, caption, png if isinstance(png, str) else None, width, size)
-
-
-def _curve(points: Any) -> Curve:
-    return tuple((_number(x), _number(y)) for x, y in points)
-
-
-def _of(data: Any) -> str:
-    return named_from(data).text if data else UTILITY
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or (isinstance(value, str) and value not in ("inf", "-inf")):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)  # inf is written as a text
-
-
-def _whole(value: Any) -> int:
-    if type(value) is not int:
-        raise TypeError(f"{value!r} is no whole number")
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _text_or_none(value: Any) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise TypeError(f"{value!r} is no table")
-    return value
-
-
-def _texts(value: Any) -> dict[str, str]:
-    return {_text(name): str(said) for name, said in _mapping(value).items()}
 
 
 def to_plain(results: Results) -> dict[str, Any]:

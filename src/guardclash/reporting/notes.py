@@ -12,7 +12,7 @@ from guardclash.records.results import UNKNOWN, CellRecord, Results
 from guardclash.reporting.claims_text import claim_notes
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.reasons import coverage, reasons, warnings
-from guardclash.reporting.tables import duration, models_of
+from guardclash.reporting.tables import duration, limit, models_of
 from guardclash.reporting.versions import made_with, mixed
 from guardclash.studies.study import Study
 from guardclash.words import cut
@@ -22,6 +22,8 @@ Noted = tuple[str, str, str]
 NOT_RUN = "not run yet."
 EXCEPTION = re.compile(r"[A-Za-z_][\w.]*(:|$)")
 """How the line of a traceback begins that says what went wrong; those of its places are indented."""
+SCALE = {"examples", "epochs", "protected_epochs", "batch_size", "test_examples", "model", "norm"}
+"""Fields of a recipe that tell how large its trainings are."""
 GIVEN = {"type", "shape", "classes", "mean", "std"}
 """Of a network, what its type and its data say anyway."""
 
@@ -38,6 +40,7 @@ def notes(found: Findings) -> list[str]:
     ]
     lines = [*_grouped(of_cells), *claim_notes(study, results), *_grouped(of_verdicts)]
     lines += [coverage(study, found.verdicts)] if found.verdicts else []
+    lines += _limits(results, cells)
     lines += scales(study, results, study.recipes)
     if said := mixed(results):
         lines += [said, *_grouped(made_with(study, results, cells))]
@@ -59,6 +62,22 @@ def _grouped(notes: Iterable[Noted]) -> list[str]:
             by_models.setdefault(", ".join(dict.fromkeys(alike)), []).append(recipe)
         lines.append("; ".join(f"{', '.join(found)} {models}" for models, found in by_models.items()) + f": {text}")
     return lines
+
+
+def _limits(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
+    """Metrics that the results hold with several limits, so that verdicts on them are not by one measure.
+
+    Limits are those of the results; what a mechanism asks for today is not known here, without torch.
+    """
+    found: dict[tuple[Named, str, str], dict[str, str]] = {}
+    for cell in cells:
+        for of, metrics in (results.cell(cell) or UNKNOWN).measures.items():
+            for metric in metrics:
+                found.setdefault((cell.recipe, of, metric.name), {})[limit(metric)] = metric.symbol
+    for limits in found.values():
+        if len(limits) > 1:
+            symbol = next(iter(limits.values()))
+            yield f"{symbol}: the results hold several limits, {', '.join(limits)}; each table says by which it judges."
 
 
 def _compute(results: Results, cells: Iterable[Cell]) -> Iterator[str]:
@@ -131,6 +150,8 @@ def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
     if entry is None:
         return None
     made = entry.recipe
+    if not made.keys() >= SCALE:
+        return "not recorded"
     protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
     examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
     trained = f"batch {made['batch_size']}, {_network_of(entry)}"

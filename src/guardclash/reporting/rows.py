@@ -76,7 +76,7 @@ def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str
     about = {
         "study": study.name,
         "recipe": study.recipe_label(cell.recipe),
-        **{field: entry.recipe.get(field) for field in RECIPE},
+        **{field: _typed(entry.recipe.get(field), kind) for field, kind in RECIPE.items()},
         "combination": braces(map(study.label, cell.combination)),
         "options": json.dumps([named.to_dict() for named in entry.combination], ensure_ascii=False),
         "suspect": study.suspect_label(cell.suspect) if cell.suspect else None,
@@ -97,6 +97,11 @@ def _cell_rows(study: Study, cell: Cell, entry: CellRecord) -> Iterator[dict[str
                     "warnings": "; ".join(measurement.warnings) or None,
                 }
                 yield {column: found[column] for column in COLUMNS}  # in the order of the head, which CSV relies on
+
+
+def _typed(value: Any, kind: str) -> Any:
+    """A recipe's field; a learning rate of 1 is a whole number in records."""
+    return float(value) if kind == NUMBER and value is not None else value
 
 
 def to_csv(found: Findings) -> str:

@@ -18,6 +18,9 @@ from guardclash.words import cut, shown
 TRACE = 20_000
 """Letters of a failure that are shown: many frames of a traceback."""
 
+FACTS = "seed", "seconds", "finished", "execution", "environment"
+"""What stands at the top of a page, from the record."""
+
 
 def trial_page(prefix: str, folder: Path) -> Group:
     """A finished trial's plan, measurements, losses and circumstances, or why one failed.
@@ -49,7 +52,7 @@ def _parts(key: str, store: Store) -> Iterator[Any]:
         yield Text(shown(f"failed:\n{cut(failure['error'], TRACE)}"))
     if record is None:
         return
-    facts = {name: record[name] for name in ("seed", "seconds", "finished", "execution", "environment")}
+    facts = {name: record[name] for name in FACTS}
     if record.get("data"):
         facts["kept images"] = record["data"]
     yield tree(f"trial {key}", facts)
