@@ -18,10 +18,14 @@ RECORDS = {
 }
 """By name, such as "raddata-wm", or "paper/table4-reduced" for studies/paper/table4.toml at scale reduced."""
 LARGEST = max(RECORDS, key=lambda name: RECORDS[name].stat().st_size)
-COMMITTED = tuple(
+SMALL = sorted(RECORDS, key=lambda name: RECORDS[name].stat().st_size)[:6]
+COMMITTED = tuple(pytest.param(name, marks=[pytest.mark.slow] * (name not in (*SMALL, LARGEST))) for name in RECORDS)
+"""For tests over all of them; the fast ones take the largest and a few small ones."""
+
+EVERY = tuple(
     pytest.param(name, marks=[pytest.mark.slow] * (name.startswith("paper/") and name != LARGEST)) for name in RECORDS
 )
-"""For tests over all of them; the fast ones leave out most of the paper's tables, which are alike."""
+"""For what takes no time; the fast ones leave out most of the paper's tables, which are alike."""
 
 
 @cache

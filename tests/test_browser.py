@@ -245,6 +245,7 @@ def test_a_study_and_a_mechanism_named_like_scripts_stay_text(visit, tmp_path):
     assert here.page.locator("script").count() == 1
 
 
+@pytest.mark.slow
 def test_a_foreign_script_would_not_run(browser, page_of, tmp_path):
     """Should escaping ever fail, the page's policy lets only its own script run, and nothing be fetched."""
     path = tmp_path / "injected.html"

@@ -103,7 +103,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     (folder / "study.toml").write_text(STUDY)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setattr(sys, "argv", ["guardclash", "run", "study.toml", "--workers", "1", "--data-dir", "data"])
+        patch.setattr(sys, "argv", ["guardclash", "run", "study.toml", "--workers", "0", "--data-dir", "data"])
         with pytest.raises(SystemExit) as ended:
             main()
     assert ended.value.code == 0
@@ -119,14 +119,14 @@ def at_finished(finished: Path, tmp_path: Path, guardclash: Guardclash) -> Guard
 
 def test_run_says_what_it_does_and_ends_with_the_report(guardclash, write):
     study = write()
-    first = guardclash("run", study, "--workers", 1)
+    first = guardclash("run", study, "--workers", 0)
     assert (first.code, "Traceback" in first.err) == (0, False)
     assert re.search(r"4 models to train, about .* with 1 at a time", first.err)
     assert "4 of 4 done" in first.err
     told = ("Verdicts", "digits/smoke {wm, dpsgd-control}", "φ_ACC", "φ_WM", "Alone", "unprotected")
     for part in (*told, "Scale of", "Compute: "):
         assert part in first.out
-    again = guardclash("run", study, "--workers", 1)
+    again = guardclash("run", study, "--workers", 0)
     assert again.code == 0
     assert again.out == first.out
     assert "nothing to train" in again.err
@@ -170,7 +170,7 @@ def test_report_by_either_rule_into_a_file(at_finished, tmp_path):
 def test_a_rule_that_the_study_cannot_be_judged_by_is_refused(at_finished, tmp_path):
     (tmp_path / "study.toml").write_text(f'correction = "holm"\n{STUDY}')
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    commands = ["run study.toml --workers 1", "status study.toml", "report study.toml"]
+    commands = ["run study.toml --workers 0", "status study.toml", "report study.toml"]
     commands += ["report study.toml --format json", "report study.toml -o a.html", "figure matrix study.toml -o a.svg"]
     for command in commands:
         said = at_finished(*command.split(), "--rule", "paper")
@@ -213,7 +213,7 @@ def test_plan_and_run_tell_a_clash(guardclash, write):
     reason = "dpsgd and gradient-sign both set 'gradient' of stream 'task'"
     assert f"Clash: digits/smoke {{gradient-sign, dpsgd}}: {reason}" in said.out
     assert "To train: 3 models" in said.out
-    ran = guardclash("run", study, "--workers", 1)
+    ran = guardclash("run", study, "--workers", 0)
     assert ran.code == 0
     assert re.search(r"\{gradient-sign, dpsgd\} +clash +" + re.escape(reason), ran.out)
 
@@ -300,7 +300,7 @@ def test_help(guardclash, arguments):
 def test_a_trial_that_fails_gives_exit_code_1_and_a_report_with_the_gap(guardclash, write):
     wild = 'scale = "smoke", learning_rate = 1e30, first_learning_rate = 1e30'
     study = write(SMALL.replace('scale = "smoke"', wild))
-    said = guardclash("run", study, "--workers", 1)
+    said = guardclash("run", study, "--workers", 0)
     assert said.code == 1
     assert "Traceback" not in said.err
     assert len(re.findall(r"trial \w+-0 failed: Diverged", said.err)) == 4
@@ -342,7 +342,7 @@ MISTAKES: dict[str, tuple[str, tuple[str, ...]]] = {
 @pytest.mark.parametrize("command", ["plan", "run"])
 def test_mistakes_in_studies(guardclash, write, tmp_path, command, mistake):
     text, parts = MISTAKES[mistake]
-    assert_refused(guardclash(command, write(text), "--workers", 1), *parts)
+    assert_refused(guardclash(command, write(text), "--workers", 0), *parts)
     assert not (tmp_path / "runs" / "trials").exists()
 
 
@@ -352,7 +352,7 @@ def test_a_missing_study(guardclash):
 
 
 def test_missing_data(guardclash, write, tmp_path):
-    said = guardclash("run", write(changed('"digits"', '"mnist"')), "--workers", 1, "--data-dir", tmp_path / "none")
+    said = guardclash("run", write(changed('"digits"', '"mnist"')), "--workers", 0, "--data-dir", tmp_path / "none")
     assert said.code == 2
     assert "Traceback" not in said.err
     assert len(re.findall("^error: ", said.err, re.M)) == 1
@@ -418,7 +418,7 @@ def test_output_that_cannot_be_written(at_finished, tmp_path):
 
 def test_a_store_that_cannot_be_written(guardclash, write, tmp_path):
     (tmp_path / "file").write_text("")
-    said = guardclash("run", write(), "--store", tmp_path / "file", "--workers", 1)
+    said = guardclash("run", write(), "--store", tmp_path / "file", "--workers", 0)
     assert said.code == 2
     assert "Traceback" not in said.err
     assert str(tmp_path / "file") in said.err
@@ -531,9 +531,8 @@ def workers_of(process: subprocess.Popen[str]) -> set[int]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes through /proc")
-def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guardclash, tmp_path):
+def test_ctrl_c_ends_a_run_at_once_and_quietly(tmp_path):
     (tmp_path / "long.toml").write_text(LONG)
-
     with running(tmp_path) as process:
         until(lambda: workers_of(process), process)  # they still import what they need
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does for Ctrl-C
@@ -541,6 +540,10 @@ def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guar
     assert "Traceback" not in (tmp_path / "err").read_text()
     assert trials_in(tmp_path) == {}
 
+
+@pytest.mark.slow
+def test_runs_that_are_killed_and_interrupted_lose_nothing_that_is_finished(guardclash, tmp_path):
+    (tmp_path / "long.toml").write_text(LONG)
     with running(tmp_path) as process:
         until(lambda: trials_in(tmp_path), process)
         workers = until(lambda: workers_of(process), process)

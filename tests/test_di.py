@@ -96,6 +96,7 @@ def test_a_suspect_is_tested_for_the_victims_images(plan):
     assert {name: found[name] for name in CONTROLS} == {name: controls[name] for name in CONTROLS}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"layout": "published"}, {"statistic": "harmonic"}])
 def test_another_reading_of_the_same_walks_walks_no_further(options, base, context, tmp_path, monkeypatch):
     walked = []

@@ -33,7 +33,8 @@ from guardclash.reporting.figures import draw
 from guardclash.reporting.findings import find
 from guardclash.studies.composing import compose_study
 from guardclash.studies.engines import Inline
-from guardclash.studies.jobs import Site, _kept_curve
+from guardclash.studies.jobs import Site
+from guardclash.studies.measuring import _kept_curve
 from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study, study_from

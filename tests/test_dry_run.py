@@ -176,6 +176,7 @@ def test_what_there_is_no_time_for_is_counted(site: Site):
     assert dry.untried and not dry.mistakes and "not tried" in str(dry)
 
 
+@pytest.mark.slow
 def test_what_fails_on_few_examples_only_is_no_mistake(tmp_path: Path, site: Site):
     few = """
     def measure(self, trained, context):
@@ -235,7 +236,7 @@ def test_check_and_run_tell_a_mistake_and_train_nothing(
 ):
     path = files(tmp_path, "mine", BROKEN.replace("HOOK", "measure"))
     monkeypatch.delenv("GUARDCLASH_CHECK")
-    for command in (("check", path), ("run", path, "--workers", 1)):
+    for command in (("check", path), ("run", path, "--workers", 0)):
         said = guardclash(*command)
         assert said.code == 2 and "mine.py:" in said.err and "in measure" in said.err, said.err
         assert "Traceback" not in said.err
@@ -250,9 +251,9 @@ def test_run_tries_first_and_only_what_is_missing(
     path = files(tmp_path, "also_mine")
     monkeypatch.delenv("GUARDCLASH_CHECK")
     assert "no mistake found" in guardclash("check", path).out
-    assert "no mistake found" in guardclash("run", path, "--workers", 1).err
-    assert "tried on few examples" not in guardclash("run", path, "--workers", 1).err
+    assert "no mistake found" in guardclash("run", path, "--workers", 0).err
+    assert "tried on few examples" not in guardclash("run", path, "--workers", 0).err
     path.write_text(SMALL.replace('["sound", "wm"]', '["wm", "dpsgd-control"]').replace("NAME", "also_mine"))
-    assert "2 trainings" in guardclash("run", path, "--workers", 1).err
-    assert "tried" not in guardclash("run", path, "--workers", 1, "--no-check", "--store", "other").err
+    assert "2 trainings" in guardclash("run", path, "--workers", 0).err
+    assert "tried" not in guardclash("run", path, "--workers", 0, "--no-check", "--store", "other").err
     assert os.environ.get("GUARDCLASH_CHECK") is None

@@ -426,6 +426,7 @@ def test_odd_names_stay_text():
     assert f"{{a, {visible}}}" in found
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes_without_torch(tmp_path):
     keys = '[[combinations]]\nmechanisms = ["a", "b"]\n[[recipes]]\ndataset = "digits"\nscale = "smoke"\n'
     (tmp_path / "far.toml").write_text(keys)

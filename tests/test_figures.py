@@ -158,6 +158,7 @@ def test_either_rule(guardclash, tmp_path):
     assert {"compatible (5)", "conflict (1)"} <= set(found), "no difference and equivalent are compatible"
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes_without_torch(on_record, tmp_path):
     """Also in another process, whose hashes differ, and whatever matplotlib was told before."""
     import matplotlib

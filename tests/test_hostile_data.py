@@ -36,7 +36,8 @@ from guardclash.data.own.origins import ArrayFile, ImageFolder
 from guardclash.data.table_files import read_columns
 from guardclash.errors import UserError
 from guardclash.plan.foreign import weights_file
-from guardclash.watching.tracking import _told
+from guardclash.studies.store import Store
+from guardclash.watching.tracking import told_before
 from test_data_gtsrb import COUNT, LABEL_OF, READER, signs, table, write_archives, write_unpacked
 
 MIB = 1 << 20
@@ -447,4 +448,4 @@ TOLD += ['{"verdicts": []}', '{"verdicts": {"a": 1}}', '{"schema": "x"}']
 @pytest.mark.parametrize("content", TOLD)
 def test_a_damaged_note_of_what_a_tracker_was_told_is_named(tmp_path, content):
     (tmp_path / "told.json").write_text(content)
-    refused(lambda: _told(tmp_path / "told.json"), "told.json", "emove it")
+    refused(lambda: told_before(Store(tmp_path), "told.json"), "told.json", "emove it")

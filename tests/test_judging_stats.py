@@ -132,6 +132,7 @@ def test_one_sample_agrees_with_scipy(a, value):
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
 @settings(deadline=None, max_examples=12)
+@pytest.mark.slow
 def test_holm_agrees_with_statsmodels(p_values):
     assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1], abs=1e-12)
 

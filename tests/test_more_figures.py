@@ -126,6 +126,7 @@ def test_what_cannot_be_drawn_says_why(figure: str):
         draw(figure, find(*committed(name), "strict"), "svg")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("figure", "name"), [(figure, max(names)) for figure, names in DRAWN.items()])
 def test_the_same_records_give_the_same_bytes(figure: str, name: str):
     study, results = committed(name)

@@ -355,6 +355,7 @@ SAME = {"optimizer": "sgd", "learning_rate": 0.1, "first_learning_rate": 0.02, "
 MECHANISMS = ["wm", {"name": "advtr", "steps": 2, "test_examples": 100}, "dpsgd"]
 
 
+@pytest.mark.slow
 def test_digits_through_the_door_measure_as_the_built_in(tmp_path: Path):
     built_in = {
         "recipes": [{"dataset": "digits", "scale": "smoke", "examples": 1000, "test_examples": 500, "epochs": 1}]

@@ -164,6 +164,7 @@ def test_pictures_that_would_fill_the_page_stand_once(monkeypatch):
     assert "pictures fill this page" in section(page, "digits-smoke-a-b").said
 
 
+@pytest.mark.slow
 def test_the_largest_study_stays_small_with_pictures_as_large_as_they_may_be():
     wanted, found = committed(LARGEST)
     numbers = iter(range(1000))

@@ -110,17 +110,18 @@ def test_it_may_not_change_what_signals_do(site, load):
     assert {number: signal.getsignal(number) for number in before} == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["exit", "crash"])
 def test_one_that_kills_its_process_is_noted_and_the_rest_goes_on(site, load, how):
-    wanted, watcher = poisoned(load, how), Watcher()
-    with processes(2, wanted.plugins) as executor:
+    wanted, watcher = study([{"name": "poison", "how": how}], plugins=[str(load(POISON))]), Watcher()
+    with processes(1, wanted.plugins) as executor:
         results = run_study(wanted, site, executor, watcher)
     died = "with exit code 7" if how == "exit" else "by SIGSEGV"
-    assert watcher.errors == [f"WorkerLost: 2 processes that worked at it died: {died}"] * 2
+    assert watcher.errors == [f"WorkerLost: 2 processes that worked at it died: {died}"]
     missing = [cell for cell in results.cells.values() if len(cell.trials) < 2]
     assert missing == []
-    assert sum(trial.error is not None for cell in results.cells.values() for trial in cell.trials) == 2
-    assert sum(bool(trial.measurements) for cell in results.cells.values() for trial in cell.trials) == 6
+    assert sum(trial.error is not None for cell in results.cells.values() for trial in cell.trials) == 1
+    assert sum(bool(trial.measurements) for cell in results.cells.values() for trial in cell.trials) == 3
 
 
 def test_a_read_only_store_in_the_middle_is_one_message(site, load, monkeypatch):

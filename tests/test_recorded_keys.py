@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from committed import COMMITTED, RECORDS, committed
+from committed import EVERY, RECORDS, committed
 from guardclash.plan.identity import fingerprint
 from guardclash.studies.composing import compose_study
 
@@ -23,7 +23,7 @@ def keys(name: str) -> list[str]:
     return [fingerprint(entry.plan) if entry.plan else "" for entry in compose_study(study)]
 
 
-@pytest.mark.parametrize("name", COMMITTED)
+@pytest.mark.parametrize("name", EVERY)
 def test_keys_of_trainings_are_as_before(name: str) -> None:
     assert keys(name) == json.loads(KNOWN.read_text())[name]
 

@@ -80,6 +80,7 @@ def test_committed_records_are_small_and_hold_nothing_that_follows_from_them():
     assert all(json.loads(path.read_text(encoding="utf-8"))["schema"] == SCHEMA for path in RECORDS.values())
 
 
+@pytest.mark.slow
 def test_every_committed_picture_is_found_and_none_is_left_over():
     named = set()
     for path in RECORDS.values():

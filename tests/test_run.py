@@ -345,6 +345,7 @@ def test_seeds_are_added_only_while_a_verdict_is_undecided(site, trained):
     assert trained.since() == [], "running it again asks for nothing more"
 
 
+@pytest.mark.slow
 def test_a_verdict_that_stays_undecided_gets_all_seeds(site):
     impossible = {"accuracy": {"max_drop": 1e-9}, "wm_accuracy": {"floor": 0.0}}
     asked = study(["wm", "dpsgd-control"], replicates={"start": 3, "most": 4}, criteria=impossible, alpha=0.0001)

@@ -46,7 +46,14 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("kind", "named"), CASES, ids=[f"{kind}-{name}{'+' * bool(o)}" for kind, (name, o) in CASES])
+def case(kind: str, named: tuple[str, dict[str, object]]) -> object:
+    """What is dear is tried on one kind of images and one of rows, and on the others where there is time."""
+    dear = named[0] in ("di", "raddata") and kind not in ("grey", "row")
+    name = f"{kind}-{named[0]}{'+' * bool(named[1])}"
+    return pytest.param(kind, named, id=name, marks=[pytest.mark.slow] * dear)
+
+
+@pytest.mark.parametrize(("kind", "named"), list(itertools.starmap(case, CASES)))
 def test_it_trains_and_measures_or_clashes_with_its_reason(kind, named, context):
     name, options = named
     plan, one = small(kind), mechanism(name, **options).bind(small(kind))

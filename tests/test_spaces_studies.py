@@ -34,6 +34,7 @@ def failures(content: dict[str, Any]) -> list[Any]:
     return [trial["error"] for cell in content["cells"] for trial in cell["trials"] if trial.get("error")]
 
 
+@pytest.mark.slow
 def test_rows_are_marked_attacked_stolen_and_claimed(site):
     wanted = study(
         [WM, DI, {"name": "distance", "images": 20}],

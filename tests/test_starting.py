@@ -90,7 +90,7 @@ def test_each_kind_has_a_study_and_a_test():
         assert set(started(kind, "mine")) >= {"mine.toml", "test_mine.py"}, kind
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "task")) for kind in KINDS])
 def test_the_test_of_a_start_passes_as_written(kind, command, tmp_path):
     """In a process of its own, as whoever wrote it runs it, with every warning an error."""
     said = command("new", kind, "smoothing", "--folder", "here")
@@ -101,26 +101,29 @@ def test_the_test_of_a_start_passes_as_written(kind, command, tmp_path):
     assert re.search(r"\d+ passed", told) and "skipped" not in told
 
 
-@pytest.mark.parametrize("kind", ["measure", pytest.param("mechanism", marks=pytest.mark.slow), "study"])
+@pytest.mark.parametrize(
+    "kind", ["measure", "mechanism", "study"]
+)
 def test_the_study_of_a_start_runs(kind, tmp_path):
     written(tmp_path, kind, "smoothing")
     text = (tmp_path / "smoothing.toml").read_text(encoding="utf-8")
     fewer = re.sub(r"^replicates = .*$", "replicates = { alone = 1, together = 1 }", text, count=1, flags=re.MULTILINE)
     assert fewer != text
     (tmp_path / "smoothing.toml").write_text(fewer, encoding="utf-8")
-    told = guardclash(tmp_path, "run", "smoothing.toml", "--workers", 1)
+    told = guardclash(tmp_path, "run", "smoothing.toml", "--workers", 0)
     study = read_study(tmp_path / "smoothing.toml")
     labels = ["{" + ", ".join(one.name for one in combination) for combination in study.combinations]
     assert all(label in told for label in labels) and "Verdicts" in told
     assert kind == "study" or "φ_SMOOTHING" in told
 
 
+@pytest.mark.slow
 @NEEDS_TASKS
 def test_the_study_of_a_task_runs(command, tmp_path):
     command("new", "task", "signs")
     text = (tmp_path / "signs.toml").read_text(encoding="utf-8")
     (tmp_path / "signs.toml").write_text(text.replace("alone = 3, together = 5", "alone = 1, together = 1"))
-    told = guardclash(tmp_path, "run", "signs.toml", "--workers", 1)
+    told = guardclash(tmp_path, "run", "signs.toml", "--workers", 0)
     assert "{wm, dpsgd}" in told and "φ_ACC" in told
 
 
@@ -221,6 +224,7 @@ def test_whatever_the_name_all_that_is_written_can_be_read(name):
                 assert tomllib.loads(text).get("name", name) == name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["mechanism", "measure"])
 def test_names_of_classes_that_a_start_needs_hide_none_of_them(kind, tmp_path):
     names = ("metric", "measure", "mechanism", "stream", "hide")
@@ -232,9 +236,10 @@ def test_names_of_classes_that_a_start_needs_hide_none_of_them(kind, tmp_path):
 # demo
 
 
+@pytest.mark.slow
 def test_the_demo_runs_the_bundled_study_and_writes_a_page(command, tmp_path):
     """Without a clone around, into a folder that had nothing."""
-    said = command("demo", "--scale", "smoke", "--workers", 1, "--store", "kept", "-o", "pages/mine.html")
+    said = command("demo", "--scale", "smoke", "--workers", 0, "--store", "kept", "-o", "pages/mine.html")
     assert "does a watermark survive" in said and "wrote pages/mine.html" in said
     page = (tmp_path / "pages" / "mine.html").read_text(encoding="utf-8")
     assert page.startswith("<!doctype html>") and "digits/smoke" in page

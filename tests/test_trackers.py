@@ -299,7 +299,7 @@ def test_on_the_command_line(calls, tmp_path, monkeypatch, capsys):
 
     def said(*names: str) -> tuple[int, str]:
         options = [word for name in names for word in ("--track", name)]
-        monkeypatch.setattr("sys.argv", ["guardclash", "run", "study.toml", "--workers", "1", *options])
+        monkeypatch.setattr("sys.argv", ["guardclash", "run", "study.toml", "--workers", "0", *options])
         with pytest.raises(SystemExit) as ended:
             main()
         return int(ended.value.code or 0), capsys.readouterr().err

@@ -73,6 +73,7 @@ def test_a_conflict_is_found_beside_a_mechanism_that_never_works():
     assert fixed["words"]["conflict"] > 0.95 * fixed["runs"]
 
 
+@pytest.mark.slow
 def test_accuracy_is_rarely_judged_wrongly_whichever_baseline_is_the_lowest():
     rows = list(simulation.accuracy(simulation.SHORT))
     for drop in (1.0, 1.04):
