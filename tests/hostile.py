@@ -11,7 +11,7 @@ from guardclash.records.plain import results_from
 from guardclash.records.results import Results
 from guardclash.studies.study import Study
 
-UNSEEN = "\x1b]0;owned\x07\x9b31m\x7f\x00\x08\r\u202e\u2066\u200b\u200d\ufeff\u3164\ud800\U000e0041"
+UNSEEN = "\x1b]0;owned\x07\x9b31m\x7f\x00\x08\r\u202e\u2066\u200b\u200d\ufeff\u3164\U000e0041"
 MARKUP = "[/x][red]:smile:\\[/\\"
 HOSTILE = UNSEEN + MARKUP
 LINKS = {"key", "of", "combination", "criterion", "png", "type", "controls"}

@@ -35,6 +35,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_from_a_folder_to_a_page(guardclash: Guardclash, folder: Path):  # noqa: F811
     (commands,) = [block for block in blocks("") if "guardclash run" in block]
     lines = [line.partition("#")[0].split() for line in commands.splitlines()]

@@ -110,7 +110,7 @@ def test_names_of_scripts_stay_text(rule):
 
 
 def test_letters_without_a_shape_are_made_visible():
-    bad = "a\x00\x1b\u202e\ud800b"
+    bad = "a\x00\x1b\u202e\u200bb"
     wanted = replace(study(), name=bad, combinations=((Named(bad), Named("b")),))
     text = render_html(find(wanted, results(wanted), "strict"))
     text.encode()

@@ -140,7 +140,7 @@ def test_studies_are_written_so_that_they_can_be_read_again():
             "notes",
             "tasks",
         ),
-        *("reference_tables", "records", "folder"),  # the latter two are of whoever ran it, and not written
+        *("reference_tables", "records", "folder", "file"),  # the latter three are of whoever ran it, and not written
     }, "a new field of a study must be written too"
 
 

@@ -548,7 +548,7 @@ def test_a_full_disk_is_told(tmp_path, monkeypatch):
     def full(*args: Any, **kwargs: Any) -> Iterable[str]:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    monkeypatch.setattr("guardclash.writing.os.fsync", full)
     with pytest.raises(UserError, match="No space left"):
         export(results(study()), tmp_path / "out")
 

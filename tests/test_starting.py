@@ -101,9 +101,7 @@ def test_the_test_of_a_start_passes_as_written(kind, command, tmp_path):
     assert re.search(r"\d+ passed", told) and "skipped" not in told
 
 
-@pytest.mark.parametrize(
-    "kind", ["measure", "mechanism", "study"]
-)
+@pytest.mark.parametrize("kind", ["measure", "mechanism", "study"])
 def test_the_study_of_a_start_runs(kind, tmp_path):
     written(tmp_path, kind, "smoothing")
     text = (tmp_path / "smoothing.toml").read_text(encoding="utf-8")

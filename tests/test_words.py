@@ -20,7 +20,6 @@ from rich.markup import render as markup
 from guardclash.cli.app import main
 from guardclash.errors import UserError
 from guardclash.planning import planned, standing
-from guardclash.records.file import results_text
 from guardclash.records.results import CellRecord, Results
 from guardclash.reporting.compare import compare_tables
 from guardclash.reporting.export import to_json
@@ -31,9 +30,11 @@ from guardclash.reporting.reference import Published
 from guardclash.reporting.screen import Screen, literal
 from guardclash.reporting.text import plain, told
 from guardclash.reporting.trial import trial_page
+from guardclash.studies import snapshot
+from guardclash.studies.files import SCHEMA
 from guardclash.studies.jobs import Done, Job, Site
 from guardclash.studies.store import Store
-from guardclash.studies.study_file import study_from
+from guardclash.studies.study_file import read_study, study_from
 from guardclash.watching.board import Standing, Underway
 from guardclash.watching.progress import Progress
 from guardclash.watching.view import view
@@ -157,7 +158,8 @@ def test_the_comparison_is_fit_to_be_shown():
 
 def test_plan_and_status_are_fit_to_be_shown(tmp_path):
     table = {"recipes": [{"dataset": "digits", "scale": "smoke"}], "combinations": [{"mechanisms": ["wm", "advtr"]}]}
-    asked, site = study_from(table, name=f"s{HOSTILE}"), Site(Store(tmp_path / "runs"), tmp_path)
+    # No study file can have such a name, but whoever makes a `Study` by hand.
+    asked, site = replace(study_from(table), name=f"s{HOSTILE}"), Site(Store(tmp_path / "runs"), tmp_path)
     for text in (printed(*planned(asked, site, 1, full=True)), printed(*standing(asked, site, asked.rule))):
         assert f"Study s{shown(HOSTILE)}" in text.replace("\n", "")
         assert not unseen(text)
@@ -193,13 +195,15 @@ def test_a_failure_is_told_in_short_and_without_unseen_letters(tmp_path):
 
 def test_a_trial_is_fit_to_be_shown(tmp_path):
     store = Store(tmp_path)
-    key, flat = "abc-0", HOSTILE.replace("\ud800", "")  # which no file holds
-    record = {name: flat for name in ("seed", "seconds", "finished", "execution", "environment")}
+    key, flat = "abc-0", HOSTILE
+    record = {"schema": SCHEMA, "seed": 0, "seconds": 1.0, "finished": flat}
+    record |= {"execution": {flat: flat}, "environment": {flat: flat}}
     record |= {"plan": {f"p{flat}": [flat], "type": flat, "model": {"type": flat, "inner": {"a": flat}}}}
-    files = {"record.json": json.dumps(record).encode(), "history.jsonl": b""}
-    store.keep_trial(key, files)
+    store.keep_trial(key, record, {"history.jsonl": b""})
     store.keep_failure(key, f"Trace\n{'x' * LONG}{flat}")
-    store.keep_measurement("m-0", {"schema": 1, "trial": key, "measure": {"type": flat}, "metrics": {flat: 1.0}})
+    store.keep_measurement(
+        "m-0", {"schema": SCHEMA, "trial": key, "measure": {"type": flat}, "metrics": {flat: 1.0}, "warnings": []}
+    )
     text = printed(trial_page("abc", tmp_path))
     assert len(text) < 40 * LONGEST
     assert not unseen(text)
@@ -212,7 +216,7 @@ def test_long_texts_of_records_are_short_in_reports():
     found = find(asked, replace(known, cells=cells))
     lines = notes(found)
     assert all(len(line) < 2 * LONGEST for line in lines)
-    assert sum("letters left out" in line for line in lines) > 3
+    assert sum("letters left out" in line for line in lines) >= 3
     for form in ("text", "md", "html", "tex"):
         assert long[: 2 * LONGEST] not in FORMS[form](found).decode().replace("\n", ""), form
 
@@ -265,7 +269,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 def test_commands_say_nothing_unseen_of_hostile_files(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    flat = json.dumps(UNSEEN.replace("\ud800", ""), ensure_ascii=True).replace("\\udb40\\udc41", "")
+    flat = json.dumps(UNSEEN, ensure_ascii=True).replace("\\udb40\\udc41", "")
     Path("k.toml").write_text(f'{flat} = 1\n[[recipes]]\ndataset = "digits"\n[[combinations]]\nmechanisms = ["wm"]\n')
     Path("m.toml").write_text(f"recipes = [{{ dataset = {flat} }}]\ncombinations = [{{ mechanisms = [{flat}] }}]\n")
     odd = Path("o\x1b[31m\u202e[x].toml")
@@ -281,8 +285,9 @@ def test_commands_say_nothing_unseen_of_hostile_files(tmp_path, monkeypatch, cap
 def test_the_paths_of_an_export_are_no_markup(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("s.toml").write_text('recipes = [{ dataset = "digits" }]\ncombinations = [{ mechanisms = ["wm"] }]\n')
-    Path("runs/studies").mkdir(parents=True)
-    Path("runs/studies/s.json").write_text(results_text(Results("s")))
+    asked, store = read_study("s.toml"), Store(Path("runs"))
+    known = Results("s", cells={cell.key: CellRecord(cell.key) for cell in asked.cells()})
+    snapshot.keep(asked, known, snapshot.state(store), store)
     for folder in ("out[/x]", "out[red]", "out:smile:", "out\\[/"):
         code, said = command(monkeypatch, capsys, "export", "s.toml", folder)
         assert (code, said) == (0, f"{Path(folder) / 'results.json'}\n")

@@ -35,9 +35,10 @@ from guardclash.words import cut
 def planned(study: Study, site: Site, workers: int, full: bool = False) -> Iterator[Any]:
     """Tables of what each cell still needs, what they share, clashes, and the time that the whole will take."""
     composed = compose_study(study, site.data_folder)
-    yield from map(literal, (*unusual_data(composed), *changed_since(study, composed, site.store)))
-    jobs = waves(composed, site.store)
-    missing = trials_of(jobs, site.store)
+    store = ReadOnce(site.store.folder)
+    yield from map(literal, (*unusual_data(composed), *changed_since(study, composed, store)))
+    jobs = waves(composed, store)
+    missing = trials_of(jobs, store)
     seconds = estimates(missing.values(), site, Inline())
     yield _cells(study, composed, seconds)
     yield from _shared(study, composed)

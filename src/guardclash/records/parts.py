@@ -143,8 +143,16 @@ def _evidence(value: Any) -> Evidence | None:
     try:
         one = table(value)
         name = given(one, "name", called, "")
-        caption, png = given(one, "caption", text, name or "a picture"), given(one, "png", text, None)
-        return Evidence(name, caption, png, *(given(one, size, count, None) for size in ("width", "bytes")))
+        caption, png = given(one, "caption", text, ""), given(one, "png", text, None)
+    except Misfit:
+        return None
+    return Evidence(name, caption or name or "a picture", png, _size(one, "width"), _size(one, "bytes"))
+
+
+def _size(one: Mapping[str, Any], name: str) -> int | None:
+    """A size that makes no sense is none: the picture is shown without it."""
+    try:
+        return given(one, name, count, None)
     except Misfit:
         return None
 

@@ -184,5 +184,5 @@ def failure(error: str) -> str:
     """
     lines = [line.rstrip() for line in error.strip().splitlines()] or [""]
     # The last one is what came out in the end, whatever it was caused by.
-    last = max((place for place, line in enumerate(lines) if line.startswith("Traceback (")), default=-1)
+    last = max((place for place, line in enumerate(lines) if line.startswith("Traceback")), default=-1)
     return cut(next((line for line in lines[last + 1 :] if EXCEPTION.match(line)), lines[-1]))

@@ -7,10 +7,10 @@ a seal, such as weights, stand with their digest in a sealed file beside them.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 KEY = "seal"
@@ -21,7 +21,7 @@ _PLACE = re.compile(rb'"seal": ?"([0-9a-f]{64})"')  # inside of a text the quote
 
 def digest(content: bytes) -> str:
     """SHA-256 of a file's content, in hex."""
-    return hashlib.sha256(content).hexdigest()
+    return sha256(content).hexdigest()
 
 
 def sealed_json(content: Mapping[str, Any]) -> bytes:

@@ -52,8 +52,10 @@ class Store(Files):
     def intact(self, key: str) -> dict[str, Any] | None:
         """The record of a finished trial, if its history is whole as well; weights are looked at when they are read."""
         record = self.record(key)
-        lost = record and "history.jsonl" in record.get("files", ()) and self.part(key, "history.jsonl") is None
-        return None if lost else record
+        if record is None or "history.jsonl" not in record.get("files", ()):
+            return record
+        self.losses(key)
+        return None if f"trials/{key}/history.jsonl" in self.damaged else record
 
     def part(self, key: str, name: str) -> bytes | None:
         """A file of a finished trial beside its record; None where it is missing or damaged."""
