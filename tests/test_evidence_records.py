@@ -200,7 +200,8 @@ def test_a_damaged_file_of_pictures_is_made_anew(site):
         kept.write_text(damage)
         (alone,) = [entry for entry in compose_study(wanted) if entry.combination]
         assert kept_pictures(alone, site.store) == [], damage
-        assert cells_with(ran(wanted, site, Inline())) == found
+        with pytest.warns(UserWarning, match="damaged, made anew: evidence/"):
+            assert cells_with(ran(wanted, site, Inline())) == found
 
 
 def test_what_a_training_is_missing_for_has_no_pictures_yet(site, monkeypatch):

@@ -91,7 +91,9 @@ def test_a_damaged_snapshot_is_made_anew(site: Site, tmp_path, name):
         whole.replace("0.", "9.", 1) if name == "study.json" else whole.replace('"schema": 2', '"schema": 3')
     )
     assert snapshot.fresh(wanted, site.store) is None
-    assert measured(held(wanted, site.store.folder)) == 2
+    said: list[str] = []
+    assert measured(held(wanted, site.store.folder, say=said.append)) == 2
+    assert len(said) == 1 and f"studies/{name}" in said[0]
     assert snapshot.fresh(wanted, site.store) is not None
 
 

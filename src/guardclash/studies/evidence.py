@@ -38,6 +38,8 @@ def keep_pictures(composed: Iterable[ComposedCell], site: Site) -> None:
         draws = type(mechanism).evidence is not Mechanism.evidence
         if not draws or site.store.trial(Trial(plan, seed).key) is None or site.store.pictures(key) is not None:
             continue
+        if why := site.store.damaged.get(name := f"evidence/{key}.json"):
+            warnings.warn(f"damaged, made anew: {name}: {why}", stacklevel=2)
         try:
             site.store.keep_pictures(key, list(_records(mechanism.evidence(plan, site.context(seed)))))
         except Exception as error:  # of a plugin, or because data is gone: results must not hang on it

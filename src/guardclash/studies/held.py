@@ -30,6 +30,8 @@ def held(
     store = Store(Path(folder))
     if (found := snapshot.fresh(study, store)) is not None:
         return found
+    for name, why in store.damaged.items():
+        say(f"note: damaged, and collected anew: {store.folder / name}: {why}")
     if not (store.trial_keys() or store.failure_keys()):
         return snapshot.last(study, store)  # such as of a study of clashes only
     try:

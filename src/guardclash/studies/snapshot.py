@@ -90,8 +90,11 @@ def _read(study: Study, store: Store, held: str | None = None) -> Results | None
     if card is None or (held is not None and (card["study"], card["state"]) != (_identity(study), held)):
         return None
     path = store.folder / "studies" / f"{name}.json"
-    if not path.is_file() or digest(path.read_bytes()) != card["results"]:
-        return None  # interrupted between the two, or damaged
+    if not path.is_file():
+        return None
+    if digest(path.read_bytes()) != card["results"]:
+        store.damaged[f"studies/{name}.json"] = "its checksum does not fit"  # or a run was killed between the two
+        return None
     return read_results(path)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack, suppress
 from types import TracebackType
 
@@ -67,6 +67,7 @@ class Progress:
         self._clock, self._line, self._noted, self._viewed, self._viewing = clock, clock(), clock(), clock(), 0.0
         self._estimates: dict[str, float] = {}
         self._words: dict[str, str] = {}
+        self._flaws: set[str] = set()
 
     def __enter__(self) -> Progress:
         return self
@@ -96,6 +97,7 @@ class Progress:
         results = collect(self._study, self._composed, self._store)
         for words in results.changed if first else ():
             self.say(f"note: {words}")
+        self._tell_damage(results.damaged)
         self._judge(results)  # before the board is asked for the time left
         self._announce(len(seconds), sum(len(job.probes) for wave in waves for job in wave))
         if first and self._moving:
@@ -125,8 +127,7 @@ class Progress:
         """Counts a finished job."""
         self._finished += 1
         self._keep_note()
-        for flaw in done.damaged:
-            self.say(f"damaged, made anew: {flaw}")
+        self._tell_damage(done.damaged)
         if done.error:
             self.failed += 1
             self.say(f"trial {done.job.trial.key} failed: {cut(done.error)}")
@@ -134,6 +135,13 @@ class Progress:
         if not self._moving and over:
             self._line = self._clock()
             self.say(f"{self._finished} of {self._jobs} done, {self._left()}")
+
+    def _tell_damage(self, flaws: Iterable[str]) -> None:
+        """Names files that were found damaged, each once."""
+        for flaw in flaws:
+            if flaw not in self._flaws:
+                self._flaws.add(flaw)
+                self.say(f"damaged, made anew: {flaw}")
 
     def _keep_note(self) -> None:
         """A store is swept of old notes; this one lives as long as its run. All estimates are in it: it takes time."""
