@@ -16,7 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from guardclash.errors import SiteError
+from guardclash.errors import SiteError, UserError
 from guardclash.modules import told
 from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
@@ -81,18 +81,22 @@ class Site:
 
         Raises:
             LookupError: If it is not there; the runner trains what a plan needs before the plan itself.
+            UserError: Its weights are whole, and are not those of such a network.
         """
         trial = Trial(plan, seed)
-        if self.store.trial(trial.key) is None:
+        folder = self.store.trial(trial.key)
+        if folder is None:
             raise LookupError(f"{trial.key} is not in the store")
         # As for a training: the rewrites make the layers that the weights are of.
         network = build_network(plan, self.context(seed))
-        weights = self.store.part(trial.key, WEIGHTS)
         try:
-            load_into(network, weights or b"")
-        except (safetensors.SafetensorError, RuntimeError) as error:
+            load_into(network, self.store.part(trial.key, WEIGHTS) or b"")
+        except safetensors.SafetensorError as error:
             self.store.damaged.setdefault(f"trials/{trial.key}/{WEIGHTS}", str(error))
             return _train(trial, self)[0]
+        except RuntimeError as error:
+            mend = f"If its code has changed, raise the version of its class, or remove {folder}: it is trained anew."
+            raise UserError(f"the weights of a trial do not fit: {error}", where=folder, mend=mend) from error
         network.to(self.execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         return Trained(plan, seed, network, predictor(network))
 

@@ -111,8 +111,8 @@ class Store(Files):
     def _whole(self, key: str) -> bool:
         """Whether a trial is there with all of its files, as of now."""
         fresh = Store(self.folder)
-        record = fresh.record(key)
-        return record is not None and all(fresh.part(key, name) is not None for name in record.get("files", ()))
+        listed = (fresh.record(key) or {}).get("files", ())  # one from before checksums is replaced if it was no good
+        return bool(listed) and all(fresh.part(key, name) is not None for name in listed)
 
     def measurement(self, key: str) -> dict[str, Any] | None:
         """A measurement, if there is one."""
