@@ -226,8 +226,8 @@ def ensemble(
     Raises:
         UserError: If ART is not installed, or there are too few classes.
     """
-    ensemble_version()
     within("ensemble", f">= {ENSEMBLE_CLASSES}", classes=classes)
+    ensemble_version()
     from art.attacks.evasion import AutoProjectedGradientDescent, SquareAttack
 
     steps = {"eps_step": 2 * ball.radius, "max_iter": ENSEMBLE_STEPS, "nb_random_init": ENSEMBLE_STARTS}

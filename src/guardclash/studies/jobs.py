@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import safetensors
 import safetensors.torch
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from guardclash.errors import SiteError, UserError
@@ -132,8 +133,10 @@ def run_job(job: Job, site: Site) -> Done:
     """
     site = replace(site, store=Store(site.store.folder))
     adopt_tasks(site.tasks)
-    torch.set_num_threads(site.execution.threads)  # a worker's own: those of all workers would fight for the cores
-    with claimed(site.store, job.trial.key) as ours, signals_kept() as interrupted:
+    threads = site.execution.threads  # a worker's own: those of all workers would fight for the cores
+    torch.set_num_threads(threads)
+    # Also numpy's: sums of floats hang on how many there are, and results must not on who runs the job.
+    with threadpool_limits(threads), claimed(site.store, job.trial.key) as ours, signals_kept() as interrupted:
         if not ours:
             return Done(job, 0.0, elsewhere=True)
         done = _done(job, site, interrupted)

@@ -253,17 +253,17 @@ def _work(pipe: Connection, start: Callable[[], None], tidy: Callable[[], None])
     try:
         start()
     except Exception as error:
-        pipe.send(("error", error))  # to the call that it was born for
+        _send(pipe, "error", error)  # to the call that it was born for
         return
-    pipe.send(("ready", None))
+    _send(pipe, "ready", None)
     while True:
         try:
             fn, args = pipe.recv()
-        except EOFError:
+        except (EOFError, OSError):
             sys.stdout.flush()
             os._exit(0)  # at once: threads of libraries may be left
         except Exception as error:  # such as a class that is not there
-            pipe.send(("error", error))
+            _send(pipe, "error", error)
             continue
         try:
             answer = "result", fn(*args)
@@ -271,6 +271,14 @@ def _work(pipe: Connection, start: Callable[[], None], tidy: Callable[[], None])
             answer = "error", error
         tidy()
         try:
-            pipe.send(answer)
+            _send(pipe, *answer)
         except Exception as error:
-            pipe.send(("error", RuntimeError(f"what came of it cannot be sent: {error}")))
+            _send(pipe, "error", RuntimeError(f"what came of it cannot be sent: {error}"))
+
+
+def _send(pipe: Connection, kind: str, value: Any) -> None:
+    """Answers; where nobody is there to hear it, the process ends without a word."""
+    try:
+        pipe.send((kind, value))
+    except OSError:
+        os._exit(1)
