@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +20,12 @@ from guardclash.training.trained import Trained
 NOWHERE = Path("nowhere")
 pytest_plugins = ["pages", "running"]
 """Fixtures of pages and of runs."""
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is what it is, also where whoever started the tests has it ignored, as shells do in the background."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

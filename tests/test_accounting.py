@@ -131,7 +131,10 @@ def test_more_noise_is_cheaper_and_more_steps_are_dearer(noise, rate, steps, del
 @settings(max_examples=8, deadline=None)
 def test_calibrated_noise_never_spends_more_than_asked(epsilon, rate, steps, delta):
     noise = calibrated_noise(epsilon, rate, steps, delta)
-    assert 0 < noise < math.inf
+    if noise == math.inf:  # a budget that no noise reaches, as far as the accountant can tell
+        assert epsilon_spent(1e6, rate, steps, delta) > epsilon
+        return
+    assert noise > 0
     assert epsilon_spent(noise, rate, steps, delta) <= epsilon
     assert epsilon_spent(noise * (1 - 3e-4), rate, steps, delta) > epsilon
 
@@ -203,9 +206,11 @@ def test_the_facts_of_an_ordinary_budget_name_no_other_accountant(base):
 
 
 def test_steps_are_integers_of_any_size(base):
-    with pytest.raises(UserError, match="more steps than can be accounted for"):
+    with pytest.raises(UserError, match=r"more steps than can be accounted for|so large a number"):
         compose(replace(base, epochs=10**400), [DPSGD()])
-    assert Poisson(10**400).rate(1297) == 1
+    with pytest.raises(UserError, match="so large a number"):
+        Poisson(10**400)
+    assert Poisson(2**62).rate(1297) == 1
     assert Poisson(64).rate(1297) == RATE
 
 

@@ -16,7 +16,10 @@ from guardclash.errors import UserError
 RULES = ("> 0, finite", "> 0", ">= 1", "> 0, < 1", ">= 0, < 1", ">= 0, finite", "> 0, <= 1", ">= 1, <= 255")
 """Those that fields have, as they are told to users."""
 NUMBERS = st.one_of(
-    st.floats(), st.integers(), st.floats(-2, 2), st.sampled_from([0.0, -0.0, 1, 255, 256, True, False])
+    st.floats(),
+    st.integers(1 - 2**63, 2**63 - 1),
+    st.floats(-2, 2),
+    st.sampled_from([0.0, -0.0, 1, 255, 256, True, False]),
 )
 
 

@@ -37,6 +37,8 @@ from guardclash.reporting.latex_parts import text as latex_text
 from guardclash.reporting.looks import LIKE, LOOKS
 from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.rows import COLUMNS, frame, rows, to_csv, to_parquet
+from guardclash.studies import snapshot
+from guardclash.studies.store import Store
 from guardclash.studies.study import Study
 from guardclash.studies.study_file import read_study
 from guardclash.words import shown
@@ -303,9 +305,8 @@ def test_a_frame_by_the_name_of_the_package_and_from_a_store(tmp_path):
     pytest.importorskip("pandas")
     study = small()
     results = measured(study)
-    folder = tmp_path / "runs" / "studies"
-    folder.mkdir(parents=True)
-    (folder / "small.json").write_text(json.dumps(to_plain(results)), encoding="utf-8")
+    store = Store(tmp_path / "runs")
+    snapshot.keep(study, results, snapshot.state(store), store)
     assert guardclash.frame(study, tmp_path / "runs").equals(frame(study, results))
     assert guardclash.frame(study, str(tmp_path / "runs")).equals(frame(study, results))
     with pytest.raises(UserError, match="no results yet"):

@@ -30,13 +30,15 @@ def lengths(vectors: Tensor) -> Tensor:
     return torch.where(odd, _plain(vectors / scale) * scale, found)
 
 
-def tamed(vectors: Tensor) -> Tensor:
+def tamed(vectors: Tensor, short: bool = True) -> Tensor:
     """The vectors, of which those whose squares are not to be trusted have a largest entry of 1.
 
     Args:
         vectors: Floats [B, ...]; an infinite entry counts as the largest number that there is.
+        short: Whether those that are too short are among them, or only those that are too long.
     """
-    odd = _odd(_plain(vectors))
+    found = _plain(vectors)
+    odd = _odd(found) if short else found.isinf()
     if not odd.any():
         return vectors
     limit = torch.finfo(vectors.dtype).max

@@ -238,7 +238,8 @@ class MinGD:
         if norm == "linf":
             return self.linf * descent.sign()
         if norm == "l2":
-            descent = tamed(descent)
+            # Of a margin, which does not saturate, a gradient that short is rounding: no way to go.
+            descent = tamed(descent, short=False)
             return self.l2 * descent / lengths(descent).clamp(min=SHORT)
         free = descent.flatten(1)
         if self.bounded:
