@@ -20,8 +20,8 @@ import torch
 from guardclash.cli.app import main
 from guardclash.errors import UserError
 from guardclash.records.file import read_results
-from guardclash.studies.files import SCHEMA, read_json
-from guardclash.studies.inspection import inspected
+from guardclash.studies.files import SCHEMA
+from guardclash.studies.inspection import inspected, repaired
 from guardclash.studies.seal import OPEN
 from guardclash.studies.store import Store
 
@@ -326,13 +326,31 @@ def test_an_error_of_any_length_and_letters_is_kept_in_part(store):
     assert len(error) < 11_000 and "letters left out" in error
 
 
-def test_a_newer_schema_is_refused(tmp_path):
-    path = tmp_path / "record.json"
-    path.write_text(json.dumps({"schema": SCHEMA + 1}))
+def test_a_newer_schema_is_refused(store):
+    store.keep_json(KINDS["record"], {"schema": SCHEMA + 1})
     with pytest.raises(UserError, match="newer version") as caught:
-        read_json(path)
-    assert str(path) in str(caught.value)
+        store.record(KEY)
+    assert str(store.folder / KINDS["record"]) in str(caught.value)
     assert "Update guardclash" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["../../../mine/thesis.tex", "/etc/passwd", "..", ".", "", "a/b"])
+def test_a_record_that_lists_files_elsewhere_reads_and_removes_none_of_them(store, tmp_path, name):
+    mine = tmp_path / "mine" / "thesis.tex"
+    mine.parent.mkdir()
+    mine.write_text("chapter 1")
+    store.keep_sealed(KINDS["record"], {**RECORD, "files": {name: "0" * 64}})
+    found = inspected(store)
+    assert found.damaged == {KINDS["record"]: "it lists files elsewhere"}
+    repaired(store, found)
+    assert mine.read_text() == "chapter 1"
+    assert store.trial_keys() == set()
+
+
+@pytest.mark.parametrize("files", [5, [], "x"])
+def test_a_record_whose_files_are_no_table_is_damaged(store, files):
+    store.keep_sealed(KINDS["record"], {**RECORD, "files": files})
+    assert inspected(store).damaged == {KINDS["record"]: "it has no files"}
 
 
 def test_results_files(tmp_path):

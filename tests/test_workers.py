@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import signal
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from functools import partial
@@ -51,8 +51,9 @@ def leave(error: type[BaseException]) -> None:
     raise error("by itself")
 
 
-def hang() -> None:
-    time.sleep(1000)
+def hang(begun: Path) -> None:
+    begun.touch()
+    threading.Event().wait()
 
 
 def unsendable() -> Any:
@@ -102,12 +103,18 @@ def test_what_cannot_be_sent_is_told(pool):
     assert pool.submit(double, 1).result(60) == 2
 
 
-def test_a_call_that_takes_too_long_is_stopped_with_its_worker():
-    with Workers(2, nothing, nothing, limit=1.5) as workers:
-        slow, fast = workers.submit(hang), workers.submit(double, 2)
-        assert fast.result(60) == 4
-        with pytest.raises(WorkerLost, match=r"stopped after 1\.5 s, the limit"):
-            slow.result(60)
+def test_a_call_that_takes_too_long_is_stopped_with_its_worker(tmp_path):
+    now = [0.0]
+    with Workers(2, nothing, nothing, limit=100.5, clock=lambda: now[0]) as workers:
+        slow, fast = workers.submit(hang, tmp_path / "begun"), workers.submit(double, 2)
+        assert fast.result() == 4
+        while not (tmp_path / "begun").exists():
+            pass
+        assert not slow.done()
+        now[0] = 101.0
+        assert workers.submit(double, 1).result() == 2
+        with pytest.raises(WorkerLost, match=r"stopped after 100\.5 s, the limit"):
+            slow.result()
         assert workers.submit(double, 3).result(60) == 6
 
 
@@ -122,10 +129,10 @@ def test_a_worker_that_dies_before_it_begins_is_told():
             workers.submit(double, 1).result(60)
 
 
-def test_the_end_with_calls_under_way():
+def test_the_end_with_calls_under_way(tmp_path):
     workers = Workers(1, nothing, nothing)
     pid = workers.submit(whoami).result(60)
-    under_way, waiting = workers.submit(hang), workers.submit(double, 1)
+    under_way, waiting = workers.submit(hang, tmp_path / "begun"), workers.submit(double, 1)
     workers.shutdown(cancel_futures=True)
     assert waiting.cancelled()
     with pytest.raises(CancelledError):

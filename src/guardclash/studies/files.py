@@ -134,21 +134,6 @@ class Files:
                     work.unlink(missing_ok=True)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        UserError: If it is damaged or of a newer schema.
-    """
-    try:
-        content, why = _opened(path.read_bytes(), path)
-    except OSError as error:
-        raise UserError(f"a result cannot be read: {error}", where=path) from error
-    if content is None:
-        raise UserError(f"a result is damaged: {why}", where=path, mend="Remove it; the next run makes it anew.")
-    return content
-
-
 def _opened(text: bytes, path: Path | str) -> tuple[dict[str, Any] | None, str]:
     """A JSON object of a file, or what is wrong with it.
 

@@ -56,7 +56,7 @@ def repaired(store: Store, found: Inspection) -> None:
         path = store.folder / name
         try:
             if name.startswith("trials/"):
-                shutil.rmtree(path.parent)
+                shutil.rmtree(store.folder / "trials" / name.split("/")[1])
             else:
                 path.unlink()
         except FileNotFoundError:

@@ -69,13 +69,13 @@ class Site:
         content = self.store.data(key)
         if content is not None:
             try:
-                return safetensors.torch.load(content)
+                return safetensors.torch.load(content)  # numbers and names: the format holds no code
             except safetensors.SafetensorError as error:  # of before there were checksums
                 self.store.damaged[f"data/{key}.safetensors"] = str(error)
         content = to_bytes(make(), {KEY: OPEN, "source": json.dumps(describe(identity))})
         self.store.keep_data(key, content)
         # Read back even if just made: whoever finds it later gets the very same tensors.
-        return safetensors.torch.load(content)
+        return safetensors.torch.load(content)  # what was just written
 
     def read(self, plan: Plan, seed: int) -> Trained:
         """A finished training from the store; one whose weights are damaged is trained anew.

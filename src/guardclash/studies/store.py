@@ -22,6 +22,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from guardclash.studies.files import SCHEMA, Files
@@ -31,6 +32,7 @@ from guardclash.words import cut
 LONGEST_ERROR = 10_000
 """Letters of an error that are kept."""
 RECORD = {"seed": int, "plan": dict, "seconds": (int, float), "finished": str, "execution": dict, "environment": dict}
+RECORD |= {"files": (dict, NoneType)}  # from before there were checksums it has none
 MEASUREMENT = {"trial": str, "measure": dict, "metrics": dict, "warnings": list}
 FAILURE = {"error": str, "time": str}
 EVIDENCE = {"pictures": list}
@@ -47,7 +49,12 @@ class Store(Files):
 
     def record(self, key: str) -> dict[str, Any] | None:
         """The record of a finished trial, if there is one."""
-        return self.sealed(f"trials/{key}/record.json", RECORD)
+        name = f"trials/{key}/record.json"
+        record = self.sealed(name, RECORD)
+        # A store may come from anyone: what it lists must lie beside the record, not somewhere else on this machine.
+        listed = (record or {}).get("files") or {}
+        beside = all(os.path.basename(part) == part and part.strip(".") for part in listed)
+        return record if record is None or self._fits(name, "" if beside else "it lists files elsewhere") else None
 
     def intact(self, key: str) -> dict[str, Any] | None:
         """The record of a finished trial, if its history is whole as well; weights are looked at when they are read."""

@@ -43,4 +43,4 @@ def load_into(network: nn.Module, content: bytes) -> None:
                 step == 0 and size > 1 for step, size in zip(buffer.stride(), buffer.shape, strict=True)
             ):
                 module._buffers[name] = buffer.clone()  # one number in many places cannot be written to
-    network.load_state_dict(safetensors.torch.load(content))
+    network.load_state_dict(safetensors.torch.load(content))  # numbers and names: the format holds no code
