@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -9,6 +10,9 @@ import typer
 from guardclash.cli.console import out
 from guardclash.cli.options import RUNS, StorePath
 from guardclash.errors import UserError
+from guardclash.writing import write_whole
+
+Packed = Annotated[Path, typer.Argument(help="The file, such as results.tar.xz.")]
 
 store = typer.Typer(help="The folder that results are kept in.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -37,6 +41,30 @@ def check(
         raise typer.Exit(1)
 
 
-@store.callback()
-def group() -> None:
-    """Keeps `check` a command of its own though it is the only one."""
+@store.command("pack")
+def pack(file: Packed, folder: StorePath = RUNS) -> None:
+    """Writes results into one file, without weights: another machine goes on with them by `store add`."""
+    from guardclash.studies.carried import packed
+    from guardclash.studies.store import Store
+
+    if not folder.is_dir():
+        raise UserError("there is no such folder", where="--store", got=str(folder))
+    kept = Store(folder)
+    content = packed(kept)
+    try:
+        write_whole(file, content)
+    except OSError as error:
+        raise UserError(f"the file cannot be written: {error.strerror}", where=file) from error
+    for name, why in kept.damaged.items():
+        out.print(f"damaged and left out: {folder / name}: {why}", markup=False, soft_wrap=True)
+    out.print(f"{file}: {len(content):,} bytes", markup=False, soft_wrap=True)
+
+
+@store.command("add")
+def add(file: Packed, folder: StorePath = RUNS) -> None:
+    """Puts packed results into the store; what is there already stays. Weights that are needed are trained again."""
+    from guardclash.studies.carried import add as carried
+    from guardclash.studies.store import Store
+
+    found = carried(file, Store(folder))
+    out.print(f"{found.trials} trainings and {found.measurements} measurements are new", markup=False)

@@ -30,7 +30,7 @@ from guardclash.studies.files import SCHEMA
 from guardclash.studies.measuring import measured
 from guardclash.studies.seal import KEY, OPEN
 from guardclash.studies.signals import signals_kept
-from guardclash.studies.store import Store, kept_error, now
+from guardclash.studies.store import LEFT, Store, kept_error, now
 from guardclash.studies.tensors import load_into, to_bytes
 from guardclash.studies.trials import Probe, Trial
 from guardclash.training.context import RunContext
@@ -78,7 +78,7 @@ class Site:
         return safetensors.torch.load(content)  # what was just written
 
     def read(self, plan: Plan, seed: int) -> Trained:
-        """A finished training from the store; one whose weights are damaged is trained anew.
+        """A finished training from the store; one whose weights are damaged, or were left elsewhere, is trained anew.
 
         Raises:
             LookupError: If it is not there; the runner trains what a plan needs before the plan itself.
@@ -93,7 +93,8 @@ class Site:
         try:
             load_into(network, self.store.part(trial.key, WEIGHTS) or b"")
         except safetensors.SafetensorError as error:
-            self.store.damaged.setdefault(f"trials/{trial.key}/{WEIGHTS}", str(error))
+            if WEIGHTS not in (self.store.record(trial.key) or {}).get(LEFT, ()):
+                self.store.damaged.setdefault(f"trials/{trial.key}/{WEIGHTS}", str(error))
             return _train(trial, self)[0]
         except RuntimeError as error:
             mend = f"If its code has changed, raise the version of its class, or remove {folder}: it is trained anew."

@@ -29,6 +29,8 @@ from guardclash.studies.files import SCHEMA, Files
 from guardclash.studies.seal import digest, sealed, sealed_json, tensors_flaw
 from guardclash.words import cut
 
+LEFT = "left"
+"""In a record: digests by name of files that were left behind where it came from (see carried.py)."""
 LONGEST_ERROR = 10_000
 """Letters of an error that are kept."""
 RECORD = {"seed": int, "plan": dict, "seconds": (int, float), "finished": str, "execution": dict, "environment": dict}
@@ -70,6 +72,8 @@ class Store(Files):
         if record is None:
             return None
         content = self._content(f"trials/{key}/{name}")
+        if content is None and name in record.get(LEFT, ()):
+            return None  # no damage: it never was here
         if "files" in record:  # else it is from before there were checksums
             why = "it is missing" if content is None else "its checksum does not fit"
             fits = content is not None and digest(content) == record["files"].get(name)
@@ -118,8 +122,9 @@ class Store(Files):
     def _whole(self, key: str) -> bool:
         """Whether a trial is there with all of its files, as of now."""
         fresh = Store(self.folder)
-        listed = (fresh.record(key) or {}).get("files", ())  # one from before checksums is replaced if it was no good
-        return bool(listed) and all(fresh.part(key, name) is not None for name in listed)
+        record = fresh.record(key) or {}
+        listed = record.get("files", ())  # one from before checksums is replaced if it was no good
+        return bool(listed) and not record.get(LEFT) and all(fresh.part(key, name) is not None for name in listed)
 
     def measurement(self, key: str) -> dict[str, Any] | None:
         """A measurement, if there is one."""
