@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -24,6 +24,9 @@ from guardclash.cli.options import (
 from guardclash.reporting.figures import FIGURES
 from guardclash.studies.study_file import read_study
 
+if TYPE_CHECKING:
+    from guardclash.reporting.findings import Findings
+
 
 def figure(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     name: Annotated[str, typer.Argument(metavar="NAME", help=f"Which figure: {', '.join(FIGURES)}.")],
@@ -35,13 +38,20 @@ def figure(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     scale: Scale = None,
     datasets: Datasets = None,
     data_dir: DataPath = None,
+    further: Annotated[
+        list[Path] | None,
+        typer.Option("--with", help="Another study, drawn in the same matrix by its records; may be repeated."),
+    ] = None,
 ) -> None:
     """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
     from guardclash.reporting.figures import draw, figure_named, form_of
     from guardclash.reporting.findings import find
 
     form, _ = form_of(output), figure_named(name)  # mistakes are told before anything is read
-    whole = read_study(study, scale)
-    known = results_of(whole, store, results, data_dir)
-    found = find(restricted(whole, datasets), known, rule_of(rule))
-    write(draw(name, found, form), output, "figure")
+
+    def said(path: Path, given: Path | None) -> Findings:
+        whole = read_study(path, scale)
+        return find(restricted(whole, datasets), results_of(whole, store, given, data_dir), rule_of(rule))
+
+    others = [said(path, None) for path in further or ()]
+    write(draw(name, said(study, results), form, *others), output, "figure")

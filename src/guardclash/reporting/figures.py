@@ -25,6 +25,9 @@ FIGURES = "metrics", "matrix", "sweep", "pareto", "distances", "embeddings"
 """As the command line names them: each a function in the module of its name in figure_parts/. That is imported when it
 is drawn, for every command lists these. They are made under `STYLE`."""
 
+OF_SEVERAL = ("matrix",)
+"""Those that show several studies at once."""
+
 METADATA: dict[str, dict[str, Any]] = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}
 """The forms of a figure. Files that name the time of their making would never be equal."""
 
@@ -58,7 +61,7 @@ def form_of(path: Path) -> str:
     return form
 
 
-def figure_named(name: str) -> Callable[[Findings], Figure]:
+def figure_named(name: str) -> Callable[..., Figure]:
     """The figure of that name.
 
     Raises:
@@ -67,21 +70,24 @@ def figure_named(name: str) -> Callable[[Findings], Figure]:
     if name not in FIGURES:
         raise UserError("no such figure", got=name, mend=suggestion(name, FIGURES))
     module = import_module(f"guardclash.reporting.figure_parts.{name}")
-    return cast("Callable[[Findings], Figure]", getattr(module, name))
+    return cast("Callable[..., Figure]", getattr(module, name))
 
 
-def draw(name: str, found: Findings, form: str) -> bytes:
+def draw(name: str, found: Findings, form: str, *others: Findings) -> bytes:
     """A figure as a file's content.
 
     Args:
         name: One of `FIGURES`.
         found: What the study says.
         form: "svg", "pdf" or "png".
+        others: What further studies say, for a figure that shows several at once.
 
     Raises:
-        UserError: There is no such figure, or no matplotlib.
+        UserError: There is no such figure, or no matplotlib; or the figure is of one study.
     """
     make = figure_named(name)
+    if others and name not in OF_SEVERAL:
+        raise UserError("this figure is of one study", got=name, allowed=f"of several: {', '.join(OF_SEVERAL)}")
     try:
         import matplotlib
     except ImportError as error:
@@ -92,7 +98,7 @@ def draw(name: str, found: Findings, form: str) -> bytes:
         warnings.filterwarnings("ignore", "Glyph")  # a letter that the font lacks is drawn as a box
         matplotlib.rcdefaults()  # whatever a user's matplotlibrc says
         matplotlib.rcParams.update(STYLE)
-        figure = make(found)
+        figure = make(found, *others)
         dpi = min(200.0, PIXELS / max(figure.get_size_inches()))
         metadata = {**METADATA[form], "Title": plain(f"{found.study.name}: {name}")}
         figure.savefig(content, format=form, metadata=metadata, dpi=dpi)

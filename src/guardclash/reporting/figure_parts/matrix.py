@@ -12,6 +12,8 @@ from guardclash.judging.rules import OUTCOMES, Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import braces
 from guardclash.reporting import looks
+from guardclash.reporting.figure_parts.blocks import HEIGHT, LINE, DrawnCell, DrawnRow, MatrixBlock
+from guardclash.reporting.figure_parts.merged import merged
 from guardclash.reporting.figure_parts.style import PAGE, QUIET, plain
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.pairs import NOT_ASKED, Pair
@@ -21,8 +23,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEIGHT, LINE = 0.34, 0.12
-"""Inches of a verdict, and of a line of print."""
 NARROW, WIDE = 0.95, 1.3
 """Inches across a cell: as narrow as words allow, and as wide as few columns are drawn."""
 ACROSS = 5
@@ -46,48 +46,24 @@ NEVER = CellLook("#f4f4f4", QUIET, "·")
 """Of pairs that the study does not ask for."""
 
 
-DrawnCell = tuple[tuple[str, Verdict], ...] | str
-"""Verdicts, from top to bottom, each with the way in which the pair is trained; or why there are none."""
-
-
-@dataclass(frozen=True)
-class DrawnRow:
-    """Cells beside a label."""
-
-    label: str
-    cells: tuple[DrawnCell, ...]
-
-    @property
-    def height(self) -> float:
-        """In inches."""
-        ways = [cell for cell in self.cells if not isinstance(cell, str) and any(words for words, _ in cell)]
-        return max((len(cell) for cell in ways), default=1) * (HEIGHT + LINE * bool(ways))
-
-
-@dataclass(frozen=True)
-class MatrixBlock:
-    """Rows below column heads, on one recipe or with recipes side by side."""
-
-    title: str
-    heads: tuple[str, ...]
-    rows: tuple[DrawnRow, ...]
-
-
-def matrix(found: Findings) -> Figure:
+def matrix(found: Findings, *others: Findings) -> Figure:
     """A matrix of the pairs for every recipe, then a list of the larger combinations with a column for every recipe.
+
+    Of several studies, a triangle of all their pairs for every data set (see `merged`).
 
     Raises:
         UserError: The study combines nothing.
     """
     from matplotlib.figure import Figure
 
-    blocks = [block for block in (*_pairs(found), _larger(found)) if block.rows]
+    whole = merged((found, *others)) if others else (*_pairs(found), _larger(found))
+    blocks = [block for block in whole if block.rows]
     if not blocks:
         mend, where = "A combination takes two or more mechanisms.", found.study.name
         raise UserError("the study has no combinations, and so no verdicts to draw", where=where, mend=mend)
     across = max(len(block.heads) for block in blocks)
     cell = min(WIDE, max(NARROW, (PAGE - LABELS - 0.1) / across))
-    caption, key = _caption(found, blocks), _counts(blocks, found.rule)
+    caption, key = _caption((found, *others), blocks), _counts(blocks, found.rule)
     tops, height = _places(blocks, LINE * (caption.count("\n") + 1) + 0.15)
     size = max(PAGE, LABELS + across * cell + 0.1), height + 0.12 + 0.22 * -(-len(key) // 4)  # rounded up
     figure = Figure(figsize=size)
@@ -143,14 +119,19 @@ def _larger(found: Findings) -> MatrixBlock:
     )
 
 
-def _caption(found: Findings, blocks: Sequence[MatrixBlock]) -> str:
+def _caption(all_found: Sequence[Findings], blocks: Sequence[MatrixBlock]) -> str:
+    study = all_found[0].study
     lines = [
-        f"{found.study.name}: verdicts by {ruling(found.study)}",
+        f"{', '.join(found.study.name for found in all_found)}: verdicts by {ruling(study)}",
         "Rows stand first in a pair, columns second. Below a word: what is broken, or how many values are missing.",
     ]
-    if any(words for words, _ in _shown(blocks)):
+    if len(all_found) == 1 and any(words for words, _ in _shown(blocks)):
         lines.append("At once: both are trained together. a → b: b is trained on the weights that a left.")
-    return "\n".join(map(plain, lines + [f"Not finished: {found.unfinished}."] * bool(found.unfinished)))
+    several = len(all_found) > 1
+    lines += [
+        f"Not finished: {f'{one.study.name}: ' * several}{one.unfinished}." for one in all_found if one.unfinished
+    ]
+    return "\n".join(map(plain, lines))
 
 
 def _shown(blocks: Sequence[MatrixBlock]) -> Iterator[tuple[str, Verdict]]:
