@@ -11,8 +11,10 @@ from guardclash.conditions.random_half import RandomHalf
 from guardclash.conditions.rotated_minority import RotatedMinority, turned
 from guardclash.errors import UserError
 from guardclash.plan.plan import OtherSeed
+from guardclash.studies.engines import Inline
 from guardclash.suspect import disjoint
 from guardclash.tasks.recipe import recipe
+from running import ran, report, study
 
 
 def half(context, seed, size=201):
@@ -115,3 +117,12 @@ def test_turning_back_gives_the_image(quarters):
 def test_impossible_shares_are_refused(share):
     with pytest.raises(UserError, match=r"rotated-minority.share"):
         RotatedMinority(share)
+
+
+def test_a_report_says_on_how_many_examples_models_are_trained(site):
+    halves = study(["wm"], seeds=1, recipe={"examples": 200, "conditions": ["random-half"]})
+    said = report(halves, ran(halves, site, Inline()))
+    assert "100 of 200 training examples" in " ".join(said.split())
+    whole = study(["wm"], seeds=1, recipe={"examples": 200, "conditions": ["backdoor"]})
+    said = report(whole, ran(whole, site, Inline()))
+    assert "of 200 training" not in said and "200 training examples" in " ".join(said.split())

@@ -153,7 +153,8 @@ def _scale_of(study: Study, results: Results, recipe: Named) -> str | None:
     if not made.keys() >= SCALE:
         return "not recorded"
     protected = f" ({made['protected_epochs']} protected)" if made["protected_epochs"] else ""
-    examples = f"{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
+    left = f"{made['trained_on']} of " if "trained_on" in made else ""
+    examples = f"{left}{made['examples'] or 'all'} training examples, {made['epochs']} epochs{protected}"
     trained = f"batch {made['batch_size']}, {_network_of(entry)}"
     return f"{examples}, {trained}; {made['test_examples'] or 'all'} test examples"
 

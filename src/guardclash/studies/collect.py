@@ -8,6 +8,7 @@ from typing import Any
 
 from guardclash.data.catalog import find_dataset
 from guardclash.mechanism import Mechanism
+from guardclash.plan.condition import origin
 from guardclash.plan.factory import Factory
 from guardclash.plan.identity import describe, fingerprint
 from guardclash.plan.plan import Plan
@@ -70,12 +71,20 @@ def _recipe(entry: ComposedCell) -> dict[str, Any]:
     fields = {name: value for name, value in describe(entry.recipe, full=True).items() if name != "type"}
     network = looks_of(entry.plan.model, entry.plan.all_rewrites) if entry.plan else None
     size = {"parameters": network.parameters, "trainable": network.trainable} if network else {}
+    size |= _left(entry)
     model, own = entry.recipe.model, {}
     if isinstance(model, Factory):
         kind = looks_of(model, ()).kind
         own = {"model": f"{kind} by {model.code.called}", "norm": None, "code": model.code.source}
         own |= {"weights": model.weights[:20]} if model.weights else {}
     return {**fields, "dataset": entry.cell.recipe.name, **own, **size}
+
+
+def _left(entry: ComposedCell) -> dict[str, int]:
+    """How many examples the recipe's conditions leave, where it is not all that it says."""
+    unprotected = entry.recipe.plan().task.source
+    left = unprotected.size
+    return {} if left == origin(unprotected).size else {"trained_on": left}
 
 
 def _data(entry: ComposedCell) -> dict[str, Any] | None:

@@ -1,0 +1,177 @@
+"""Table 9 in the docs: what the literature expects of each pair of concerns, and what the records say.
+
+python tools/table9.py            writes the tables of docs/table9.md anew
+python tools/table9.py --check    exit code 1 if they are not those of the records
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guardclash.judging.judgement import Judgement
+from guardclash.judging.verdict import Verdict
+from guardclash.records.file import read_results
+from guardclash.reporting.findings import Findings, find
+from guardclash.studies.study_file import read_study
+
+ROOT = Path(__file__).parent.parent
+FOLDER, PAGE = ROOT / "studies/table9", ROOT / "docs/table9.md"
+STUDIES = {
+    "MNIST": ("mnist", "mnist-fingerprint"),
+    "FashionMNIST": ("fmnist", "fmnist-fingerprint"),
+    "Adult": ("adult",),
+}
+AGREES: dict[str, set[str]] = {"conflict": {"conflict"}, "clash": {"clash"}, "none": {"compatible"}, "synergy": {"compatible"}}
+"""By what the literature expects, the verdicts that say the same; of the rest nothing definite is expected."""
+DECIDED = {"conflict", "compatible", "clash"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """A verdict on a pair, and where it stands."""
+
+    verdict: Verdict
+    findings: Findings
+
+    @property
+    def word(self) -> str:
+        """What the study's rule says."""
+        return self.verdict.outcome(self.findings.rule)
+
+
+def found_of(name: str) -> dict[frozenset[str], Found]:
+    """The verdicts of a study on record, by pair; none where it is not on record yet."""
+    path, records = FOLDER / f"{name}.toml", ROOT / f"results/table9-{name}/results.json"
+    if not (path.is_file() and records.is_file()):
+        return {}
+    findings = find(read_study(path), read_results(records))
+    pairs = (cell for cell in findings.study.cells() if len(cell.combination) == 2 and cell.key in findings.by_cell)
+    named = {frozenset(one.name for one in cell.combination): findings.by_cell[cell.key] for cell in pairs}
+    return {pair: Found(verdict, findings) for pair, verdict in named.items()}
+
+
+def literature() -> dict[str, Any]:
+    """What was expected."""
+    return json.loads((FOLDER / "literature.json").read_text(encoding="utf-8"))
+
+
+def tables() -> dict[str, str]:
+    """The generated parts of the page, by the name of their place."""
+    known = literature()
+    on = {
+        data: {pair: one for name in names for pair, one in found_of(name).items()} for data, names in STUDIES.items()
+    }
+    return {
+        "pairs": "\n".join(_pairs(known, on)),
+        "counts": "\n".join(_counts(known, on)),
+        "differences": "\n".join(_differences(known, on)),
+    }
+
+
+On = dict[str, dict[frozenset[str], Found]]
+
+
+def _pairs(known: dict[str, Any], on: On) -> Iterator[str]:
+    """A row for each of the 55 pairs."""
+    shown = [data for data in STUDIES if on[data]]
+    yield "| | pair | expected | " + " | ".join(shown) + " |"
+    yield "|---" * (3 + len(shown)) + "|"
+    for number, cell in enumerate(known["cells"], 1):
+        pair = frozenset(cell["pair"])
+        star = " ★" if cell.get("unmeasured") else ""
+        concerns = " × ".join(known["concerns"][name] for name in cell["pair"])
+        words = [_told(on[data].get(pair)) for data in shown]
+        expected = f"{cell['expected']}: {cell['literature']}"
+        yield f"| {number} | {concerns}{star}<br>{{{', '.join(cell['pair'])}}} | {expected} | {' | '.join(words)} |"
+
+
+def _told(found: Found | None) -> str:
+    """A verdict with the numbers that it rests on."""
+    if found is None:
+        return "not measured"
+    judged = [one for one in found.verdict.judgements if one.outcome(found.findings.rule) == found.word]
+    if found.word == "compatible":
+        judged = [one for one in found.verdict.judgements[1:] if one.metric.criterion is not None]
+    lines = [f"**{found.word}**", *(_numbers(one) for one in judged)]
+    return "<br>".join(lines)
+
+
+def _numbers(one: Judgement) -> str:
+    """Alone and together, with the number of seeds."""
+    if not (one.alone.n and one.together.n):
+        return one.symbol
+    places = one.metric.decimals
+    change = f"{one.alone.mean:.{places}f} → {one.together.mean:.{places}f}"
+    return f"{one.symbol} {change} ({one.alone.n}, {one.together.n} seeds)"
+
+
+def _agreement(cell: dict[str, Any], found: Found) -> str:
+    expected = AGREES.get(cell["expected"])
+    if expected is None:
+        return "nothing definite expected"
+    if found.word not in DECIDED:
+        return "open"
+    return "as expected" if found.word in expected else "differs"
+
+
+def _counts(known: dict[str, Any], on: On) -> Iterator[str]:
+    """How often a word was said, and how often it was expected."""
+    words = list(dict.fromkeys(one.word for of_data in on.values() for one in of_data.values()))
+    agreements = ["as expected", "differs", "open", "nothing definite expected"]
+    yield "| data | pairs | " + " | ".join([*words, *agreements]) + " |"
+    yield "|---" * (2 + len(words) + len(agreements)) + "|"
+    for data, of_data in on.items():
+        if of_data:
+            said = [one.word for one in of_data.values()]
+            cells = {frozenset(cell["pair"]): cell for cell in known["cells"]}
+            agreed = [_agreement(cells[pair], one) for pair, one in of_data.items() if pair in cells]
+            numbers = [*map(said.count, words), *map(agreed.count, agreements)]
+            yield f"| {data} | {len(of_data)} | {' | '.join(map(str, numbers))} |"
+
+
+def _differences(known: dict[str, Any], on: On) -> Iterator[str]:
+    """The cells that are not as expected, with the reason."""
+    yield "| pair | data | expected | verdict | likely reason |"
+    yield "|---|---|---|---|---|"
+    for cell in known["cells"]:
+        for data, of_data in on.items():
+            found = of_data.get(frozenset(cell["pair"]))
+            if found and _agreement(cell, found) == "differs":
+                reason = cell.get("reason", "not known")
+                names = ", ".join(cell["pair"])
+                yield f"| {{{names}}} | {data} | {cell['expected']} | {found.word} | {reason} |"
+
+
+def written(page: str) -> str:
+    """The page with its tables made anew."""
+    for name, table in tables().items():
+        mark = f"<!-- {name} -->"
+        if mark not in page:
+            raise SystemExit(f"{PAGE}: no place {mark}")
+        page = re.sub(
+            f"{mark}.*?<!-- end -->", lambda _, m=mark, t=table: f"{m}\n\n{t}\n\n<!-- end -->", page, flags=re.S
+        )
+    return page
+
+
+def main() -> int:
+    """Writes the page, or checks it."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--check", action="store_true", help="change nothing; fail if the page is not up to date")
+    before = PAGE.read_text(encoding="utf-8")
+    now = written(before)
+    if asked.parse_args().check:
+        return int(now != before)
+    PAGE.write_text(now, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
