@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.checks import one_of, within
-from guardclash.data.space import Images, Rows, Space, movable
+from guardclash.data.space import Images, Rows, Space, movable, unmoved
 from guardclash.judging.criteria import MaxDrop, Metric
 from guardclash.measure import Measure
 from guardclash.numerics.map_quality import (
@@ -41,6 +41,10 @@ MINORITY = 100
 """Test examples that are explained as the minority sees them, the first ones."""
 INCOMPLETE = 0.05
 """A larger share of the rise of the logits that integrated gradients miss asks for more steps."""
+SENSITIVITY = Metric("exp_sensitivity", "max-sensitivity", None, False, title="largest relative change of a map nearby")
+"""Only of inputs that can be moved a little: not of rows of nothing but categories."""
+SIMILAR_IMAGES = Metric("exp_ssim", "SSIM", None, title="of |maps| with the unprotected model's")
+"""Of images only."""
 COMPLETENESS = Metric(
     "exp_completeness", "completeness error", None, False, decimals=3, title="share of the logits' rise that is missed"
 )
@@ -97,10 +101,10 @@ class Explanation(Measure):
         Metric("exp_insertion", "insertion", None, title="area under the label's probability, inserting"),
         Metric("exp_deletion", "deletion", None, False, title="area under the label's probability, deleting"),
         Metric("exp_random", "φ_EXP random", None, title="insertion minus deletion in random order"),
-        Metric("exp_sensitivity", "max-sensitivity", None, False, title="largest relative change of a map nearby"),
+        SENSITIVITY,
         Metric("exp_similarity", "similarity", None, title="rank correlation with the unprotected model's maps"),
         Metric("exp_ceiling", "ceiling", None, title="the same of two unprotected models"),
-        Metric("exp_ssim", "SSIM", None, title="of |maps| with the unprotected model's, of images", optional=True),
+        SIMILAR_IMAGES,
         COMPLETENESS,
     )  # fmt: skip
 
@@ -121,9 +125,20 @@ class Explanation(Measure):
     def __post_init__(self) -> None:
         one_of(self.name, METHODS, method=self.method)
         within(self.name, ">= 1", steps=self.steps, test_examples=self.test_examples)
-        kept = tuple(one for one in type(self).metrics if self.method == "ig" or one is not COMPLETENESS)
         more = (MINORITY_SCORE,) if self.groups is not None else ()
-        object.__setattr__(self, "metrics", (*kept, *more))  # frozen; only what there is to measure is declared
+        void = tuple(self._void())
+        declared = (one for one in (*type(self).metrics, *more) if one not in void)
+        object.__setattr__(self, "metrics", tuple(declared))  # frozen; only what there is to measure is declared
+
+    def _void(self) -> Iterator[Metric]:
+        """Metrics that have no meaning for the method, or for the inputs of the task."""
+        if self.method != "ig":
+            yield COMPLETENESS
+        space = self.unprotected.purpose.space if self.unprotected and self.unprotected.purpose else None
+        if space is not None and not isinstance(space, Images):
+            yield SIMILAR_IMAGES
+        if space is not None and unmoved(space):
+            yield SENSITIVITY
 
     def bind(self, unprotected: Plan) -> Explanation:
         """With the unprotected training, its test examples, and the condition that makes groups.
@@ -165,10 +180,11 @@ class Explanation(Measure):
             return {}
         found = dict(self._compared(maps, kept, data, reference, context))
         found |= self._curves(trained.network, maps, data, context)
-        found["exp_sensitivity"] = self._sensitivity(trained, maps, data, context)
-        if self.method == "ig":
+        if SENSITIVITY in self.metrics:
+            found[SENSITIVITY.name] = self._sensitivity(trained, maps, data, context)
+        if COMPLETENESS in self.metrics:
             found[COMPLETENESS.name] = incompleteness(trained.network, data.x, data.y, maps)
-        if self.groups is not None:
+        if MINORITY_SCORE in self.metrics:
             found[MINORITY_SCORE.name] = self._minority(trained.network, data, context)
         return {name: value for name, value in found.items() if math.isfinite(value)}
 
@@ -189,8 +205,8 @@ class Explanation(Measure):
         other = self._maps(OtherSeed(reference, 0), reference, context)
         yield "exp_similarity", rank_correlation(maps, kept, counted).nanmean().item()
         yield "exp_ceiling", rank_correlation(kept, other, counted).nanmean().item()
-        if data.x.dim() == 4:
-            yield "exp_ssim", ssim(strength(maps).unsqueeze(1), strength(kept).unsqueeze(1)).mean().item()
+        if SIMILAR_IMAGES in self.metrics:
+            yield SIMILAR_IMAGES.name, ssim(strength(maps).unsqueeze(1), strength(kept).unsqueeze(1)).mean().item()
 
     def _curves(self, network: nn.Module, maps: Tensor, data: Data, context: Context) -> dict[str, float]:
         score = self._score(network, maps, data, context.rng(self.name, "ties"))
@@ -231,11 +247,9 @@ class Explanation(Measure):
         missed = metrics.get(COMPLETENESS.name, 0.0)
         if missed > INCOMPLETE:
             yield f"integrated gradients miss {missed:.0%} of the logits' rise: take more steps than {self.steps}"
-        absent = [one.symbol for one in self.metrics if one.name not in metrics and one.name != "exp_ssim"]
+        absent = [one.symbol for one in self.metrics if one.name not in metrics]
         if absent:
             yield f"no {', '.join(absent)}: maps say the same everywhere, or a model answers no finite numbers"
-        if "exp_ssim" not in metrics:
-            yield "SSIM compares images, and these inputs are rows"
 
 
 def _question(plan: Plan) -> tuple[tuple[int, ...], int]:

@@ -95,7 +95,7 @@ class SaliencyMaps(Mechanism):
             return ()
         shown = torch.cat([(data.y == label).nonzero().flatten()[:SHOWN] for label in data.y.unique()])
         x, maps = data.x[shown], explanation.how(network, data.x[shown], data.y[shown])
-        images = x.expand(-1, 3, -1, -1) if x.shape[1] == 1 else x
+        images = x if x.shape[1] == 3 else x.mean(1, keepdim=True).expand(-1, 3, -1, -1)
         caption = (
             f"Test images and what speaks for their label: {self._words()} of the label's logit. "
             "Red speaks for it, blue against it, each map relative to its strongest pixel."

@@ -21,7 +21,7 @@ from guardclash.numerics.layout import at_a_time, fast
 
 METHODS = {"ig": "integrated gradients", "gradient": "plain gradient", "gradcam": "Grad-CAM"}
 """Ways to explain, and what they are called."""
-BATCH = 2000
+BATCH = 500
 """Points at which gradients are taken at once."""
 
 
