@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import spearmanr
 from torch import nn
 
 from guardclash.compose import compose
@@ -70,6 +71,11 @@ def test_the_ceiling_is_the_similarity_of_the_companions_model(plan, measured, c
     bound = Explanation(**FEW).bind(plan)
     found = bound.measure(other, context(0))
     assert found["exp_similarity"] == pytest.approx(measured["exp_ceiling"])
+    data = context(0).data(plan.judged_by.test).take(slice(40))
+    maps = [bound.how(model.network, data.x, data.y) for model in (other, context(0).trained(plan))]
+    pairs = zip(*maps, data.x[:, 0] > 0, strict=True)
+    expected = [spearmanr(one[above], two[above]).statistic for one, two, above in pairs]
+    assert found["exp_similarity"] == pytest.approx(np.mean(expected), abs=1e-6), "of pixels above 0"
     assert found["exp_ceiling"] == measured["exp_ceiling"]
 
 
