@@ -52,7 +52,7 @@ def test_margins_of_known_probabilities(p, phi):
 
 
 @given(SEEDS, st.floats(0.1, 300), st.integers(2, 12))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_margins_keep_what_probabilities_round_away(seed, scale, classes):
     """As torch has them in double precision, where these hold them; and whatever is added to all logits."""
     rng = np.random.default_rng(seed)
@@ -65,7 +65,7 @@ def test_margins_keep_what_probabilities_round_away(seed, scale, classes):
 
 
 @given(SEEDS, st.floats(0.1, 60))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_means_of_probabilities_are_exact_at_both_ends(seed, scale):
     import mpmath  # arithmetic of any precision; comes with torch
 
@@ -141,7 +141,7 @@ def test_rmia_offline_of_known_probabilities():
 
 
 @given(SEEDS, st.sampled_from([2, 4]), st.sampled_from([0.5, 1.0, 1.3]), st.booleans())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_rmia_is_what_every_pair_says(seed, shadows, gamma, ties):
     """Written out with probabilities and a matrix of all pairs."""
     rng = np.random.default_rng(seed)
@@ -200,7 +200,7 @@ def test_rates_of_known_scores():
 
 
 @given(SEEDS, st.integers(1, 40), st.integers(1, 40))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_the_auc_is_that_of_others(seed, first, second):
     rng = np.random.default_rng(seed)
     members, others = rng.integers(5, size=first), rng.integers(5, size=second)
@@ -209,7 +209,7 @@ def test_the_auc_is_that_of_others(seed, first, second):
 
 
 @given(SEEDS, st.floats(0, 0.99), st.integers(1, 300))
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=25)
 def test_no_more_others_than_allowed_are_taken_for_members(seed, rate, count):
     """Of the others themselves, asked as if they were members, at most that share passes: exactly floor(rate N)."""
     rng = np.random.default_rng(seed)
@@ -232,7 +232,7 @@ def test_rates_without_a_signal_spread_as_they_must(size, rate, sd):
     """The order statistics' own law, and the formula for large numbers where it holds: not for one in a thousand."""
     rng = np.random.default_rng(0)
     draws = [
-        caught(*rng.normal(size=(2, size)), rate, np.zeros(2 * size)) / size for _ in range(400 if size < 5000 else 150)
+        caught(*rng.normal(size=(2, size)), rate, np.zeros(2 * size)) / size for _ in range(400 if size < 5000 else 100)
     ]
     exceeding = math.floor(rate * size)
     law = stats.betabinom(size, exceeding + 1, size - exceeding)
