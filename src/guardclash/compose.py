@@ -39,7 +39,8 @@ class Clash(Exception):
     """
 
 
-Setters = dict[tuple[str, str], Mechanism]
+Setters = dict[tuple[str, Any], Mechanism]
+"""Who set a field of a place, and who put a part there."""
 
 
 def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = False) -> Plan:
@@ -147,10 +148,10 @@ def _check_examples_apart(stream: Stream, set_by: Setters) -> None:
         return
     for part in (*_sources(stream.source), *stream.maps, *stream.objectives):
         if getattr(part, "mixes_examples", False):
-            who = set_by.get((stream.name, "gradient"))
+            who, whose = set_by.get((stream.name, "gradient")), set_by.get((stream.name, part))
             raise Clash(
                 f"{who.name if who else 'the gradient'} bounds what one example does to stream {stream.name!r}, where "
-                f"{type(part).__name__} makes an example's loss depend on others"
+                f"{type(part).__name__}{f' of {whose.name}' if whose else ''} makes an example's loss depend on others"
             )
 
 
@@ -229,6 +230,10 @@ def _check_edit(before: Any, after: Any, mechanism: Mechanism, stage: str, place
         stacks = STAGES[stage][name] == MANY and _stacks(getattr(before, name), getattr(after, name))
         if first is not mechanism and not stacks:
             raise Clash(f"{first.name} and {mechanism.name} both set {name!r} of {_place(place)}")
+        if STAGES[stage][name] == MANY:
+            for part in getattr(after, name):
+                if part not in getattr(before, name):
+                    set_by.setdefault((place, part), mechanism)
 
 
 def _stacks(before: tuple[Any, ...], after: tuple[Any, ...]) -> bool:

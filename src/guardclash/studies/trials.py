@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -11,7 +12,7 @@ from guardclash.measure import Measure
 from guardclash.mechanism import Mechanism
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.identity import fingerprint, plan_key
-from guardclash.plan.plan import Plan
+from guardclash.plan.plan import OtherSeed, Plan
 from guardclash.plan.trainings import Held, depth, held, seeded
 from guardclash.records.cells import Cell, Named
 from guardclash.studies.verification import Verification
@@ -111,7 +112,14 @@ class ComposedCell:
         if self.plan is None:
             return ()
         serving = tuple(need for mechanism in self.serving() for need in mechanism.needs(self.plan))
-        return tuple((*measure.needs(self.plan), *serving) for _, measure in self.measures)
+        asked = (measure.needs(self.plan) for _, measure in self.measures)
+        return tuple((*needs, *serving, *self._under_others(needs, serving)) for needs in asked)
+
+    def _under_others(self, needs: tuple[Any, ...], serving: tuple[Any, ...]) -> Iterator[OtherSeed]:
+        """What answers for other replicates of this very training, where a measure asks these as they are deployed."""
+        for other in needs:
+            if isinstance(other, OtherSeed) and other.plan == self.plan:
+                yield from (replace(other, plan=need) for need in serving if isinstance(need, Plan))
 
     def serving(self) -> tuple[Mechanism, ...]:
         """The mechanisms that act at inference."""
