@@ -42,6 +42,7 @@ class Recording:
     Attributes:
         given: The calls whose output all examples share, and each was given a copy.
         weighed: Whether the last backward pass was checked by one with uneven weights.
+        unchecked: Whether it should have been.
     """
 
     def __init__(self, network: nn.Module, known: Verified):
@@ -55,7 +56,7 @@ class Recording:
         self.given: list[Call] = []
         self._gathered: dict[str, PerExample] = {}
         self._phase = ""  # "weighing": losses have uneven weights, to see whose rows are whose; "gathering"
-        self._weights, self.weighed = torch.ones(0), False
+        self._weights, self.weighed, self.unchecked = torch.ones(0), False, False
         self._trying = False
         self._batch = self._examples = 0
 
@@ -175,8 +176,8 @@ class Recording:
             copies.append(copy)
         return group_norm(layer, inputs, *copies)
 
-    def gather(self, losses: Tensor) -> dict[str, PerExample]:
-        """Goes back from the losses, [B], through the recorded calls.
+    def gather(self, losses: Tensor, check: bool = True) -> dict[str, PerExample]:
+        """Goes back from the losses, [B], through the recorded calls; by `check` says whether to check what is new.
 
         Returns:
             Parameter name -> its per-example gradients.
@@ -189,7 +190,9 @@ class Recording:
             kinds = {copies.kind(self._examples) for copies in ends.values() if copies is not None}
             kinds |= {call.kind(position, self._examples) for call, position in reached}
             # A single example cannot be mixed up with others.
-            if ends and len(losses) > 1 and not self._known.sure_of(kinds):
+            new = bool(ends) and len(losses) > 1 and not self._known.sure_of(kinds)
+            self.unchecked = new and not check
+            if new and check:
                 self._phase, self._weights, self.weighed = "weighing", uneven_weights(losses), True
                 found = torch.autograd.grad(losses, list(ends), self._weights, allow_unused=True, retain_graph=True)
                 for copies, gradient in zip(ends.values(), found, strict=True):

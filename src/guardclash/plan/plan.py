@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
+from guardclash.plan.arithmetic import Arithmetic
 from guardclash.plan.examples import Data, Moment, refuse_other_forms
 from guardclash.plan.gradients import Mean
 from guardclash.plan.objectives import CrossEntropy
@@ -218,6 +219,8 @@ class Plan:
     party: str = ""
     """Whose training it is. Under one seed, each party draws initial weights and batches of its own, so that a thief or
     an innocent competitor does not start from the owner's random numbers; "": the owner's."""
+    arithmetic: Arithmetic | None = None
+    """In which numbers gradients, weights and the optimizers' states are kept; None: as torch keeps them."""
     purpose: Purpose | None = field(default=None, metadata={"described": False})
     """What the model is for: no part of the training, so of no key of it."""
 
@@ -265,6 +268,12 @@ class Plan:
     def stream(self, name: str) -> Stream | None:
         """The stream of that name, if there is one."""
         return next((stream for stream in self.streams if stream.name == name), None)
+
+    def gradient_of(self, stream: Stream) -> Gradient:
+        """A stream's gradient in the plan's arithmetic, which may keep each example's before they are added up."""
+        each = self.arithmetic.each if self.arithmetic else None
+        rule: Any = stream.gradient
+        return rule if each is None or not getattr(rule, "per_example", False) else replace(rule, each=each)
 
     def add(self, stream: Stream) -> Plan:
         """This plan with one more stream."""
