@@ -12,7 +12,7 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, epsilon_bound
-from guardclash.plan.gradients import ClippedNoisy
+from guardclash.plan.gradients import ClippedNoisy, kept_in
 from guardclash.plan.identity import parts
 from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
@@ -161,7 +161,7 @@ def _covered(stream: Stream) -> bool:
 
 def _noise_of(plan: Plan, stream: Stream) -> float:
     """The noise of a covered stream in units of what one example may do, in the plan's arithmetic."""
-    gradient = plan.gradient_of(stream)
+    gradient = kept_in(stream.gradient, plan.arithmetic)
     if not isinstance(gradient, ClippedNoisy):
         return 0.0
     if gradient.each is None:

@@ -23,6 +23,7 @@ from guardclash.plan.fixedpoint import (
     PolynomialActivations,
     RoundedLayers,
 )
+from guardclash.plan.gradients import kept_in
 from guardclash.plan.plan import Context, OtherSeed, Plan, Rewrite
 from guardclash.plan.structure import looks_of, operations
 from guardclash.training.trained import Trained
@@ -125,7 +126,7 @@ class FixedPointTraining(Mechanism):
             cost, count = step_cost(plan, stream, self.softmax), stream.steps_per_epoch()
             per_epoch = f"{cost.bytes * count / 1e9:.3g} GB per epoch"
             found[f"sent per step of {stream.name}"] = f"{cost}, {per_epoch} (cost model, two parties)"
-        if any(plan.gradient_of(stream) != stream.gradient for stream in plan.streams):
+        if any(kept_in(one.gradient, plan.arithmetic) != one.gradient for one in plan.streams):
             added = plan.arithmetic.added(looks_of(plan.model, plan.all_rewrites).trainable)
             found["length that rounding may add to an example's gradient"] = f"{added:.3g}"
         return found

@@ -50,15 +50,12 @@ class Recording:
         self._layout, self._numbers = dict[Key, Rows](), Counter[str]()
         self._trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._names = {id(p): name for name, p in self._trainable.items()}
-        self._running: list[Call | None] = []
-        self._calls: dict[Node, Call] = {}
-        self._copies: dict[int, Copies] = {}
+        self._running, self._calls = list[Call | None](), dict[Node, Call]()
+        self._copies, self._gathered = dict[int, Copies](), dict[str, PerExample]()
         self.given: list[Call] = []
-        self._gathered: dict[str, PerExample] = {}
         self._phase = ""  # "weighing": losses have uneven weights, to see whose rows are whose; "gathering"
         self._weights, self.weighed, self.unchecked = torch.ones(0), False, False
-        self._trying = False
-        self._batch = self._examples = 0
+        self._trying, self._batch, self._examples = False, 0, 0
 
     @contextmanager
     def hooks(self) -> Iterator[None]:

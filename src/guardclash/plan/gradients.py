@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,12 @@ from guardclash.plan.arithmetic import Arithmetic
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that a training moves, by name."""
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def kept_in(gradient: Any, arithmetic: Arithmetic | None) -> Any:
+    """A gradient slot in an arithmetic, which may keep each example's gradient before they are added up."""
+    each = arithmetic.each if arithmetic else None
+    return gradient if each is None or not getattr(gradient, "per_example", False) else replace(gradient, each=each)
 
 
 @dataclass(frozen=True)

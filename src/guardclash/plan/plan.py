@@ -181,8 +181,7 @@ class Stream:
     """Their per-example losses are added up, and the sum multiplied by the example's weight if it has one."""
     gradient: Gradient = Mean()  # noqa: RUF009  (frozen, so one instance can serve all)
     optimizer: Optimizer | None = None
-    """None: the plan's own. Streams with equal optimizers share one state (momentum); an explicit one never shares the
-    plan's."""
+    """None: the plan's own. Streams of equal ones share a state (momentum); an explicit one never shares the plan's."""
     cadence: Cadence = "after_epoch"
     """When its batches come: after the task's in each epoch, or spread evenly among them."""
     passes: int = 1
@@ -217,8 +216,8 @@ class Plan:
     """The training that this one goes on from, as fine-tuning does; None: from random weights. Its model is this
     plan's, its rewrites come before this plan's."""
     party: str = ""
-    """Whose training it is. Under one seed, each party draws initial weights and batches of its own, so that a thief or
-    an innocent competitor does not start from the owner's random numbers; "": the owner's."""
+    """Whose it is; "": the owner's. Under one seed each party draws initial weights and batches of its own, so that a
+    thief or an innocent competitor does not start from the owner's random numbers."""
     arithmetic: Arithmetic | None = None
     """In which numbers gradients, weights and the optimizers' states are kept; None: as torch keeps them."""
     purpose: Purpose | None = field(default=None, metadata={"described": False})
@@ -268,12 +267,6 @@ class Plan:
     def stream(self, name: str) -> Stream | None:
         """The stream of that name, if there is one."""
         return next((stream for stream in self.streams if stream.name == name), None)
-
-    def gradient_of(self, stream: Stream) -> Gradient:
-        """A stream's gradient in the plan's arithmetic, which may keep each example's before they are added up."""
-        each = self.arithmetic.each if self.arithmetic else None
-        rule: Any = stream.gradient
-        return rule if each is None or not getattr(rule, "per_example", False) else replace(rule, each=each)
 
     def add(self, stream: Stream) -> Plan:
         """This plan with one more stream."""

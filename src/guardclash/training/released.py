@@ -14,6 +14,7 @@ from guardclash.numerics.batchnorm import frozen_statistics
 from guardclash.numerics.inexact import inexactly
 from guardclash.numerics.layout import fast
 from guardclash.plan.examples import Data, Moment
+from guardclash.plan.gradients import kept_in
 from guardclash.plan.plan import Plan, Stream
 
 Memories = dict[tuple[str, str, int], dict[str, Tensor]]
@@ -92,7 +93,7 @@ def released_gradient(
             seen = values.detach().sum()
             return values
 
-        gradient = plan.gradient_of(stream)(network, losses, chance.gradient)
+        gradient = kept_in(stream.gradient, plan.arithmetic)(network, losses, chance.gradient)
     if plan.arithmetic:
         gradient = {name: plan.arithmetic.store(value, rounding) for name, value in gradient.items()}
     # What is remembered of an example would enter later steps, past the bound on what it does.
