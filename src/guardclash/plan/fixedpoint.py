@@ -242,7 +242,8 @@ def _children(network: nn.Module) -> Iterator[tuple[tuple[nn.Module, str], nn.Mo
 
 
 def _average(pool: Any) -> nn.Module:
-    if pool.return_indices or pool.dilation not in (1, (1,) * (1 if pool.dilation == 1 else len(pool.dilation))):
+    dilation = (pool.dilation,) if isinstance(pool.dilation, int) else pool.dilation
+    if pool.return_indices or set(dilation) != {1}:
         raise UserError("a max pooling that no average can stand for", got=pool, allowed="no dilation, no indices")
     return POOLS[type(pool)](pool.kernel_size, pool.stride, pool.padding, pool.ceil_mode)
 

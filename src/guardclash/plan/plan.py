@@ -297,5 +297,4 @@ class OtherSeed:
         """The other seed, for a replicate's."""
         if self.companion is None:
             return (seed + 1) % 5
-        pair = seed - seed % 2
-        return self.companion + 2 * (self.companion >= pair)
+        return self.companion + 2 * (self.companion >= seed - seed % 2)
