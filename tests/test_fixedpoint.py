@@ -404,8 +404,7 @@ def one_by_one(network, x, y, clip, store=lambda gradient: gradient):
     return total
 
 
-@pytest.mark.parametrize("layer", ["plain", "shared by a module"])
-def test_clipped_gradients_of_layers_that_round(layer):
+def test_clipped_gradients_of_layers_that_round():
     """Rounding must not be taken for examples that are mixed, and what is clipped is the rounded gradient."""
     network = RoundedLayers(10, "nearest")(small())
     x, y = images(12)

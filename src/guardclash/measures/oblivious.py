@@ -227,7 +227,8 @@ def _last_steps(trained: Trained, context: Context, values: Counter[str]) -> dic
     plan = trained.plan
     if plan.arithmetic is None or not plan.epochs:
         return {}
-    network = deepcopy(trained.network)
+    # As in the training: a network from the store may lie in memory in another way, and sums differ by that.
+    network = deepcopy(trained.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     before = {id(one): one.detach().clone() for one in network.parameters()}
     watched = _Watched(plan.arithmetic, limit_of(plan), values, before)
     whole = replace(plan, initial=None, rewrites=plan.all_rewrites, arithmetic=watched)

@@ -260,7 +260,8 @@ def floated(plan: Plan) -> Plan:
             return value
         rewrites = tuple(rewrite for rewrite in value.rewrites if not isinstance(rewrite, PARTS))
         arithmetic = None if isinstance(value.arithmetic, FixedPoint) else value.arithmetic
-        return replace(value, arithmetic=arithmetic, rewrites=rewrites)
+        same = arithmetic is value.arithmetic and rewrites == value.rewrites
+        return value if same else replace(value, arithmetic=arithmetic, rewrites=rewrites)
 
     return substituted(plan, change)
 
