@@ -87,8 +87,9 @@ def test_what_is_released_is_rounded_with_and_without_chance_of_its_own(toy, con
 def test_neither_noise_nor_dropout_is_drawn_otherwise(base, context):
     """Else a model would differ from its float twin by more than its arithmetic."""
     private = compose(base, [DPSGD()])
+    private = replace(private, rewrites=(*private.rewrites, RoundedLayers(22)))
     plain, kept = (step(replace(private, arithmetic=one), context) for one in (None, FixedPoint(22)))
-    assert all(torch.allclose(plain[name], kept[name], atol=2**-20) for name in plain)
+    assert all(torch.allclose(plain[name], kept[name], atol=2**-16) for name in plain)
     run = Run(replace(compose(base, [FixedPointTraining()])), context(0), CPU)
     with torch.random.fork_rng(devices=[]):
         before = torch.random.get_rng_state()

@@ -119,8 +119,11 @@ class _TakenAs:
     def __call__(self, module: nn.Module, inputs: Any, output: Any) -> Any:
         if step_chance() is None or not isinstance(output, Tensor):
             return output
-        told = told_as(output.detach(), functions_of(self.softmax, self.bits), self.several_labels)
-        return output + (told - output.detach())  # the gradient passes: of cross entropy it is then softmax - label
+        # An attack may compute in floats too narrow for (1 + x / 256)^256.
+        logits = output.detach().float() if output.element_size() < 4 else output.detach()
+        told = told_as(logits, functions_of(self.softmax, self.bits), self.several_labels)
+        # The gradient passes: of cross entropy it is then softmax - label.
+        return output + (told - logits).to(output.dtype)
 
 
 @dataclass(frozen=True)
