@@ -219,8 +219,7 @@ def test_the_measure_needs_the_twin_and_another_seed_of_it(base):
 def test_a_float_model_has_nothing_to_compare(base, context):
     trained = context(0).trained(base)
     assert FixedPointTraining().measure(trained, context(0)) == {}
-    (warning,) = FixedPointTraining().warnings({})
-    assert "float twin" in warning
+    assert FixedPointTraining().warnings({}) == (), "reports would say it of every other cell and seed"
 
 
 def test_a_model_that_is_its_twin_agrees_with_it(base, context):
