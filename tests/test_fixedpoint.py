@@ -101,7 +101,7 @@ def test_rounding_stays_within_a_unit_and_what_is_on_the_grid_stays(values, bits
 def test_what_is_on_the_grid_stays_for_every_number_that_is_drawn():
     """Adding the number before the floor would move whole numbers up where the sum itself rounds up."""
     grid = torch.arange(BANK, dtype=torch.float32) - BANK / 2
-    for seed in range(3):
+    for seed in range(2):
         assert torch.equal(rounded(grid * 2**-13, 13, "probabilistic", rng(seed)), grid * 2**-13)
 
 
@@ -118,8 +118,8 @@ def test_floats_have_no_more_bits_than_that(bits):
 def test_probabilistic_rounding_is_unbiased_element_by_element(share):
     """Over the places of the list that the numbers start from, for an element anywhere."""
     x = torch.full((3, 7), 5 + share)
-    total = sum(rounded(x, 0, "probabilistic", chance) for chance in [rng()] for _ in range(4000)) / 4000
-    slack = 4.5 * math.sqrt(share * (1 - share) / 4000)
+    total = sum(rounded(x, 0, "probabilistic", chance) for chance in [rng()] for _ in range(1200)) / 1200
+    slack = 4.5 * math.sqrt(share * (1 - share) / 1200)
     assert ((total - 5 - share).abs() < slack).all()
 
 

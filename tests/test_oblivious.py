@@ -186,6 +186,7 @@ def test_with_26_bits_a_model_agrees_with_its_float_twin(digits, context):
     assert found["obl_overflow"] == 0
 
 
+@pytest.mark.slow
 def test_rounding_down_everywhere_ruins_what_rounding_by_chance_does_not(digits, context):
     test = context(0).data(digits.judged_by.test)
     fair = context(0).trained(compose(digits, [FixedPointTraining(bits=13)]))
