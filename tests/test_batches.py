@@ -445,7 +445,7 @@ def test_a_step_is_the_released_gradient_and_the_update(combination, base, conte
     for stream in run.plan.streams:
         batch = run.examples[stream.name].take(slice(20))
         before = deepcopy(run.network)
-        chance = Chance(*(torch.Generator() for _ in range(2)))
+        chance = Chance(*(torch.Generator() for _ in Chance._fields))
         for mine, theirs in zip(chance, run._chance[stream.name], strict=True):
             mine.set_state(theirs.get_state())
         torch.manual_seed(5)

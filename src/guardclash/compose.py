@@ -22,7 +22,7 @@ T = TypeVar("T")
 MANY, ONE = "many", "one"
 STAGES: dict[str, dict[str, str]] = {
     "data": {"streams": MANY},
-    "architecture": {"model": ONE, "rewrites": MANY},
+    "architecture": {"model": ONE, "rewrites": MANY, "arithmetic": ONE},
     "batch": {"maps": MANY},
     "objective": {"objectives": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},

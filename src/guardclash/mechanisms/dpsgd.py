@@ -12,13 +12,13 @@ from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, epsilon_bound
-from guardclash.plan.gradients import ClippedNoisy
+from guardclash.plan.gradients import ClippedNoisy, kept_in
 from guardclash.plan.identity import parts
 from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
 from guardclash.plan.sources import Split
-from guardclash.plan.structure import recurrent_layers
+from guardclash.plan.structure import looks_of, recurrent_layers
 from guardclash.plan.trainings import trainings
 from guardclash.training.trained import Trained
 
@@ -142,7 +142,7 @@ class DPSGD(Mechanism):
         for stream in filter(_covered, plan.streams):
             readers = _readers(stream, plan)
             steps = tuple(
-                (reader.stream.gradient.noise_multiplier, *_exposure(reader.stream, reader.run.epochs))
+                (_noise_of(reader.run, reader.stream), *_exposure(reader.stream, reader.run.epochs))
                 for reader in readers
                 if isinstance(reader.stream.gradient, ClippedNoisy)
             )
@@ -157,6 +157,16 @@ class DPSGD(Mechanism):
 
 def _covered(stream: Stream) -> bool:
     return isinstance(stream.gradient, ClippedNoisy) and isinstance(stream.sampler, Poisson)
+
+
+def _noise_of(plan: Plan, stream: Stream) -> float:
+    """The noise of a covered stream in units of what one example may do, in the plan's arithmetic."""
+    gradient = kept_in(stream.gradient, plan.arithmetic)
+    if not isinstance(gradient, ClippedNoisy):
+        return 0.0
+    if gradient.each is None:
+        return gradient.noise_multiplier
+    return gradient.noise_over(looks_of(plan.model, plan.all_rewrites).trainable)
 
 
 class _Reader(NamedTuple):

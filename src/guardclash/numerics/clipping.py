@@ -22,6 +22,7 @@ from guardclash.numerics.clipping_calls import unshared
 from guardclash.numerics.clipping_checks import Misread, Verified, buffers_of, close, known_of
 from guardclash.numerics.clipping_layout import forget
 from guardclash.numerics.clipping_recording import Recording
+from guardclash.numerics.inexact import exactly, step_chance
 
 SHORTEST = 1e-18
 """Shorter gradients count as of this length: their squares are lost in float32, and with them what bounds them."""
@@ -40,7 +41,12 @@ class Clipped(NamedTuple):
     norms: Tensor
 
 
-def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -> Clipped:
+def clipped_sum(
+    network: nn.Module,
+    losses: Callable[[], Tensor],
+    clip: float,
+    store: Callable[[Tensor], Tensor] | None = None,
+) -> Clipped:
     """Clips each example's gradient to a norm of at most `clip` and sums over the examples.
 
     Exact up to rounding for every network that treats the examples independently. Linear, convolution, group and layer
@@ -57,6 +63,8 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
             gets the examples in the order of the losses, along the first axis, and the loss of an example must depend
             on this example only.
         clip: Largest norm of an example's gradient, > 0; infinity clips nothing.
+        store: What the clipped gradients of single examples, [B, *parameter shape], pass through before they are added
+            up; None: nothing, and they are not even formed.
 
     Returns:
         The clipped sum and the norms; zeros for a parameter that the losses do not depend on.
@@ -70,7 +78,7 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
     known, first = known_of(network), None
     while True:
         try:
-            return _clipped(network, losses, clip, known)
+            return _clipped(network, losses, clip, known, store)
         except Misread as found:
             first = first or found.error
             if not known.widen(network, found.unit):
@@ -80,7 +88,13 @@ def clipped_sum(network: nn.Module, losses: Callable[[], Tensor], clip: float) -
             raise first or error from error
 
 
-def _clipped(network: nn.Module, losses: Callable[[], Tensor], clip: float, known: Verified) -> Clipped:
+def _clipped(
+    network: nn.Module,
+    losses: Callable[[], Tensor],
+    clip: float,
+    known: Verified,
+    store: Callable[[Tensor], Tensor] | None = None,
+) -> Clipped:
     recording, before = Recording(network, known), buffers_of(network)
     with torch.enable_grad(), recording.hooks():
         values = recording.run(losses)
@@ -88,14 +102,18 @@ def _clipped(network: nn.Module, losses: Callable[[], Tensor], clip: float, know
             got = tuple(values.shape) if isinstance(values, Tensor) else values
             raise UserError("the losses are not one number per example", where="losses", got=got, allowed="shape [B]")
         _refuse_moved(before, buffers_of(network))
-        gathered = recording.gather(values)
+        gathered = recording.gather(values, check=step_chance() is None)
+    if recording.unchecked:
+        # Layers that round would be taken for layers that mix examples, so those of a step are checked beside it.
+        with exactly():
+            _clipped(network, losses, clip, known)
     if recording.given and recording.weighed:
         _check_given(recording, values, losses)
     with torch.no_grad():
         squares = [parameter.squared_norms().to(values.dtype) for parameter in gathered.values()]
         norms = torch.stack(squares).sum(0).sqrt() if squares else torch.zeros_like(values)
         factors = (clip / norms.clamp(min=SHORTEST)).clamp(max=1)
-        return Clipped({name: parameter.weighted_sum(factors) for name, parameter in gathered.items()}, norms)
+        return Clipped({name: parameter.weighted_sum(factors, store) for name, parameter in gathered.items()}, norms)
 
 
 def _check_given(recording: Recording, values: Tensor, losses: Callable[[], Tensor]) -> None:

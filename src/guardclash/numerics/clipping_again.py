@@ -17,6 +17,7 @@ from guardclash.numerics.clipping_checks import close
 from guardclash.numerics.clipping_gradients import Whole
 from guardclash.numerics.clipping_layers import Gradients
 from guardclash.numerics.clipping_loop import by_loop
+from guardclash.numerics.inexact import exactly
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,8 @@ class Again:
     def output(self, parameters: Mapping[str, Tensor], call: Any) -> Tensor:
         """The tensor that counts in what the layer gives on other arguments, with other parameters."""
         given = {**parameters, **{name: buffer.clone() for name, buffer in self.buffers.items()}}
-        results = tree_leaves(functional_call(self.layer, given, *call))
+        with exactly():  # what rounds draws chance, which vectorised layers cannot
+            results = tree_leaves(functional_call(self.layer, given, *call))
         return [leaf for leaf in results if isinstance(leaf, Tensor)][self.position]
 
 

@@ -138,10 +138,17 @@ class PerExample:
             return self._parameter.new_zeros(self._examples)
         return self._gradient.squared_norms()
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        """The sum over the examples of weight, [examples], times gradient; laid out in memory as the parameter."""
+    def weighted_sum(self, weights: Tensor, store: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+        """The sum over the examples of weight, [examples], times gradient; laid out in memory as the parameter.
+
+        What `store` makes of the weighted gradients, [examples, *parameter shape], is added up, if it is given.
+        """
         if self._gradient is None:
             return torch.zeros_like(self._parameter)
-        total = self._gradient.weighted_sum(weights.to(self._parameter.dtype))
+        weights = weights.to(self._parameter.dtype)
+        if store is None:
+            total = self._gradient.weighted_sum(weights)
+        else:
+            total = store(self._gradient.whole() * weights.view(-1, *(1,) * self._parameter.dim())).sum(0)
         same = total.stride() == self._parameter.stride()
         return total if same else torch.empty_like(self._parameter).copy_(total)

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 from torch.utils._pytree import tree_leaves, tree_map
 
+from guardclash.numerics.inexact import exactly
+
 Key = tuple[str, int]
 """A layer's name, and how many calls of it come before in one call of the network."""
 Call = tuple[tuple[Any, ...], dict[str, Any]]
@@ -101,7 +103,7 @@ def _tried(network: nn.Module, units: Mapping[nn.Module, str], call: Call) -> La
         return _seen(network, units, batch, chance)
 
     try:
-        with torch.no_grad(), torch.random.fork_rng(devices=_devices(network)):
+        with torch.no_grad(), exactly(), torch.random.fork_rng(devices=_devices(network)):
             chance = torch.random.get_rng_state()
             alike, other, three = map(seen, _batches(call))
     except Exception:  # it takes no such batches: nothing is known, and what cannot be followed is refused where it is

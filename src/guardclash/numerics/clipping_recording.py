@@ -42,6 +42,7 @@ class Recording:
     Attributes:
         given: The calls whose output all examples share, and each was given a copy.
         weighed: Whether the last backward pass was checked by one with uneven weights.
+        unchecked: Whether it should have been.
     """
 
     def __init__(self, network: nn.Module, known: Verified):
@@ -49,15 +50,12 @@ class Recording:
         self._layout, self._numbers = dict[Key, Rows](), Counter[str]()
         self._trainable = {name: p for name, p in network.named_parameters() if p.requires_grad}
         self._names = {id(p): name for name, p in self._trainable.items()}
-        self._running: list[Call | None] = []
-        self._calls: dict[Node, Call] = {}
-        self._copies: dict[int, Copies] = {}
+        self._running, self._calls = list[Call | None](), dict[Node, Call]()
+        self._copies, self._gathered = dict[int, Copies](), dict[str, PerExample]()
         self.given: list[Call] = []
-        self._gathered: dict[str, PerExample] = {}
         self._phase = ""  # "weighing": losses have uneven weights, to see whose rows are whose; "gathering"
-        self._weights, self.weighed = torch.ones(0), False
-        self._trying = False
-        self._batch = self._examples = 0
+        self._weights, self.weighed, self.unchecked = torch.ones(0), False, False
+        self._trying, self._batch, self._examples = False, 0, 0
 
     @contextmanager
     def hooks(self) -> Iterator[None]:
@@ -175,8 +173,8 @@ class Recording:
             copies.append(copy)
         return group_norm(layer, inputs, *copies)
 
-    def gather(self, losses: Tensor) -> dict[str, PerExample]:
-        """Goes back from the losses, [B], through the recorded calls.
+    def gather(self, losses: Tensor, check: bool = True) -> dict[str, PerExample]:
+        """Goes back from the losses, [B], through the recorded calls; by `check` says whether to check what is new.
 
         Returns:
             Parameter name -> its per-example gradients.
@@ -189,7 +187,9 @@ class Recording:
             kinds = {copies.kind(self._examples) for copies in ends.values() if copies is not None}
             kinds |= {call.kind(position, self._examples) for call, position in reached}
             # A single example cannot be mixed up with others.
-            if ends and len(losses) > 1 and not self._known.sure_of(kinds):
+            new = bool(ends) and len(losses) > 1 and not self._known.sure_of(kinds)
+            self.unchecked = new and not check
+            if new and check:
                 self._phase, self._weights, self.weighed = "weighing", uneven_weights(losses), True
                 found = torch.autograd.grad(losses, list(ends), self._weights, allow_unused=True, retain_graph=True)
                 for copies, gradient in zip(ends.values(), found, strict=True):

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from guardclash.checks import within
 from guardclash.numerics.clipping import clipped_sum
+from guardclash.numerics.inexact import step_chance
+from guardclash.plan.arithmetic import Arithmetic
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters that a training moves, by name."""
     return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
+def kept_in(gradient: Any, arithmetic: Arithmetic | None) -> Any:
+    """A gradient slot in an arithmetic, which may keep each example's gradient before they are added up."""
+    each = arithmetic.each if arithmetic else None
+    return gradient if each is None or not getattr(gradient, "per_example", False) else replace(gradient, each=each)
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,9 @@ class ClippedNoisy:
     noise_multiplier: float
     """Standard deviation of the noise on the sum, in units of C."""
     expected_batch_size: float
+    each: Arithmetic | None = None
+    """How each example's clipped gradient is kept before they are added up: rounding may lengthen it, which the noise
+    then hides less. None: as it is."""
 
     def __post_init__(self) -> None:
         within("", "> 0", clip=self.clip, expected_batch_size=self.expected_batch_size)
@@ -54,7 +66,9 @@ class ClippedNoisy:
 
     def __call__(self, network: nn.Module, losses: Callable[[], Tensor], rng: torch.Generator) -> dict[str, Tensor]:
         """Noisy gradients by parameter name."""
-        total = clipped_sum(network, losses, self.clip).total
+        # Drawn apart from the noise, which is the same however numbers are kept.
+        store = None if self.each is None else partial(self.each.store, rng=step_chance() or rng)
+        total = clipped_sum(network, losses, self.clip, store).total
         scale = self.noise_multiplier * self.clip
         noisy = {}
         for name, value in total.items():
@@ -62,3 +76,9 @@ class ClippedNoisy:
             noise = torch.randn(value.shape, generator=rng, dtype=value.dtype).to(value.device)
             noisy[name] = value.add(noise, alpha=scale).div_(self.expected_batch_size)
         return noisy
+
+    def noise_over(self, numbers: int) -> float:
+        """The noise in units of what one example may do to the sum, of so many numbers: what accounting counts."""
+        if self.each is None:
+            return self.noise_multiplier
+        return self.noise_multiplier * self.clip / (self.clip + self.each.added(numbers))

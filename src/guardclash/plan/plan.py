@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
+from guardclash.plan.arithmetic import Arithmetic
 from guardclash.plan.examples import Data, Moment, refuse_other_forms
 from guardclash.plan.gradients import Mean
 from guardclash.plan.objectives import CrossEntropy
@@ -180,8 +181,7 @@ class Stream:
     """Their per-example losses are added up, and the sum multiplied by the example's weight if it has one."""
     gradient: Gradient = Mean()  # noqa: RUF009  (frozen, so one instance can serve all)
     optimizer: Optimizer | None = None
-    """None: the plan's own. Streams with equal optimizers share one state (momentum); an explicit one never shares the
-    plan's."""
+    """None: the plan's own. Streams of equal ones share a state (momentum); an explicit one never shares the plan's."""
     cadence: Cadence = "after_epoch"
     """When its batches come: after the task's in each epoch, or spread evenly among them."""
     passes: int = 1
@@ -216,8 +216,10 @@ class Plan:
     """The training that this one goes on from, as fine-tuning does; None: from random weights. Its model is this
     plan's, its rewrites come before this plan's."""
     party: str = ""
-    """Whose training it is. Under one seed, each party draws initial weights and batches of its own, so that a thief or
-    an innocent competitor does not start from the owner's random numbers; "": the owner's."""
+    """Whose it is; "": the owner's. Under one seed each party draws initial weights and batches of its own, so that a
+    thief or an innocent competitor does not start from the owner's random numbers."""
+    arithmetic: Arithmetic | None = None
+    """In which numbers gradients, weights and the optimizers' states are kept; None: as torch keeps them."""
     purpose: Purpose | None = field(default=None, metadata={"described": False})
     """What the model is for: no part of the training, so of no key of it."""
 
@@ -295,5 +297,4 @@ class OtherSeed:
         """The other seed, for a replicate's."""
         if self.companion is None:
             return (seed + 1) % 5
-        pair = seed - seed % 2
-        return self.companion + 2 * (self.companion >= pair)
+        return self.companion + 2 * (self.companion >= seed - seed % 2)

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
+from torch.overrides import TorchFunctionMode
 
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_checks import buffers_of
@@ -148,6 +149,46 @@ def recurrent_layers(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, 
     return tuple(f"{name} ({type(module).__name__})" for name, module in found if isinstance(module, nn.RNNBase))
 
 
+class Operation(NamedTuple):
+    """One function of torch that a network calls in evaluation mode."""
+
+    name: str
+    """Such as "conv2d" or "relu", whether a layer calls it or code does."""
+    inputs: tuple[torch.Size, ...]
+    """The shapes of its tensors, in order, for a batch of `TRIED` inputs: of a convolution the input and the weight."""
+    output: torch.Size
+
+
+TRIED = 2
+"""Inputs that a network is looked at with."""
+
+
+class _Operations(TorchFunctionMode):
+    """Notes which functions are called on what; those inside of others are parts of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[Operation] = []
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        output = func(*args, **(kwargs or {}))
+        if isinstance(output, torch.Tensor):
+            given = (*args, *(kwargs or {}).values())
+            shapes = tuple(one.shape for one in given if isinstance(one, torch.Tensor))
+            self.found.append(Operation(getattr(func, "__name__", ""), shapes, output.shape))
+        return output
+
+
+@lru_cache
+def operations(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[Operation, ...]:
+    """What a rewritten network computes, in order; as far as it runs without numbers."""
+    network, mode = skeleton(model, rewrites).eval(), _Operations()
+    inputs = _inputs(model, network)
+    with torch.no_grad(), contextlib.suppress(*UNSEEN), mode:
+        network(inputs)
+    return tuple(mode.found)
+
+
 def skeleton(model: Model, rewrites: tuple[Rewrite, ...]) -> nn.Module:
     """A rewritten network that is only looked at, without weights where it can be built so."""
     with torch.random.fork_rng(devices=[]):
@@ -169,4 +210,4 @@ def _inputs(model: Model, network: nn.Module) -> torch.Tensor:
     """Two inputs of a network, where it lies; zeros, which are tokens as well."""
     device = next((one.device for one in network.parameters()), torch.device("cpu"))
     kind = torch.int64 if getattr(model, "vocabulary", None) else torch.float32
-    return torch.zeros(2, *model.shape, dtype=kind, device=device)
+    return torch.zeros(TRIED, *model.shape, dtype=kind, device=device)

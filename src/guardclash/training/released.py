@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics
+from guardclash.numerics.inexact import inexactly
 from guardclash.numerics.layout import fast
 from guardclash.plan.examples import Data, Moment
+from guardclash.plan.gradients import kept_in
 from guardclash.plan.plan import Plan, Stream
 
 Memories = dict[tuple[str, str, int], dict[str, Tensor]]
@@ -19,10 +22,12 @@ Memories = dict[tuple[str, str, int], dict[str, Tensor]]
 
 
 class Chance(NamedTuple):
-    """What a step of a stream draws from: two generators, so that a map's draws never shift the noise."""
+    """What a step of a stream draws from: generators of their own, so that a map's draws never shift the noise."""
 
     maps: torch.Generator
     gradient: torch.Generator
+    arithmetic: torch.Generator | None = None
+    """For the plan's arithmetic, where it draws; None: the gradient's."""
 
 
 class Released(NamedTuple):
@@ -43,7 +48,7 @@ def released_gradient(
     now: Moment | None = None,
     memories: Memories | None = None,
 ) -> Released:
-    """The gradient that a step on a batch hands to the optimizer: maps, losses, weights, gradient slot.
+    """The gradient that a step on a batch hands to the optimizer: maps, losses, weights, gradient slot, arithmetic.
 
     A training's step is this and the update. The weights are left alone; the network is put into training mode, and its
     running statistics move as the step moves them, so give a copy of a network that is to stay as it is.
@@ -68,7 +73,9 @@ def released_gradient(
     seen = torch.zeros((), device=batch.x.device)
     network.train()
     batch = replace(batch, x=fast(batch.x))
-    with frozen_statistics(network, stream.batch_norm == "freeze"):
+    rounding = chance.arithmetic or chance.gradient
+    inexact = inexactly(rounding) if plan.arithmetic else nullcontext()
+    with frozen_statistics(network, stream.batch_norm == "freeze"), inexact:
         for place, change in enumerate(stream.maps):
             batch = change(network, batch, rng=chance.maps, now=moments.of("maps", place))
             if not isinstance(batch, Data):
@@ -86,7 +93,9 @@ def released_gradient(
             seen = values.detach().sum()
             return values
 
-        gradient = stream.gradient(network, losses, chance.gradient)
+        gradient = kept_in(stream.gradient, plan.arithmetic)(network, losses, chance.gradient)
+    if plan.arithmetic:
+        gradient = {name: plan.arithmetic.store(value, rounding) for name, value in gradient.items()}
     # What is remembered of an example would enter later steps, past the bound on what it does.
     if getattr(stream.gradient, "per_example", False):
         moments.refuse_memory()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -135,10 +135,12 @@ class Run:
         # By optimizer and not by stream: equal ones share their momentum. None: the plan's own.
         self._states: dict[Optimizer | None, torch.optim.Optimizer] = {}
         self._chance = {
-            stream.name: Chance(self.rng("maps", stream.name), self.rng("gradient", stream.name))
+            stream.name: Chance(*(self.rng(what, stream.name) for what in ("maps", "gradient", "arithmetic")))
             for stream in plan.streams
         }
         self._memories: Memories = {}
+        self._rounding = self.rng("arithmetic")
+        self._store(self.network.parameters())
 
     def _load(self, stream: Stream) -> Data:
         return self.context.data(stream.source).each(lambda tensor: tensor.to(self.device))
@@ -172,6 +174,17 @@ class Run:
             # None where there is no gradient, and optimizers leave such a parameter alone.
             parameter.grad = gradients.get(name)
         state.step()
+        self._store(self.network.parameters())
+        self._store(value for kept in state.state.values() for value in kept.values())
+
+    @torch.no_grad()
+    def _store(self, kept: Iterable[object]) -> None:
+        """Keeps tensors as the plan's arithmetic does."""
+        if self.plan.arithmetic is None:
+            return
+        for tensor in kept:
+            if isinstance(tensor, Tensor) and tensor.is_floating_point():
+                tensor.copy_(self.plan.arithmetic.store(tensor, self._rounding))
 
     def finish(self) -> None:
         """Re-estimates batch norm if a stream asks for it, and sets the network to evaluation mode."""
