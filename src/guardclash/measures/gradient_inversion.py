@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -28,6 +28,12 @@ DOUBT = 0.2
 """A cosine distance that is left beyond that of the true image by more than this means that the attack failed."""
 TWICE = ("derivative", "differentiate")
 """In what torch says of an operation without a second derivative."""
+CUT = ("Error", "RoundBackward", "FloorBackward", "CeilBackward", "TruncBackward")
+"""Beginnings of what a graph calls a derivative that may be taken once only, or is 0 wherever it is taken."""
+
+
+class NotTwice(RuntimeError):
+    """A gradient that cannot be differentiated in turn."""
 
 
 class Unmoved(nn.Module):
@@ -121,7 +127,7 @@ class GradientInversion(Measure):
             try:
                 found = [self._attacked(victim, batch.each(lambda part: part.to(device)), starts) for batch in batches]
             except RuntimeError as error:
-                if not any(word in str(error) for word in TWICE):
+                if not (isinstance(error, NotTwice) or any(word in str(error) for word in TWICE)):
                     raise
                 return {}
         return {
@@ -134,7 +140,10 @@ class GradientInversion(Measure):
         gradient = victim.gradient_of(known, tuple(released), drawn if self.draws == "known" else None)
         start = torch.rand(batch.x.shape, generator=chance).to(batch.x.device)
         target = list(released.values())
-        truth = cosine_distance(gradient(seen.x.detach().clone().requires_grad_()), target).item()
+        own = gradient(seen.x.detach().clone().requires_grad_())
+        if _is_cut(own):
+            raise NotTwice
+        truth = cosine_distance(own, target).item()
         x, left = GradientMatching(self.smoothness, self.steps)(gradient, target, start)
         # What the step saw may be the image moved; whichever is restored better has leaked.
         quality, likeness = (
@@ -161,6 +170,22 @@ class GradientInversion(Measure):
                 f"with hard labels the true images leave a cosine distance of {truth:.2f}: unless that is noise, the "
                 "training used other labels, and an attack with the wrong ones looks like protection"
             )
+
+
+def _is_cut(gradient: Iterable[Tensor]) -> bool:
+    """Whether a part of a gradient has no derivative; torch would go around it without a word."""
+    ahead = [part.grad_fn for part in gradient]
+    seen = set(ahead)
+    while ahead:
+        node = ahead.pop()
+        if node is None:
+            continue
+        if node.name().rsplit("::", 1)[-1].startswith(CUT):
+            return True
+        further = {other for other, _ in node.next_functions} - seen
+        seen |= further
+        ahead.extend(further)
+    return False
 
 
 def _training(plan: Plan) -> Plan:

@@ -93,13 +93,15 @@ class Inversion(Measure):
     """Images of each class."""
     neighbours: int = 5
     """Real images that vote."""
+    steps: int = 200
+    """Of each attack."""
     unprotected: Any = None
     """The unprotected training, whose model under another seed is the evaluator; None: the measured one without what
     mechanisms added to its streams. From Python only."""
 
     def __post_init__(self) -> None:
         one_of(self.name, LOSSES, attack=self.attack)
-        within(self.name, ">= 1", starts=self.starts, neighbours=self.neighbours)
+        within(self.name, ">= 1", starts=self.starts, neighbours=self.neighbours, steps=self.steps)
         if self.unprotected is not None and not isinstance(self.unprotected, Plan):
             raise UserError("what is unprotected is a plan", where=f"{self.name}.unprotected", got=self.unprotected)
         if self.attack != "margin":  # frozen; only who asks for another reading declares it
@@ -154,7 +156,7 @@ class Inversion(Measure):
         # Both attacks, and all models of a seed, begin with the same images.
         start = first_images((len(classes), *trained.plan.model.shape), context.rng("inversion"))
         with attacked(network):
-            found = ATTACKS[loss](network, classes.to(device), start.to(device), unit)
+            found = replace(ATTACKS[loss], steps=self.steps)(network, classes.to(device), start.to(device), unit)
         return Inversions(found.x.cpu(), found.still)
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
