@@ -303,7 +303,7 @@ def test_weights_reach_the_clipping(context):
 
 
 def test_group_dro_clashes_with_a_bound_on_examples(base):
-    with pytest.raises(Clash, match="WorstGroup makes an example's loss depend on others"):
+    with pytest.raises(Clash, match="WorstGroup of groupdro makes an example's loss depend on others"):
         compose(base, [GroupDRO(), DPSGD()])
     compose(base, [Reweighting(), DPSGD()])
 

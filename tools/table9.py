@@ -28,7 +28,12 @@ STUDIES = {
     "FashionMNIST": ("fmnist", "fmnist-fingerprint"),
     "Adult": ("adult",),
 }
-AGREES: dict[str, set[str]] = {"conflict": {"conflict"}, "clash": {"clash"}, "none": {"compatible"}, "synergy": {"compatible"}}
+AGREES: dict[str, set[str]] = {
+    "conflict": {"conflict"},
+    "clash": {"clash"},
+    "none": {"compatible"},
+    "synergy": {"compatible"},
+}
 """By what the literature expects, the verdicts that say the same; of the rest nothing definite is expected."""
 DECIDED = {"conflict", "compatible", "clash"}
 

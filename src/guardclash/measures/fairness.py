@@ -24,7 +24,7 @@ class Fairness(Measure):
     can show every test example as any group's, all are shown so.
     """
 
-    name: ClassVar[str] = "fairness"
+    name: ClassVar[str] = "group_fairness"
     one_class: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("fair_worst", "φ_FAIR", MaxDrop(0.05), title="accuracy of the worst group", range=SHARE),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,7 +16,8 @@ from guardclash.measures.fairness import Fairness
 from guardclash.mechanism import Mechanism
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.grouped import COUNT, MEMBER, NUMBER, Groups, Numbered, by_label
-from guardclash.plan.plan import Objective, Plan, Stream
+from guardclash.plan.plan import Context, Objective, Plan, Stream
+from guardclash.training.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class GroupDRO(Mechanism):
     group: str | None = None
     """The attribute that tells groups, such as "sex" of Adult; None: the recipe's groups, else the classes."""
     by_label: bool | None = None
-    """As of the measure `fairness`."""
+    """As of the measure `group_fairness`."""
 
     def __post_init__(self) -> None:
         within(self.name, "> 0, finite", rate=self.rate)
@@ -80,6 +82,14 @@ class GroupDRO(Mechanism):
     def measures(self) -> tuple[Measure, ...]:
         """Fairness between the same groups."""
         return (Fairness(self.group, self.by_label),)
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """As its measure."""
+        return Fairness(self.group, self.by_label).measure(trained, context)
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """As its measure."""
+        return Fairness(self.group, self.by_label).warnings(metrics)
 
     def data(self, plan: Plan) -> Plan:
         """Lets the task's examples say to which group they belong."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -12,7 +13,8 @@ from guardclash.measures.fairness import Fairness
 from guardclash.mechanism import Mechanism
 from guardclash.plan.grouped import Groups, Weighted, by_label
 from guardclash.plan.identity import nested
-from guardclash.plan.plan import Plan
+from guardclash.plan.plan import Context, Plan
+from guardclash.training.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Reweighting(Mechanism):
     group: str | None = None
     """The attribute that tells groups, such as "sex" of Adult; None: the recipe's groups, else the classes."""
     by_label: bool | None = None
-    """As of the measure `fairness`."""
+    """As of the measure `group_fairness`."""
 
     def __post_init__(self) -> None:
         one_of(self.name, ("balance", "reweighing"), scheme=self.scheme)
@@ -44,6 +46,14 @@ class Reweighting(Mechanism):
     def measures(self) -> tuple[Measure, ...]:
         """Fairness between the same groups."""
         return (Fairness(self.group, self.by_label),)
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """As its measure."""
+        return Fairness(self.group, self.by_label).measure(trained, context)
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """As its measure."""
+        return Fairness(self.group, self.by_label).warnings(metrics)
 
     def data(self, plan: Plan) -> Plan:
         """Gives the task's examples their weights."""
