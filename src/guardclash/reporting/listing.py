@@ -49,9 +49,18 @@ def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
         box=box.SIMPLE_HEAD,
     )
     for cls in sorted(mechanisms, key=lambda cls: cls.name):
-        metrics = ", ".join(metric.symbol for metric in cls.metrics) or "-"
+        metrics = ", ".join(_symbols(cls)) or "-"
         table.add_row(*map(literal, (cls.name, cls.concern, metrics, _options(cls), _card(cls))))
     return table
+
+
+def _symbols(cls: type[Mechanism]) -> list[str]:
+    """Of all that shows that it works, with its defaults."""
+    try:
+        measures = cls().measures()
+    except Exception:  # of a plugin that needs arguments: it is listed, and told of when it is used
+        measures = (cls,)  # type: ignore[assignment]
+    return list(dict.fromkeys(metric.symbol for measure in measures for metric in measure.metrics))
 
 
 def _others(title: str, found: Mapping[str, type]) -> Table:
