@@ -23,7 +23,7 @@ from guardclash.mechanisms.reweight import Reweighting
 from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics.fairness import accuracies, balance, cells, equalised_odds, parity, reweighing
 from guardclash.plan.examples import Data, Moment
-from guardclash.plan.grouped import COUNT, MEMBER, NUMBER, Groups, Numbered, Weighted, in_every_view
+from guardclash.plan.grouped import MEMBER, SIZES, Groups, Numbered, Weighted, by_label, in_every_view
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.studies.engines import Inline
 from guardclash.tasks.recipe import recipe
@@ -63,24 +63,15 @@ def test_weights_of_a_table():
     np.testing.assert_allclose(balance(cells(y, s))[firsts], [0.625, 1.25, 2.5, 5 / 6])
 
 
-def dro(losses, rate=0.01, steps=1, adjustment=0.0):
+def dro(losses, rate=0.01, steps=1, adjustment=0.0, sizes=None):
     """The batch's loss after some steps, and q."""
     number = len(losses)
-    batch = Data(
-        torch.zeros(number, 1),
-        torch.zeros(number, dtype=torch.int64),
-        {
-            MEMBER: torch.arange(number),
-            COUNT: torch.full((number,), 4),
-            NUMBER: torch.full((number,), number),
-        },
-    )
-    fixed = torch.tensor(losses, dtype=torch.float64)
+    told = {MEMBER: torch.arange(number), SIZES: torch.tensor([sizes or [4] * number] * number)}
+    batch = Data(torch.zeros(number, 1), torch.zeros(number, dtype=torch.int64), told)
     objective, now = WorstGroup(Fixed(tuple(losses)), rate, adjustment), Moment()
     for _ in range(steps):
         found = objective(nn.Identity(), batch, now=now).mean().item()
-    assert fixed.shape == (number,)
-    return found, now.memory["weights"]
+    return found, now.memory["logs"].exp()
 
 
 class Fixed:
@@ -101,9 +92,28 @@ def test_group_dro_of_two_steps():
     np.testing.assert_allclose(weights, [0.246378, 0.250352, 0.247861, 0.255409], atol=1e-6)
 
 
-def test_the_adjustment_raises_small_groups_alike_here():
-    plain, adjusted = dro((0.2, 2.0))[1], dro((0.2, 2.0), adjustment=3.0)[1]
-    np.testing.assert_allclose(plain, adjusted, atol=1e-7)
+def test_the_adjustment_raises_small_groups():
+    plain = dro((0.2, 2.0), sizes=[100, 4])[1]
+    np.testing.assert_allclose(plain, dro((0.2, 2.0), adjustment=3.0, sizes=[4, 4])[1], atol=1e-7)
+    by_hand = torch.tensor([0.01 * (0.2 + 3 / 10), 0.01 * (2.0 + 3 / 2)]).softmax(0)
+    np.testing.assert_allclose(dro((0.2, 2.0), adjustment=3.0, sizes=[100, 4])[1], by_hand, atol=1e-7)
+
+
+def test_a_group_that_a_batch_does_not_hold_keeps_its_adjustment():
+    told = {MEMBER: torch.tensor([0]), SIZES: torch.tensor([[100, 4]])}
+    batch, now = Data(torch.zeros(1, 1), torch.zeros(1, dtype=torch.int64), told), Moment()
+    WorstGroup(Fixed((0.5,)), 0.1, 3.0)(nn.Identity(), batch, now=now)
+    by_hand = torch.tensor([0.1 * (0.5 + 0.3), 0.1 * 1.5]).softmax(0)
+    np.testing.assert_allclose(now.memory["logs"].exp(), by_hand, atol=1e-7)
+
+
+def test_a_weight_that_was_nothing_can_grow_again():
+    told = {MEMBER: torch.arange(2), SIZES: torch.tensor([[4, 4]] * 2)}
+    batch, now = Data(torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64), told), Moment()
+    for losses, steps in (((9.0, 0.0), 300), ((0.0, 9.0), 600)):
+        for _ in range(steps):
+            WorstGroup(Fixed(losses), 1.0, 0.0)(nn.Identity(), batch, now=now)
+    assert now.memory["logs"].exp()[1] > 0.99
 
 
 # Properties
@@ -232,7 +242,8 @@ def test_the_measure_counts_what_it_says(minority, context):
 def test_without_groups_the_classes_are_the_groups(base, context):
     found = Fairness().measure(train(base, context(0)), context(0))
     assert found["fair_worst"] == found["fair_worst_class"] and "fair_equalised_odds" not in found
-    assert "each class is a group" in Fairness().warnings(found)[0]
+    assert "each class" in Fairness().warnings(found)[0]
+    assert "fair_parity" not in found
 
 
 def test_weights_serve_the_minority_better(minority, context):
@@ -251,7 +262,7 @@ class Distance:
 def test_group_dro_meets_in_the_middle():
     """90 examples ask for 0 and 10 for 1: the mean is 0.1, and no group is worse off than the other at 0.5."""
     x = torch.tensor([[0.0]] * 90 + [[1.0]] * 10)
-    told = {MEMBER: x[:, 0].long(), COUNT: torch.tensor([90] * 90 + [10] * 10), NUMBER: torch.full((100,), 2)}
+    told = {MEMBER: x[:, 0].long(), SIZES: torch.tensor([[90, 10]] * 100)}
     found = {}
     for name, objective in (("mean", Distance()), ("worst", WorstGroup(Distance(), 0.1, 0.0))):
         network, now = nn.Linear(1, 1, bias=False), Moment()
@@ -272,7 +283,7 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_of_groups(minority, context):
     own, losses = batch.about[MEMBER], CrossEntropy()(network, batch, now=Moment())
     now = Moment()
     found = plan.task.objectives[0](network, batch, now=now).mean()
-    by_hand = sum(now.memory["weights"][group] * losses[own == group].mean() for group in own.unique())
+    by_hand = sum(now.memory["logs"].exp()[group].float() * losses[own == group].mean() for group in own.unique())
     torch.testing.assert_close(found, by_hand)
 
 
@@ -306,6 +317,20 @@ def test_group_dro_clashes_with_a_bound_on_examples(base):
     with pytest.raises(Clash, match="WorstGroup of groupdro makes an example's loss depend on others"):
         compose(base, [GroupDRO(), DPSGD()])
     compose(base, [Reweighting(), DPSGD()])
+
+
+def test_labels_split_the_groups_of_a_named_attribute_and_two_classes():
+    assert by_label("sex", None, 2) and not by_label("sex", None, 10) and not by_label(None, None, 2)
+    assert by_label(None, True, 10) and not by_label("sex", False, 2)
+
+
+def test_one_group_alone_has_no_differences(context):
+    """Two classes of digits, all of one group: parity is not 0, it has no meaning."""
+    made = recipe("digits", "smoke", examples=64, epochs=1).plan()
+    trained = train(made, context(0))
+    data = context(0).data(made.judged_by.test)
+    assert Groups("g").named(replace(data, about={"g": torch.zeros(len(data.x), dtype=torch.int64)})).max() == 0
+    assert equalised_odds(data.y.numpy(), trained.predict(data.x).argmax(1).numpy(), np.zeros(len(data.y), int)) is None
 
 
 def test_the_trigger_set_keeps_its_loss_and_its_weights(base):

@@ -14,6 +14,11 @@ from guardclash.plan.grouped import Groups, by_label, in_every_view
 from guardclash.plan.plan import Context
 from guardclash.training.trained import Trained
 
+UNSHARED = (
+    "no class has test examples of two groups, so equalised odds have no meaning; where no groups are known, each "
+    "class is a group"
+)
+
 
 @dataclass(frozen=True)
 class Fairness(Measure):
@@ -28,8 +33,15 @@ class Fairness(Measure):
     one_class: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric("fair_worst", "φ_FAIR", MaxDrop(0.05), title="accuracy of the worst group", range=SHARE),
-        Metric("fair_best", "best group", None, title="accuracy of the best group", range=SHARE),
-        Metric("fair_gap", "gap", None, False, title="accuracy of the best group minus that of the worst", range=SHARE),
+        Metric("fair_best", "best group", None, title="accuracy of the best group, labels together", range=SHARE),
+        Metric(
+            "fair_gap",
+            "gap",
+            None,
+            False,
+            title="accuracy of the best group minus that of the worst, labels together",
+            range=SHARE,
+        ),
         Metric(
             "fair_equalised_odds",
             "EO",
@@ -80,12 +92,10 @@ class Fairness(Measure):
         odds = equalised_odds(y, told, named) if named is not None else None
         if odds is not None:
             measured["fair_equalised_odds"] = odds
-        if named is not None and plan.model.classes == 2:
+        if named is not None and named.max() > 0 and plan.model.classes == 2:
             measured["fair_parity"] = parity(told, named)
         return measured
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """That there are no groups but the classes."""
-        if "fair_equalised_odds" in metrics or not metrics:
-            return ()
-        return ("no groups are known of the test examples, so each class is a group",)
+        """That there is nothing to compare between groups of one label."""
+        return () if "fair_equalised_odds" in metrics or not metrics else (UNSHARED,)

@@ -15,7 +15,7 @@ from guardclash.measure import Measure
 from guardclash.measures.fairness import Fairness
 from guardclash.mechanism import Mechanism
 from guardclash.plan.examples import Data, Moment
-from guardclash.plan.grouped import COUNT, MEMBER, NUMBER, Groups, Numbered, by_label
+from guardclash.plan.grouped import MEMBER, SIZES, Groups, Numbered, by_label
 from guardclash.plan.plan import Context, Objective, Plan, Stream
 from guardclash.training.trained import Trained
 
@@ -24,7 +24,7 @@ from guardclash.training.trained import Trained
 class WorstGroup:
     """The loss sum(q_g l_g): l_g is the mean loss of a group's examples in the batch, and q grows where l_g is large.
 
-    A group without examples in a batch keeps its weight up to the common normalisation.
+    A group without examples in a batch counts with the adjustment alone.
     """
 
     mixes_examples: ClassVar[bool] = True
@@ -39,16 +39,15 @@ class WorstGroup:
         losses = self.loss(network, batch, now=now)
         if not len(losses):
             return losses
-        own, number = batch.about[MEMBER], int(batch.about[NUMBER][0])
-        counts = losses.new_zeros(number).index_add_(0, own, torch.ones_like(losses))
+        own, sizes = batch.about[MEMBER], batch.about[SIZES][0]
+        counts = losses.new_zeros(len(sizes)).index_add_(0, own, torch.ones_like(losses))
         with torch.no_grad():
-            means = losses.new_zeros(number).index_add_(0, own, losses.detach()) / counts.clamp(min=1)
-            sizes = losses.new_ones(number).index_copy_(0, own, batch.about[COUNT].to(losses.dtype))
-            raised = torch.where(counts > 0, means + self.adjustment / sizes.sqrt(), 0.0)
-            before = now.memory.get("weights", losses.new_full((number,), 1 / number))
-            weights = torch.softmax(before.log() + self.rate * raised, 0)
-            now.memory["weights"] = weights
-        return losses * weights[own] * len(losses) / counts[own]
+            means = losses.new_zeros(len(sizes)).index_add_(0, own, losses.detach()) / counts.clamp(min=1)
+            # As logarithms: a weight that has become very small must be able to grow again.
+            before = now.memory.get("logs", torch.zeros(len(sizes), dtype=torch.float64, device=losses.device))
+            grown = before + self.rate * (means + self.adjustment / sizes.sqrt()).double()
+            now.memory["logs"] = logs = grown.log_softmax(0)
+        return losses * logs.exp().to(losses.dtype)[own] * len(losses) / counts[own]
 
 
 @dataclass(frozen=True)

@@ -66,7 +66,10 @@ def balance(groups: Labels) -> NDArray[np.float64]:
 
 
 def reweighing(y: Labels, groups: Labels) -> NDArray[np.float64]:
-    """Weights under which label and group are independent: P(s) P(y) / P(s, y), [N] (Kamiran and Calders 2012)."""
+    """Weights under which label and group are independent: P(s) P(y) / P(s, y), [N] (Kamiran and Calders 2012).
+
+    Their mean is 1 where every label occurs in every group, else less.
+    """
     own = cells(y, groups)
     share = [np.bincount(values)[values] / len(y) for values in (y, groups, own)]
     return np.asarray(share[0] * share[1] / share[2], dtype=np.float64)

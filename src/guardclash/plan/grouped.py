@@ -102,13 +102,13 @@ class Weighted:
         return replace(data, about={**data.about, "weight": weight if before is None else before * weight})
 
 
-MEMBER, COUNT, NUMBER = "group_of", "group_size", "group_number"
-"""What `Numbered` says about an example: its group, how many are in it, and how many groups there are."""
+MEMBER, SIZES = "group_of", "group_sizes"
+"""What `Numbered` says about an example: its group, and how many examples every group has."""
 
 
 @dataclass(frozen=True)
 class Numbered:
-    """Examples of another source that say to which group they belong."""
+    """Examples of another source that say to which group they belong, and how large all groups are."""
 
     images: Source
     groups: Groups
@@ -119,12 +119,11 @@ class Numbered:
         return self.images.size
 
     def load(self, context: Context) -> Data:
-        """The examples."""
+        """The examples; sizes are [N, groups], the same for all."""
         data = context.data(self.images)
         own = torch.from_numpy(self.groups.of(data))
-        counts = torch.bincount(own)
-        told = {MEMBER: own, COUNT: counts[own], NUMBER: torch.full_like(own, len(counts))}
-        return replace(data, about={**data.about, **told})
+        sizes = torch.bincount(own).expand(len(own), -1)
+        return replace(data, about={**data.about, MEMBER: own, SIZES: sizes.contiguous()})
 
 
 def in_every_view(test: Any, data: Data) -> Data:
