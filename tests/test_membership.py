@@ -217,6 +217,28 @@ def test_what_has_gone_on_is_asked_about_what_it_began_with(remembering, context
     assert asked(later, context)["mi_auc"] == asked(remembering, context)["mi_auc"]
 
 
+@dataclass(frozen=True)
+class Groups(Condition):
+    """Groups of which number 1 is not the smallest; or a single one."""
+
+    name = "groups"
+    alone: bool = False
+
+    def train(self, data, context):
+        place = torch.arange(len(data.x))
+        group = torch.zeros_like(place) if self.alone else (place % 8 > 0).long() + (place % 8 > 5).long()
+        return replace(data, about={**data.about, "group": group})
+
+
+def test_the_minority_is_the_smallest_group(context):
+    """Whatever it is called: of people, group 1 may be the majority."""
+    plan = halved(120, 3, (Groups(),)).plan()
+    pool = membership.Membership()._pool(plan.task.source, context(0).trained(plan), context(0))
+    assert pool.minority.tolist() == [place % 8 == 0 for place in range(120)]
+    assert 0 <= asked(plan, context)["mi_minority_auc"] <= 1
+    assert "mi_minority_auc" not in asked(halved(120, 1, (Groups(alone=True),)).plan(), context)
+
+
 @pytest.mark.parametrize("kind", ["row", "text", "float"])
 def test_every_kind_of_input_is_asked_about(kind, context):
     plan = recipe(name_of(kind), "smoke", examples=80, epochs=1, conditions=(RandomHalf(),)).plan()

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from guardclash.checks import within
@@ -79,7 +80,7 @@ class Membership(Measure):
         _auc_metric("mi_global_auc", "AUC global", "AUC without shadow models"),
         *_tpr_metrics("mi_tpr_1", "1 %"),
         *_tpr_metrics("mi_tpr_01", "0.1 %"),
-        _auc_metric("mi_minority_auc", "φ_MI minority", "AUC within the minority", optional=True),
+        _auc_metric("mi_minority_auc", "φ_MI minority", "AUC within the smallest group", optional=True),
         _auc_metric("mi_null_auc", "φ_MI null", "AUC for a half that nobody was trained on"),
         Metric("mi_others", "non-members", None, decimals=0, title="examples that were not trained on"),
     )
@@ -128,8 +129,8 @@ class Membership(Measure):
         return answers
 
     def _pool(self, half: Conditioned, trained: Trained, context: Context) -> _Pool:
-        x, y = context.data(half.images)
-        group = context.data(half.images).about.get("group")
+        pool = context.data(half.images)
+        (x, y), group = pool, pool.about.get("group")
         seeds = [other.seed(context.seed) for other in self.needs(trained.plan)]
         known = np.zeros((1 + self.shadows, len(x)), bool)
         for row, seed in enumerate((context.seed, *seeds)):
@@ -143,7 +144,7 @@ class Membership(Measure):
             test.x,
             class_indices(test.y),
             known[:, kept],
-            None if group is None else group.numpy()[kept] == 1,
+            None if group is None else _rarest(group.numpy())[kept],
             [context.trained(other) for other in self.needs(trained.plan)],
         )
 
@@ -192,7 +193,7 @@ class _Pool(NamedTuple):
     known: Mask
     """[1 + S, N]: which example the target, and then each shadow model, was trained on."""
     minority: Mask | None
-    """Whether an example is of the minority, [N]; None: there are no groups."""
+    """Whether an example is of the smallest group of the pool, [N]; None: there are no groups."""
     shadows: list[Trained]
 
     def auc(self, scores: Floats, among: Mask | None = None) -> float:
@@ -232,6 +233,12 @@ def _reported(pool: _Pool, view: _View, context: Context) -> dict[str, float]:
     if minority is not None and (members & minority).any() and (~members & minority).any():
         found["mi_minority_auc"] = pool.auc(view.scores, minority)
     return found
+
+
+def _rarest(group: NDArray[Any]) -> Mask:
+    """Who is of the group that has the fewest examples; nobody where there is one group."""
+    names, counts = np.unique(group, return_counts=True)
+    return (group == names[counts.argmin()]) & (len(names) > 1)
 
 
 def _margins(answering: tuple[Predict, ...], x: Tensor, y: Tensor) -> Floats | None:
