@@ -109,11 +109,11 @@ def untrained(plan, context) -> Trained:
 
 def test_the_unprotected_training_gives_its_images_away_and_private_training_does_not(toy, context):
     leaking, private = (untrained(plan, context(0)) for plan in (toy, compose(toy, [DPSGD()])))
-    few = replace(ONE, steps=80)
-    plain, noisy = (few.measure(one, context(0)) for one in (leaking, private))
-    assert plain["ginv_psnr"] > 18 and plain["ginv_truth"] < 1e-4 and plain["ginv_left"] < 0.1
+    plain = replace(ONE, steps=200).measure(leaking, context(0))
+    noisy = replace(ONE, steps=50).measure(private, context(0))
+    assert plain["ginv_psnr"] > 20 and plain["ginv_truth"] < 1e-4 and plain["ginv_left"] < 0.1
     assert noisy["ginv_psnr"] < 12 and noisy["ginv_truth"] > 0.5
-    assert few.warnings(plain) == () == few.warnings(noisy), "what noise leaves is no doubt"
+    assert ONE.warnings(plain) == () == ONE.warnings(noisy), "what noise leaves is no doubt"
     task = replace(private.plan.task, gradient=replace(private.plan.task.gradient, noise_multiplier=0.0))
     clipped = SHORT.measure(untrained(replace(private.plan, streams=(task,)), context(0)), context(0))
     assert clipped["ginv_truth"] < 1e-3, "clipping alone changes no direction"
@@ -247,7 +247,7 @@ def test_batch_norm_stands_still_and_all_else_trains(toy, context):
 def test_what_is_overheard_is_the_batch_that_the_losses_see(context):
     batch, ear = context(0).examples("digits", "train").take(slice(2)), Overheard()
     assert ear(nn.Identity(), batch, torch.Generator(), Moment()) is batch and ear.batches == [batch]
-    assert torch.equal(ear.draws[0], torch.get_rng_state())
+    assert torch.equal(ear.draws[0][0], torch.get_rng_state()) and ear.draws[0][1] is None
 
 
 def test_a_training_without_steps_is_that_before_it(toy, context):

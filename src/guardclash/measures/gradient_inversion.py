@@ -52,18 +52,33 @@ class Unmoved(nn.Module):
         return self.inner(x)
 
 
+Draws = tuple[Tensor, Tensor | None]
+"""States of torch's global generators, the processor's and the GPU's, which dropout and its like draw from."""
+
+
+def drawing(device: torch.device) -> Draws:
+    """Where the generators stand."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def draw_again(draws: Draws, device: torch.device) -> None:
+    """Sets the generators to where they stood."""
+    torch.set_rng_state(draws[0])
+    if draws[1] is not None:
+        torch.cuda.set_rng_state(draws[1], device)
+
+
 @dataclass(frozen=True, eq=False)
 class Overheard:
     """A map that changes nothing and keeps what the losses of a step get to see, and what they will draw."""
 
     batches: list[Data] = field(default_factory=list)
-    draws: list[Tensor] = field(default_factory=list)
-    """States of torch's global generator, which dropout and its like draw from."""
+    draws: list[Draws] = field(default_factory=list)
 
     def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
         """The same batch."""
         self.batches.append(batch)
-        self.draws.append(torch.get_rng_state())
+        self.draws.append(drawing(batch.x.device))
         return batch
 
 
@@ -118,8 +133,10 @@ class GradientInversion(Measure):
         now = Moment() if initial else _last(run)
         drawn = context.data(Drawn(source, min(self.images, source.size), self.name))
         # Dropout, and whatever else draws from nothing else, as in a training.
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.random.set_rng_state(context.rng(self.name, "dropout").get_state())
+            if device.type == "cuda":
+                torch.cuda.manual_seed(int(torch.randint(2**62, ())))
             chance = Chance(context.rng(self.name, "maps"), context.rng(self.name, "gradient"))
             victim = _Victim(run, unmoved(deepcopy(network)).to(device), now, chance)
             starts = context.rng(self.name, "start")
@@ -219,7 +236,7 @@ class _Victim:
     chance: Chance
     """Of one step after the other: each has noise of its own."""
 
-    def step(self, batch: Data) -> tuple[dict[str, Tensor], Data, Tensor]:
+    def step(self, batch: Data) -> tuple[dict[str, Tensor], Data, Draws]:
         """What a step on a batch releases, by parameter; the batch as its losses saw it, and where chance stood."""
         ear = Overheard()
         task = self.run.task
@@ -229,7 +246,7 @@ class _Victim:
         return {name: part.detach() for name, part in found.gradient.items()}, ear.batches[-1], ear.draws[-1]
 
     def gradient_of(
-        self, batch: Data, names: tuple[str, ...], drawn: Tensor | None
+        self, batch: Data, names: tuple[str, ...], drawn: Draws | None
     ) -> Callable[[Tensor], tuple[Tensor, ...]]:
         """What an adversary computes: the gradient for other images under the batch's labels, without maps.
 
@@ -240,7 +257,7 @@ class _Victim:
 
         def gradient(x: Tensor) -> tuple[Tensor, ...]:
             if drawn is not None:
-                torch.set_rng_state(drawn)
+                draw_again(drawn, x.device)
             guess = replace(batch, x=x)
             parts = [part(self.network, guess, now=replace(self.now, memory={})) for part in self.run.task.objectives]
             loss = torch.stack(parts).sum()

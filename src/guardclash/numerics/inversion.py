@@ -203,7 +203,7 @@ def psnrs(x: Tensor, y: Tensor) -> Tensor:
 
     Example:
         >>> psnrs(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1))
-        tensor([20.], dtype=torch.float64)
+        tensor([20.0000], dtype=torch.float64)
     """
     most = -10 * math.log10(CLOSEST)
     return torch.tensor([min(most, psnr(*pair)) for pair in zip(x, y, strict=True)], dtype=torch.float64)
