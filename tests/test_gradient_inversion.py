@@ -155,6 +155,7 @@ def test_it_leaves_the_model_and_chance_alone_and_repeats_itself(toy, context):
     assert short.measure(trained, context(0)) != short.measure(trained, context(1)), "other images"
 
 
+@pytest.mark.slow
 def test_the_random_code_hides_the_image_unless_its_draw_is_known(toy, context):
     trained = untrained(compose(toy, [Bottleneck()]), context(0))
     secret, known = (replace(ONE, draws=draws).measure(trained, context(0)) for draws in ("secret", "known"))

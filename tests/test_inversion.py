@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import re
+import tomllib
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
+from committed import ROOT
 from guardclash.compose import compose
 from guardclash.conditions.backdoor import Backdoor
 from guardclash.conditions.random_half import RandomHalf
@@ -35,6 +38,7 @@ from guardclash.numerics.inversion import (
 )
 from guardclash.plan.plan import OtherSeed
 from guardclash.studies.engines import Inline
+from guardclash.studies.study_file import study_from
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import train
@@ -254,6 +258,15 @@ def test_who_asks_twice_measures_once_and_only_the_evaluator_is_trained_beside(s
     for names in ([], ["negls"]):
         assert {"inv_recognised", "inv_evaluator", "ginv_psnr", "ginv_left"} <= values(content, names)[0].keys()
     assert len(list((site.store.folder / "measurements").glob("*.json"))) == 2 * 3, "accuracy, and two more"
+
+
+def test_the_page_has_studies_that_can_be_read():
+    page = (ROOT / "docs" / "concerns" / "inversion.md").read_text(encoding="utf-8")
+    blocks = [tomllib.loads(block) for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL)]
+    read = study_from(blocks[-1])
+    assert [named.name for named in read.mechanisms()] == ["negls", "negls", "bottleneck", "dpsgd"]
+    measures = study(["negls", "dpsgd"], **{"measures": blocks[0]["measures"]}).measures
+    assert [named.name for named in measures] == ["inversion", "gradient-inversion"]
 
 
 @pytest.mark.slow
