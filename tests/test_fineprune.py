@@ -20,7 +20,7 @@ from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.di import DatasetInference
 from guardclash.mechanisms.distance import ModelDistance
 from guardclash.mechanisms.dpsgd import DPSGD
-from guardclash.mechanisms.fineprune import FinePruning, Pruned
+from guardclash.mechanisms.fineprune import FewerChannels, FinePruning
 from guardclash.mechanisms.raddata import RadioactiveData
 from guardclash.mechanisms.spectral import Spectral
 from guardclash.mechanisms.wm import Watermark
@@ -127,7 +127,7 @@ def test_the_least_excited_channels_go_as_long_as_accuracy_allows(base, context,
 
 
 def test_without_a_context_nothing_but_the_structure_changes(base):
-    network = Pruned(base.task.source, 0.04)(base.model.build())
+    network = FewerChannels(base.task.source, 0.04)(base.model.build())
     assert [int(module.kept.sum()) for module in network.modules() if isinstance(module, ChannelMask)] == [32]
 
 

@@ -27,7 +27,7 @@ LEAST = 20
 
 
 @dataclass(frozen=True)
-class Pruned:
+class FewerChannels:
     """Takes out the channels of the last convolution that clean images excite least, as long as accuracy allows."""
 
     needs_context: ClassVar[bool] = True
@@ -129,7 +129,7 @@ class FinePruning(PoisonDefence):
         return replace(
             plan,
             streams=(tuning,),
-            rewrites=(Pruned(clean, self.may_fall),),
+            rewrites=(FewerChannels(clean, self.may_fall),),
             initial=plan,
             epochs=self.epochs,
             optimizer=slower,
@@ -141,7 +141,7 @@ class FinePruning(PoisonDefence):
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """How many clean images there are."""
-        found = next((rewrite for rewrite in plan.rewrites if isinstance(rewrite, Pruned)), None)
+        found = next((rewrite for rewrite in plan.rewrites if isinstance(rewrite, FewerChannels)), None)
         return {"clean images": f"{found.images.size}, which the owner does not train on"} if found else {}
 
 
