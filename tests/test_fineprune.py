@@ -89,7 +89,7 @@ def test_a_network_without_convolutions_cannot_be_pruned():
 
 @pytest.fixture(scope="module")
 def base():
-    return recipe("digits", "smoke", examples=400, epochs=6, norm="batch").plan()
+    return recipe("digits", "smoke", examples=400, epochs=4).plan()
 
 
 def by_hand(network: nn.Module, x: torch.Tensor, y: torch.Tensor, may_fall: float) -> set[int]:
@@ -111,7 +111,7 @@ def by_hand(network: nn.Module, x: torch.Tensor, y: torch.Tensor, may_fall: floa
     return gone
 
 
-@pytest.mark.parametrize("may_fall", [0.0, 0.04, 0.3, 0.99])
+@pytest.mark.parametrize("may_fall", [0.0, 0.3, 0.99])
 def test_the_least_excited_channels_go_as_long_as_accuracy_allows(base, context, may_fall):
     plan = pruned(base, may_fall=may_fall, epochs=0, images=200)
     network = build_network(plan, context(0)).eval()
@@ -260,7 +260,7 @@ def test_epsilon_is_that_of_the_private_training(base, context):
 
 def test_a_study_prunes_and_finds_it_again(site, trained):
     """The second run reads the pruned network from the store, which builds and prunes it anew."""
-    options = {"examples": 400, "epochs": 4, "conditions": [{"name": "backdoor", "rate": 0.05}]}
+    options = {"examples": 300, "epochs": 3, "conditions": [{"name": "backdoor", "rate": 0.05}]}
     names = ["fineprune", {"name": "wm", "triggers": 20, "batch_size": 10}]
     wanted = study(names, seeds=1, recipe=options)
     assert check_study(wanted, site).mistakes == ()
