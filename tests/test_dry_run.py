@@ -50,7 +50,7 @@ BROKEN = """
 """
 HOOKS = (
     *("data", "architecture", "batch", "objective", "gradient", "after", "serve", "measure", "verify", "curves"),
-    *("scatter", "warnings", "facts", "evidence", "needs", "bind", "measures"),
+    *("scatter", "warnings", "facts", "evidence", "needs", "bind", "measures", "beside"),
 )
 OTHERS = {
     "a condition, training": (

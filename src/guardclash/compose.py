@@ -8,15 +8,15 @@ known.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from guardclash.errors import UserError
 from guardclash.mechanism import Mechanism
-from guardclash.plan.identity import parts
-from guardclash.plan.plan import OtherSeed, Plan, Stream
+from guardclash.plan.plan import Plan, Stream
 from guardclash.plan.structure import check_network, has_batch_norm, moved_statistics
+from guardclash.plan.trainings import made_of
 
 T = TypeVar("T")
 MANY, ONE = "many", "one"
@@ -68,6 +68,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     active = sorted((mechanism for mechanism in combination if mechanism.on != ()), key=rank)
     for mechanism in active:
         _check_fits(plan, mechanism)
+    active = [_beside(mechanism, plan, active, partial) for mechanism in active]
     for mechanism in active:
         plan = _edit_streams(plan, mechanism)
     # Only now are all streams there that an `on` may name.
@@ -94,6 +95,12 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     if batch_norm:
         _check_batch_sizes(plan)
     return plan if batch_norm or others else _without_policies(plan)
+
+
+def _beside(mechanism: Mechanism, plan: Plan, active: Sequence[Mechanism], partial: bool) -> Mechanism:
+    """A mechanism that knows what it is combined with; the others are composed only if it asks."""
+    others = [other for other in active if other is not mechanism]
+    return mechanism.beside(lambda: compose(plan, others, partial=partial))
 
 
 def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
@@ -146,21 +153,14 @@ def _check_examples_apart(stream: Stream, set_by: Setters) -> None:
     """A bound on what one example does to the gradient says nothing where examples enter each other's losses."""
     if not getattr(stream.gradient, "per_example", False):
         return
-    for part in (*_sources(stream.source), *stream.maps, *stream.objectives):
+    # Not what other trainings read: these are accounted for by themselves.
+    for part in (*made_of(stream.source), *stream.maps, *stream.objectives):
         if getattr(part, "mixes_examples", False):
             who, whose = set_by.get((stream.name, "gradient")), set_by.get((stream.name, part))
             raise Clash(
                 f"{who.name if who else 'the gradient'} bounds what one example does to stream {stream.name!r}, where "
                 f"{type(part).__name__}{f' of {whose.name}' if whose else ''} makes an example's loss depend on others"
             )
-
-
-def _sources(source: Any) -> Iterator[Any]:
-    """A source and all that it is made of, other trainings left out: these are accounted for by themselves."""
-    if not isinstance(source, Plan | OtherSeed):
-        yield source
-        for part in parts(source):
-            yield from _sources(part)
 
 
 def _check_reestimated(plan: Plan, others: Sequence[str]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from guardclash.data.pictures import Picture
 from guardclash.measure import Measure
@@ -42,6 +43,13 @@ class Mechanism(Measure):
         Equal measures are one measurement, whichever mechanisms list them.
         """
         return (self,)
+
+    def beside(self, others: Callable[[], Plan]) -> Self:
+        """This mechanism in company; `others` composes the training under all of its combination but itself.
+
+        For one that reads a model of the combination, such as a filter of training data. Before all stages.
+        """
+        return self
 
     def data(self, plan: Plan) -> Plan:
         """Adds streams, or replaces sources."""

@@ -19,7 +19,8 @@ from guardclash.training.trained import Trained
 class BackdoorSuccess(Measure):
     """Success of a backdoor: the share of test images of other classes that the square turns to its target.
 
-    Of a model that saw no poison it is the false-positive level.
+    Of a model that saw no poison it is the false-positive level. A defence must lower it to be effective, so where
+    nobody has poisoned the training data a defence is ineffective.
     """
 
     name: ClassVar[str] = "backdoor_success"
@@ -27,9 +28,7 @@ class BackdoorSuccess(Measure):
     does: ClassVar[str] = "looks for a square on images"
     one_class: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric(
-            "backdoor_success", "φ_ASR", MaxDrop(0.10), False, title="success of the backdoor", range=SHARE, gain=False
-        ),
+        Metric("backdoor_success", "φ_ASR", MaxDrop(0.10), False, title="success of the backdoor", range=SHARE),
     )
 
     backdoor: Any = None

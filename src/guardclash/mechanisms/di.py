@@ -129,7 +129,8 @@ class DatasetInference(Mechanism):
 
     def _bound(self, plan: Plan) -> DatasetInference:
         # From Python it may be measured without having been bound.
-        return self if self.framed or self.unrelated else self.bind(replace(plan, streams=(plan.task,), party=""))
+        first = plan.origin
+        return self if self.framed or self.unrelated else self.bind(replace(first, streams=(first.task,), party=""))
 
     def needs(self, plan: Plan) -> tuple[Plan, ...]:
         """The innocent models."""
@@ -177,7 +178,7 @@ class DatasetInference(Mechanism):
 
     def _groups(self, plan: Plan) -> tuple[Group, Group, Group]:
         """Members, others, and further others in the place of members."""
-        members, test = plan.task.source, plan.judged_by.test
+        members, test = plan.origin.task.source, plan.judged_by.test
         # Twice the images are taken of members, four times of others: to learn from, to verify with, the control.
         size = min(self.images, members.size // 2, (test.size - SPARE) // 4)
         if size < 10:

@@ -133,8 +133,9 @@ class ModelDistance(Mechanism):
 
     def _drawn(self, plan: Plan) -> Iterator[tuple[str, Drawn]]:
         """The images of every kind but noise."""
-        others = self.others or disjoint(plan.task.source)
-        sources = {"members": plan.task.source, "others": others, "test": plan.judged_by.test}
+        members = plan.origin.task.source
+        others = self.others or disjoint(members)
+        sources = {"members": members, "others": others, "test": plan.judged_by.test}
         for name, source in sources.items():
             yield name, Drawn(source, min(self.images, source.size), f"distance/{name}")
 

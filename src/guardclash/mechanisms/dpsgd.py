@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple
 
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
@@ -13,13 +13,12 @@ from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, epsilon_bound
 from guardclash.plan.gradients import ClippedNoisy, kept_in
-from guardclash.plan.identity import parts
-from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
+from guardclash.plan.plan import Context, Plan, Source, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
 from guardclash.plan.sources import Split
 from guardclash.plan.structure import looks_of, recurrent_layers
-from guardclash.plan.trainings import trainings
+from guardclash.plan.trainings import made_of, trainings
 from guardclash.training.trained import Trained
 
 
@@ -104,14 +103,24 @@ class DPSGD(Mechanism):
 
         Where it was covered and a later training reads the same examples without DP-SGD, all is spent.
         """
-        plan, later = trained.plan, False
-        while (before := plan.initial) is not None and plan.task.name not in self.spent(plan):
-            plan, later = before, later or _same_people(plan.task.source, before.task.source)
+        plan, later = self._private(trained.plan)
         spent = self.spent(plan).get(plan.task.name)
         return {} if spent is None else {"epsilon": math.inf if later else spent}
 
+    def _private(self, plan: Plan) -> tuple[Plan, bool]:
+        """The training that covers the task, or the first one; whether a later one reads its examples without noise."""
+        later = False
+        while (before := plan.initial) is not None and plan.task.name not in self.spent(plan):
+            plan, later = before, later or _same_people(plan.task.source, before.task.source)
+        return plan, later
+
     def facts(self, plan: Plan) -> dict[str, str]:
-        """Epsilon of every stream, or that it is not covered, and what else reads its examples."""
+        """Epsilon of every stream, or that it is not covered, and what else reads its examples.
+
+        Where a private training is gone on from with other people's examples, of that one's streams.
+        """
+        private, later = self._private(plan)
+        plan = private if not later and self.spent(private) else plan
         spent = self._bounds(plan)
         found = {f"ε of {stream.name}": self._fact(stream, plan, spent.get(stream.name)) for stream in plan.streams}
         looped = recurrent_layers(plan.model, plan.all_rewrites) if spent else ()
@@ -124,6 +133,8 @@ class DPSGD(Mechanism):
             other = f', by "{spent.accountant}": {spent.reason}' if spent.reason else ""
             return f"{spent.epsilon:.3g} (δ = {self.delta:g}{other})"
         blamed = next(reader for reader in _readers(stream, plan) if not reader.covered)
+        if blamed.openly:
+            return "∞: which of the examples are used is told by looking at all of them, without DP-SGD"
         where = "another stream" if blamed.run is plan else "another training that this one uses"
         how = "with the very noise of this one" if _covered(blamed.stream) else "without DP-SGD"
         return f"∞: {where} reads the same examples {how}"
@@ -181,7 +192,12 @@ class _Reader(NamedTuple):
     @property
     def covered(self) -> bool:
         """Whether accounting covers it."""
-        return self.fresh and _covered(self.stream)
+        return self.fresh and _covered(self.stream) and not self.openly
+
+    @property
+    def openly(self) -> bool:
+        """Whether its examples are chosen by looking at all of them without noise."""
+        return any(getattr(part, "spends_privacy", False) for part in made_of(self.stream.source))
 
 
 def _readers(stream: Stream, plan: Plan) -> list[_Reader]:
@@ -209,13 +225,9 @@ def _same_people(one: Source, other: Source) -> bool:
     )
 
 
-def _splits(source: Any) -> Iterator[Split]:
+def _splits(source: Source) -> Iterator[Split]:
     """The parts of data sets that a source reads itself, not through another training."""
-    if isinstance(source, Split):
-        yield source
-    elif not isinstance(source, Plan | OtherSeed):
-        for part in parts(source):
-            yield from _splits(part)
+    return (part for part in made_of(source) if isinstance(part, Split))
 
 
 def _exposure(stream: Stream, epochs: int) -> tuple[float, int]:

@@ -186,7 +186,8 @@ class RadioactiveData(Mechanism):
     def _marks_for(self, plan: Plan) -> Marks:
         """The marks that a model was trained on, or would have been."""
         own = (found for found in nested(plan, Marks) if found.how == self._how(found.how.radius, found.how.whole))
-        fallback = self if self.network else self.bind(replace(plan, streams=(plan.task,)))
+        first = plan.origin
+        fallback = self if self.network else self.bind(replace(first, streams=(first.task,)))
         # A model that never saw marks is tested with those that it would have had.
         return next(own, None) or fallback.marks(fallback.network.task.source)
 

@@ -74,11 +74,14 @@ class Marked:
         return self.images.size
 
     def load(self, context: Context) -> Data:
-        """All examples, in their order."""
+        """All examples, in their order; `about["marked"]` says which of them bear marks."""
         whole = context.data(self.images)
+        chosen = self.marks.chosen(whole.y, context)
         # In place: a context loads examples anew for each who asks.
-        whole.x[self.marks.chosen(whole.y, context)] = context.data(self.marks).x
-        return whole
+        whole.x[chosen] = context.data(self.marks).x
+        marked = torch.zeros(len(whole.x), dtype=torch.bool)
+        marked[chosen] = True
+        return replace(whole, about={**whole.about, "marked": marked})
 
 
 @dataclass(frozen=True)

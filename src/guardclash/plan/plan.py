@@ -50,31 +50,23 @@ class Context(Protocol):
         """What a source holds under this seed."""
 
     def kept(self, identity: Any, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """Tensors that are dear to make: those kept under this seed for a frozen value that says what they are.
-
-        They are made, and kept, where there are none.
-        """
+        """Tensors that were made and kept under this seed for a frozen value that says what they are; else made now."""
 
     def trained(self, plan: Plan | OtherSeed) -> Any:
-        """The finished training (`guardclash.training.trained.Trained`) of a plan under this seed; never trains.
-
-        Under another seed for `OtherSeed`.
-        """
+        """The finished training (`guardclash.training.trained.Trained`) of a plan; for `OtherSeed` of another seed."""
 
 
 class Source(Protocol):
     """Where a stream's examples come from.
 
     A source that is dear to make sets the class variable `kept = True`: what it holds is then kept in the store, for
-    every training and measurement of the seed, and as evidence. Images of whole pixel values (k / 255) are kept as
-    bytes.
+    every training and measurement of the seed, and as evidence; whole pixel values (k / 255) are kept as bytes. One of
+    examples that another source holds hands on what is known about them (`Data.about`).
 
-    A source of examples that another one holds hands on what is known about them (`Data.about`).
-
-    A source that makes or chooses an example by looking at others, a map or an objective under which an example's loss
-    depends on the others of its batch, or on what is remembered of earlier ones (`Moment.memory`), sets the class
-    variable `mixes_examples = True`: a bound on what one example does to the gradient would be wrong for it, so that
-    composing it with DP-SGD is a clash.
+    What makes or chooses an example by looking at others (a source), or a loss by looking at others of the batch or at
+    what is remembered of earlier ones (a map or objective, `Moment.memory`), sets the class variable `mixes_examples =
+    True`: no bound on what one example does to the gradient holds for it, so composing it with DP-SGD is a clash. A
+    source that only chooses, before the training and without noise, may set `spends_privacy = True`: ε is infinite.
     """
 
     @property
@@ -142,7 +134,7 @@ class Schedule(Protocol):
 
 
 class Rewrite(Protocol):
-    """A replacement of parts of the network, visible in the plan."""
+    """A replacement of parts of the network, visible in the plan. With `needs_context = True` it is given one too."""
 
     def __call__(self, network: nn.Module) -> nn.Module:
         """The rewritten network."""
@@ -254,10 +246,18 @@ class Plan:
         return self.purpose is not None and self.purpose.several_labels
 
     @property
+    def _before(self) -> Plan | None:
+        return self.initial if self.initial and self.initial.party == self.party else None
+
+    @property
     def stage(self) -> int:
         """How many trainings of the same party it goes on from, one after another: each draws chance of its own."""
-        goes_on = self.initial is not None and self.initial.party == self.party
-        return self.initial.stage + 1 if self.initial is not None and goes_on else 0
+        return self._before.stage + 1 if self._before else 0
+
+    @property
+    def origin(self) -> Plan:
+        """The first of them, else itself: who asks for a party's examples asks it, for later ones may have others."""
+        return self._before.origin if self._before else self
 
     @property
     def all_rewrites(self) -> tuple[Rewrite, ...]:

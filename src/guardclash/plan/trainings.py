@@ -35,6 +35,14 @@ def seeded(found: Held, seed: int) -> Iterator[tuple[Plan, int]]:
         yield plan, reduce(lambda own, other: other.seed(own), others, seed)
 
 
+def made_of(source: Any) -> Iterator[Any]:
+    """A source and all that it is made of, itself first; other trainings are left out."""
+    if not isinstance(source, Plan | OtherSeed):
+        yield source
+        for part in parts(source):
+            yield from made_of(part)
+
+
 def _held(value: Any) -> Iterator[tuple[Plan, tuple[OtherSeed, ...]]]:
     for part in reads(value):
         inner, others = (part.plan, (part,)) if isinstance(part, OtherSeed) else (part, ())

@@ -26,4 +26,4 @@ class Retraining(Suspect):
             own = split_of(origin(unprotected.task.source))
             more = replace(own, limit=own.size + disjoint(own).size)
             return on(unprotected, in_same_world(more, unprotected.task.source), "thief")
-        return on(unprotected, victim.origin.task.source, "thief")
+        return on(unprotected, victim.origin.origin.task.source, "thief")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,8 @@ def build_network(plan: Plan, context: Context) -> nn.Module:
         # A copy: rewrites and training change a network in place, and others may read this one.
         network = deepcopy(context.trained(plan.initial).network) if plan.initial else plan.model.build()
         for rewrite in plan.rewrites:
-            network = rewrite(network)
+            looks: tuple[Any, ...] = (context,) if getattr(rewrite, "needs_context", False) else ()  # at data
+            network = rewrite(network, *looks)
     return network
 
 
