@@ -69,6 +69,20 @@ def test_of_many_at_once_one_has_it(store):
     assert sum(found) == 1
 
 
+def test_a_claim_that_comes_while_another_looks_stays(store, monkeypatch):
+    looked = claims._read
+
+    def late(*asked: Any) -> Any:
+        found = looked(*asked)
+        claim(store)
+        return found
+
+    monkeypatch.setattr(claims, "_read", late)
+    with claimed(store, KEY) as ours:
+        assert not ours
+    assert (store.folder / "work" / f"{KEY}.claim.json").exists()
+
+
 def test_a_dead_claimant_is_passed_over(store):
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()

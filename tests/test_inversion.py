@@ -32,10 +32,10 @@ from guardclash.numerics.inversion import (
     margins,
     median_margin,
     psnrs,
-    ssim,
     told_by_neighbours,
     total_variation,
 )
+from guardclash.numerics.similarity import ssim
 from guardclash.plan.plan import OtherSeed
 from guardclash.studies.engines import Inline
 from guardclash.studies.study_file import study_from

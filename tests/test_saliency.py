@@ -25,11 +25,11 @@ from guardclash.numerics.map_quality import (
     nearby,
     ordered,
     rank_correlation,
-    ssim,
     strength,
     taken_away,
 )
 from guardclash.numerics.saliency import Saliency, grad_cam, gradient, integrated_gradients, last_convolution
+from guardclash.numerics.similarity import ssim
 from guardclash.tasks.recipe import recipe
 from guardclash.training.context import RunContext
 from guardclash.training.train import train

@@ -32,8 +32,12 @@ def _of_drawn(self: ClippedNoisy, network: nn.Module, losses: Any, rng: torch.Ge
     return _call(replace(self, expected_batch_size=drawn), network, losses, rng)
 
 
-def _of_batches(network: nn.Module, losses: Any, clip: float) -> Any:
-    found = _clipped_sum(network, losses, math.inf)
+def _unclipped(network: nn.Module, losses: Any, clip: float, *rest: Any) -> Any:
+    return _clipped_sum(network, losses, math.inf, *rest)
+
+
+def _of_batches(network: nn.Module, losses: Any, clip: float, *rest: Any) -> Any:
+    found = _clipped_sum(network, losses, math.inf, *rest)
     length = torch.cat([value.flatten() for value in found.total.values()]).norm()
     return found._replace(total={name: value * min(1.0, clip / length) for name, value in found.total.items()})
 
@@ -55,7 +59,7 @@ FAULTS: dict[str, tuple[Any, str, Any]] = {
         lambda *given: _noise_times(lambda rule: 1 / rule.expected_batch_size, *given),
     ),
     "the same noise in every step": (ClippedNoisy, "__call__", _same_noise),
-    "no clipping": (gradients, "clipped_sum", lambda network, losses, clip: _clipped_sum(network, losses, math.inf)),
+    "no clipping": (gradients, "clipped_sum", _unclipped),
     "the sum clipped, not each gradient": (gradients, "clipped_sum", _of_batches),
     "divided by the drawn batch size": (ClippedNoisy, "__call__", _of_drawn),
     "twice the sampling rate": (Poisson, "batches", _twice_as_often),

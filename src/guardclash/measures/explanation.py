@@ -21,14 +21,13 @@ from guardclash.numerics.map_quality import (
     nearby,
     ordered,
     rank_correlation,
-    ssim,
     strength,
     taken_away,
 )
 from guardclash.numerics.saliency import METHODS, Saliency, last_convolution
-from guardclash.plan.condition import Condition
+from guardclash.numerics.similarity import ssim
+from guardclash.plan.condition import viewing
 from guardclash.plan.examples import Data, class_indices
-from guardclash.plan.identity import nested
 from guardclash.plan.plan import Context, OtherSeed, Plan
 from guardclash.plan.structure import skeleton
 from guardclash.training.trained import Trained
@@ -152,8 +151,7 @@ class Explanation(Measure):
         if self.method == "gradcam":
             last_convolution(skeleton(plan.model, plan.all_rewrites))
         test = plan.judged_by.test if self.test is None else self.test
-        viewing = (one for one in nested(test, Condition) if callable(getattr(one, "views", None)))
-        return replace(self, unprotected=plan, test=test, groups=self.groups or next(viewing, None))
+        return replace(self, unprotected=plan, test=test, groups=self.groups or viewing(test))
 
     @property
     def how(self) -> Saliency:

@@ -15,7 +15,8 @@ from guardclash.checks import one_of, within
 from guardclash.data.space import Images, Space
 from guardclash.judging.criteria import Metric
 from guardclash.measure import Measure
-from guardclash.numerics.inversion import GradientMatching, cosine_distance, psnrs, ssim
+from guardclash.numerics.inversion import GradientMatching, cosine_distance, psnrs
+from guardclash.numerics.similarity import ssim
 from guardclash.plan.examples import Data, Moment, class_indices
 from guardclash.plan.gradients import trainable
 from guardclash.plan.plan import Context, Plan
@@ -164,7 +165,7 @@ class GradientInversion(Measure):
         x, left = GradientMatching(self.smoothness, self.steps)(gradient, target, start)
         # What the step saw may be the image moved; whichever is restored better has leaked.
         quality, likeness = (
-            max(of(x.cpu(), other.cpu()).item() for other in (batch.x, seen.x)) for of in (psnrs, ssim)
+            max(of(x.cpu(), other.cpu()).nan_to_num(0.0).item() for other in (batch.x, seen.x)) for of in (psnrs, ssim)
         )
         return {"ginv_psnr": quality, "ginv_ssim": likeness, "ginv_left": left, "ginv_truth": truth}
 

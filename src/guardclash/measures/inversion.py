@@ -23,9 +23,9 @@ from guardclash.numerics.inversion import (
     Inversions,
     first_images,
     median_margin,
-    ssim,
     told_by_neighbours,
 )
+from guardclash.numerics.similarity import ssim
 from guardclash.plan.condition import in_same_world, origin
 from guardclash.plan.examples import Data, class_indices
 from guardclash.plan.identity import nested
@@ -144,7 +144,7 @@ class Inversion(Measure):
         measured = {
             **{name: _share(told == classes) for name, told in shown.items()},
             "inv_evaluator": _share((evaluator.predict(x).argmax(1) == classes) & x.isfinite().flatten(1).all(1)),
-            "inv_ssim": ssim(x, _means(references, classes)).mean().item(),
+            "inv_ssim": ssim(x, _means(references, classes)).nan_to_num(0.0).mean().item(),
             "inv_margin": unit,
             "inv_stalled": _share(stalled),
         }

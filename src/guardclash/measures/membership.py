@@ -31,8 +31,8 @@ from guardclash.numerics.membership import (
 )
 from guardclash.plan.condition import Conditioned
 from guardclash.plan.examples import class_indices
-from guardclash.plan.identity import parts
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
+from guardclash.plan.trainings import made_of
 from guardclash.training.trained import Trained, predictor
 
 FEWEST = 5
@@ -159,7 +159,7 @@ class Membership(Measure):
 
     def _without_shadows(self, trained: Trained, context: Context) -> dict[str, float]:
         """The AUC of margins, of members against as many test examples."""
-        sources = _origin(trained.plan).task.source, trained.plan.judged_by.test
+        sources = trained.plan.origin.task.source, trained.plan.judged_by.test
         data = [context.data(source) for source in sources]
         count = min(len(one.x) for one in data)
         found = []
@@ -252,21 +252,10 @@ def _margins(answering: tuple[Predict, ...], x: Tensor, y: Tensor) -> Floats | N
     return np.stack(found)
 
 
-def _origin(plan: Plan) -> Plan:
-    """The training whose examples a model has seen, whatever has gone on from it."""
-    return _origin(plan.initial) if plan.initial else plan
-
-
 def _halved(plan: Plan) -> Conditioned | None:
     """The half of a pool within the task's examples, whatever mechanisms make of it; None: there is none."""
-    return next(_halves_in(_origin(plan).task.source), None)
-
-
-def _halves_in(source: Any) -> Iterator[Conditioned]:
     # Not of the trainings that a source holds, such as that of a marking network.
-    if isinstance(source, Plan | OtherSeed):
-        return
-    if isinstance(source, Conditioned) and isinstance(source.condition, RandomHalf):
-        yield source
-    for part in parts(source):
-        yield from _halves_in(part)
+    for source in made_of(plan.origin.task.source):
+        if isinstance(source, Conditioned) and isinstance(source.condition, RandomHalf):
+            return source
+    return None

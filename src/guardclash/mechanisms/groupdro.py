@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -10,14 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.checks import within
-from guardclash.judging.criteria import Metric
-from guardclash.measure import Measure
-from guardclash.measures.fairness import Fairness
-from guardclash.mechanism import Mechanism
+from guardclash.mechanisms.fair import Fair
 from guardclash.plan.examples import Data, Moment
-from guardclash.plan.grouped import MEMBER, SIZES, Groups, Numbered, by_label
-from guardclash.plan.plan import Context, Objective, Plan, Stream
-from guardclash.training.trained import Trained
+from guardclash.plan.grouped import MEMBER, SIZES, Numbered
+from guardclash.plan.plan import Objective, Plan, Stream
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ class WorstGroup:
 
 
 @dataclass(frozen=True)
-class GroupDRO(Mechanism):
+class GroupDRO(Fair):
     """Group DRO: training minimises the loss of the group that does worst, by weights that follow the losses.
 
     Where every group's training loss falls to 0, as of large networks, the weights say little: strong weight decay or
@@ -59,44 +54,23 @@ class GroupDRO(Mechanism):
     """
 
     name: ClassVar[str] = "groupdro"
-    concern: ClassVar[str] = "fairness"
     paper: ClassVar[str] = "Sagawa et al. 2020"
-    one_class: ClassVar[bool] = True
-    order: ClassVar[int] = 9  # groups are those of the examples that are left
-    metrics: ClassVar[tuple[Metric, ...]] = Fairness.metrics
 
     rate: float = 0.01
     """By how much a group's weight grows with its loss, η."""
     adjustment: float = 0.0
     """C in C / sqrt(n_g), which is added to the loss of a group of n_g examples: small ones generalise worse."""
-    group: str | None = None
-    """The attribute that tells groups, such as "sex" of Adult; None: the recipe's groups, else the classes."""
-    by_label: bool | None = None
-    """As of the measure `group_fairness`."""
 
     def __post_init__(self) -> None:
         within(self.name, "> 0, finite", rate=self.rate)
         within(self.name, ">= 0, finite", adjustment=self.adjustment)
 
-    def measures(self) -> tuple[Measure, ...]:
-        """Fairness between the same groups."""
-        return (Fairness(self.group, self.by_label),)
-
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
-        """As its measure."""
-        return Fairness(self.group, self.by_label).measure(trained, context)
-
-    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """As its measure."""
-        return Fairness(self.group, self.by_label).warnings(metrics)
-
     def data(self, plan: Plan) -> Plan:
         """Lets the task's examples say to which group they belong."""
         # Only one that touches the task needs to know them.
-        if self.on is not None and plan.task.name not in self.on:
+        if not self.touches(plan):
             return plan
-        groups = Groups(self.group, by_label(self.group, self.by_label, plan.model.classes))
-        task = replace(plan.task, source=Numbered(plan.task.source, groups))
+        task = replace(plan.task, source=Numbered(plan.task.source, self.groups(plan)))
         return replace(plan, streams=(task, *plan.streams[1:]))
 
     def objective(self, stream: Stream, plan: Plan) -> Stream:

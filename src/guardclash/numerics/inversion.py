@@ -27,8 +27,6 @@ DECAYS = (3 / 8, 5 / 8, 7 / 8)
 """Shares of the steps of a gradient inversion after which its rate is a tenth (Geiping et al. 2020)."""
 NOBODY = -1
 """The class of an image that no neighbours tell."""
-WINDOW, WIDTH = 11, 1.5
-"""Side and standard deviation in pixels of the window of SSIM (Wang et al. 2004)."""
 CLOSEST = 1e-10
 """The least mean squared error that is told apart: 100 dB."""
 
@@ -170,43 +168,15 @@ def _standard(x: Tensor) -> Tensor:
     return torch.where(lengths > 1e-6, flat / lengths, 0.0)
 
 
-def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of images in [0, 1], one by one: [N], in [-1, 1].
-
-    Gaussian windows of 11 pixels that lie within the image, smaller ones in smaller images; mean over places and
-    channels. A NaN is like nothing: 0.
-
-    Args:
-        x: [N, C, H, W].
-        y: Likewise.
-    """
-    side = min(WINDOW, *x.shape[2:])
-    side -= 1 - side % 2
-    place = torch.arange(side, dtype=torch.float64) - side // 2
-    line = torch.exp(-place.square() / (2 * WIDTH**2))
-    window = (line[:, None] * line / line.sum().square()).view(1, 1, side, side)
-
-    def mean(images: Tensor) -> Tensor:
-        return functional.conv2d(images.flatten(0, 1).unsqueeze(1), window).view(len(images), -1)
-
-    x, y = x.double(), y.double()
-    mean_x, mean_y = mean(x), mean(y)
-    spread_x, spread_y = mean(x * x) - mean_x**2, mean(y * y) - mean_y**2
-    shared = mean(x * y) - mean_x * mean_y
-    first, second = 0.01**2, 0.03**2
-    luminance = (2 * mean_x * mean_y + first) / (mean_x**2 + mean_y**2 + first)
-    return (luminance * (2 * shared + second) / (spread_x + spread_y + second)).mean(1).nan_to_num(0.0)
-
-
 def psnrs(x: Tensor, y: Tensor) -> Tensor:
-    """Peak signal-to-noise ratio in dB of images [N, C, H, W] in [0, 1], one by one, at most 100: [N].
+    """Peak signal-to-noise ratio in dB of images [N, C, H, W] in [0, 1], one by one, at most 100: [N]. NaN of a NaN.
 
     Example:
         >>> psnrs(torch.zeros(1, 1, 2, 2), torch.full((1, 1, 2, 2), 0.1))
         tensor([20.0000], dtype=torch.float64)
     """
     most = -10 * math.log10(CLOSEST)
-    return torch.tensor([min(most, psnr(*pair)) for pair in zip(x, y, strict=True)], dtype=torch.float64)
+    return torch.tensor([min(psnr(*pair), most) for pair in zip(x, y, strict=True)], dtype=torch.float64)
 
 
 def cosine_distance(found: Sequence[Tensor], target: Sequence[Tensor]) -> Tensor:

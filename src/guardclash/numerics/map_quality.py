@@ -14,8 +14,6 @@ from guardclash.numerics.saliency import logits_of, split
 
 PARTS = 28
 """In how many parts an input is taken away, at most: the rows of an image of MNIST."""
-WINDOW, WIDTH = 11, 1.5
-"""Of the Gaussian window of the structural similarity: pixels, and its standard deviation."""
 
 
 def ordered(maps: Tensor, rng: torch.Generator) -> Tensor:
@@ -134,29 +132,6 @@ def strength(maps: Tensor) -> Tensor:
     size = maps.abs()
     largest = size.flatten(1).amax(1).view(-1, *(1,) * (maps.dim() - 1))
     return torch.where(largest > 0, size / largest, 0.0)
-
-
-def ssim(x: Tensor, y: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004) of images in [0, 1]: float64 [N], in [-1, 1].
-
-    The mean over all places of a Gaussian window of 11 pixels that lies within the image; of smaller images, of the
-    largest odd one.
-
-    Args:
-        x: [N, C, H, W].
-        y: Likewise.
-    """
-    side = min(WINDOW, *x.shape[2:])
-    side -= 1 - side % 2
-    line = torch.exp(-(torch.arange(side, dtype=torch.float64) - side // 2).square() / (2 * WIDTH**2))
-    window = (torch.outer(line, line) / line.sum() ** 2).view(1, 1, side, side)
-    a, b = (images.double().flatten(0, 1).unsqueeze(1) for images in (x, y))
-    products = functional.conv2d(torch.cat([a, b, a * a, b * b, a * b]), window)
-    mean_a, mean_b, square_a, square_b, both = products.chunk(5)
-    first, second = 0.01**2, 0.03**2
-    alike = (2 * mean_a * mean_b + first) / (mean_a**2 + mean_b**2 + first)
-    spread = square_a - mean_a**2 + square_b - mean_b**2
-    return (alike * (2 * (both - mean_a * mean_b) + second) / (spread + second)).view(len(x), -1).mean(1)
 
 
 @torch.no_grad()

@@ -133,6 +133,15 @@ def origin(source: Any) -> Any:
     return origin(source.images) if isinstance(source, Conditioned) else source
 
 
+def viewing(test: Any) -> Any:
+    """The condition that can show judged examples as every group's, by a method `views`; None: there is none."""
+    while isinstance(test, ConditionedTest):
+        if callable(getattr(test.condition, "views", None)):
+            return test.condition
+        test = test.images
+    return None
+
+
 def in_same_world(images: Source, source: Any) -> Source:
     """Other images under the conditions of a source, but for threats: those of somebody whom nobody attacks."""
     if not isinstance(source, Conditioned):

@@ -32,10 +32,12 @@ def claimed(store: Store, key: str, clock: Callable[[], float] = time.time) -> I
         Whether it is ours: not if another process that lives has claimed it.
     """
     name = f"work/{key}.claim.json"
-    if claim_of(store, key, clock):
+    there, living = _read(store, key, clock)
+    if living:
         yield False
         return
-    store.forget_json(name)  # of a process that is dead
+    if there:  # of a process that is dead; where there was none, another's may have come meanwhile, which must stay
+        store.forget_json(name)
     if not store.keep_first(name, {**this_process(), "started": clock()}):
         yield False
         return
@@ -50,14 +52,21 @@ def claimed(store: Store, key: str, clock: Callable[[], float] = time.time) -> I
 
 def claim_of(store: Store, key: str, clock: Callable[[], float] = time.time) -> dict[str, Any] | None:
     """The claim of a trial, if there is one of a process that lives."""
+    return _read(store, key, clock)[1]
+
+
+def _read(store: Store, key: str, clock: Callable[[], float]) -> tuple[bool, dict[str, Any] | None]:
+    """Whether there is any claim of a trial, and the one of a process that lives."""
     path = store.folder / "work" / f"{key}.claim.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         far = content["host"] != platform.node()  # whose processes cannot be seen from here
         lives = clock() - path.stat().st_mtime < SILENT_S if far else alive(content)
+    except FileNotFoundError:
+        return False, None
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # there is none, or none of ours
-    return dict(content) if lives else None
+        return True, None  # none of ours
+    return True, dict(content) if lives else None
 
 
 def _signs(path: Path, over: threading.Event) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -12,7 +13,16 @@ from torch import Tensor
 from guardclash.data.space import Tokens
 from guardclash.plan.examples import Data
 from guardclash.plan.plan import Context, OtherSeed, Plan, Source, Stream
+from guardclash.plan.trainings import made_of
 from guardclash.training.train import Run
+
+
+@runtime_checkable
+class Pretending(Protocol):
+    """A source that says something about its examples which losses cannot do without."""
+
+    def pretended(self, data: Data) -> Data:
+        """Noise in place of its examples, with as much said about it."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +51,11 @@ class _RandomInputs:
     def data(self, source: Source) -> Data:
         stream = next(stream for stream in self.plan.streams if stream.source is source)
         # No batch holds more than all there are; one that is asked for larger would take time that no training takes.
-        return self._noise(min(stream.sampler.batch_size, source.size))
+        noise = self._noise(min(stream.sampler.batch_size, source.size))
+        # What losses ask of examples, such as their group, noise has as well. The innermost source knows nothing yet.
+        for part in reversed([*made_of(source)]):
+            noise = part.pretended(noise) if isinstance(part, Pretending) else noise
+        return noise
 
     def kept(self, identity: object, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
         return make()
