@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SPREAD := -n auto --dist loadfile # a process for each core; tests of one file share what they have trained
+# A process for each core; tests of one file share what they have trained. A crashed process ends the run, which would
+# otherwise wait for ever.
+SPREAD := -n auto --dist loadfile --max-worker-restart 0
 
 .PHONY: demo test test-all check audit mutate bench torture simulate lock clean
 

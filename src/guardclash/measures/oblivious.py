@@ -16,6 +16,7 @@ from guardclash.judging.criteria import SHARE, MaxDrop, Metric
 from guardclash.measure import Measure
 from guardclash.numerics.approximations import inverse_root_error
 from guardclash.numerics.fixedpoint import largest_product
+from guardclash.numerics.layout import channels_last
 from guardclash.plan.arithmetic import Arithmetic
 from guardclash.plan.communication import training_cost
 from guardclash.plan.fixedpoint import LAYERS, ApproximatedSoftmax, FixedPoint, floated, in_fixed_point, variances
@@ -226,7 +227,7 @@ def _last_steps(trained: Trained, context: Context, values: Counter[str]) -> dic
     if plan.arithmetic is None or not plan.epochs:
         return {}
     # As in the training: a network from the store may lie in memory in another way, and sums differ by that.
-    network = deepcopy(trained.network).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network = channels_last(deepcopy(trained.network))
     before = {id(one): one.detach().clone() for one in network.parameters()}
     watched = _Watched(plan.arithmetic, limit_of(plan), values, before)
     whole = replace(plan, initial=None, rewrites=plan.all_rewrites, arithmetic=watched)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import frozen_statistics
-from guardclash.numerics.layout import fast
+from guardclash.numerics.layout import channels_first, fast
 from guardclash.numerics.lengths import directions, lengths
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -154,7 +154,7 @@ def attacked(
             stack.enter_context(torch.autocast(device, torch.bfloat16))
             for module in network.modules():
                 if isinstance(module, nn.GroupNorm):  # 20 times slower in bfloat16 when channels come last
-                    stack.callback(module.register_forward_pre_hook(_channels_first).remove)
+                    stack.callback(module.register_forward_pre_hook(channels_first).remove)
         stack.callback(_set_modes, modes)
         for parameter in moving:
             stack.callback(parameter.requires_grad_, True)
@@ -167,10 +167,6 @@ def attacked(
 def _set_modes(modes: list[tuple[nn.Module, bool]]) -> None:
     for module, training in modes:
         module.training = training
-
-
-def _channels_first(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    return (inputs[0].contiguous(), *inputs[1:])
 
 
 def use_bfloat16(precision: str, device: str = "cpu") -> bool:

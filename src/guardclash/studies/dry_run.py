@@ -17,6 +17,7 @@ from torch import Tensor
 
 from guardclash.errors import UserError
 from guardclash.modules import told
+from guardclash.numerics.layout import channels_last
 from guardclash.plan.identity import fingerprint, plan_key
 from guardclash.plan.plan import Plan
 from guardclash.records.cells import Cell, braces
@@ -258,7 +259,7 @@ class _Attempt:
 
     def _untrained(self, plan: Plan, seed: int) -> Trained:
         network = build_network(plan, self._context(seed)).eval()
-        network.to(self.site.execution.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(network, self.site.execution.device)
         return Trained(plan, seed, network, predictor(network))
 
     def _noting(self, what: str, act: Callable[[], T]) -> T | None:

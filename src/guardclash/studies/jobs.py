@@ -19,6 +19,7 @@ from torch import Tensor
 
 from guardclash.errors import SiteError, UserError
 from guardclash.modules import told
+from guardclash.numerics.layout import channels_last
 from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
 from guardclash.registry import adopt_tasks
@@ -99,7 +100,7 @@ class Site:
         except RuntimeError as error:
             mend = f"If its code has changed, raise the version of its class, or remove {folder}: it is trained anew."
             raise UserError(f"the weights of a trial do not fit: {error}", where=folder, mend=mend) from error
-        network.to(self.execution.device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+        channels_last(network, self.execution.device).eval()
         return Trained(plan, seed, network, predictor(network))
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import reestimate
+from guardclash.numerics.layout import channels_last
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.plan import Context, Optimizer, Plan, Stream
 from guardclash.training.released import Chance, Memories, released_gradient
@@ -131,7 +132,7 @@ class Run:
         self.plan, self.context, self.device = plan, context, device
         self.rng = chance(plan, context)
         self.network: nn.Module = build_network(plan, context)
-        self.network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        channels_last(self.network, device)
         self.examples = {stream.name: self._load(stream) for stream in plan.streams}
         # By optimizer and not by stream: equal ones share their momentum. None: the plan's own.
         self._states: dict[Optimizer | None, torch.optim.Optimizer] = {}
