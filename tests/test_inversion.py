@@ -192,6 +192,33 @@ def test_the_judged_attack_knows_no_scale_and_the_published_one_is_stopped_by_it
     assert torch.allclose(one, other, atol=1e-3)
 
 
+class Templates(nn.Module):
+    """A network whose logits are how alike an image is to a picture of each class that it holds."""
+
+    def __init__(self, pictures: torch.Tensor):
+        super().__init__()
+        centred = (pictures - pictures.mean(0)).flatten(1)
+        self.weight = nn.Parameter(20 * centred / centred.norm(dim=1, keepdim=True))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight.T
+
+
+def test_what_a_planted_model_keeps_of_its_classes_is_found_and_an_innocent_one_shows_nothing(digits, context):
+    """The same network twice: it holds the mean training image of each class, or these with their pixels mixed up."""
+    data = context(0).data(digits.plan.task.source)
+    means = torch.stack([data.x[data.y == label].mean(0) for label in range(10)])
+    mixed = means.flatten(1)[:, torch.randperm(64, generator=torch.Generator().manual_seed(5))].view_as(means)
+    measure = Inversion(unprotected=digits.plan, steps=120)
+    planted, innocent = (
+        measure.measure(replace(digits, network=network, predict=predictor(network)), context(0))
+        for network in (Templates(means).eval(), Templates(mixed).eval())
+    )
+    assert planted["inv_recognised"] >= 0.8 and planted["inv_evaluator"] >= 0.4
+    assert innocent["inv_recognised"] <= 0.3 and innocent["inv_evaluator"] <= 0.3
+    assert planted["inv_ssim"] > innocent["inv_ssim"] + 0.1
+
+
 class Dead(nn.Module):
     """A network that answers the same whatever it is shown, or nothing that is a number."""
 
