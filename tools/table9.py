@@ -11,14 +11,18 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.verdict import Verdict
+from guardclash.records.cells import Cell
 from guardclash.records.file import read_results
 from guardclash.reporting.findings import Findings, find
+from guardclash.reporting.tables import number, summary
+from guardclash.studies.side_effects import SideEffect
 from guardclash.studies.study_file import read_study
 
 ROOT = Path(__file__).parent.parent
@@ -28,6 +32,8 @@ STUDIES = {
     "FashionMNIST": ("fmnist", "fmnist-fingerprint"),
     "Adult": ("adult",),
 }
+EFFECTS = "side-effects"
+"""The study of what a protection does to concerns that it is not for."""
 AGREES: dict[str, set[str]] = {
     "conflict": {"conflict"},
     "clash": {"clash"},
@@ -51,12 +57,17 @@ class Found:
         return self.verdict.outcome(self.findings.rule)
 
 
+def on_record(name: str) -> Findings | None:
+    """What a study says; None where it is not on record yet."""
+    path, records = FOLDER / f"{name}.toml", ROOT / f"results/table9-{name}/results.json"
+    return find(read_study(path), read_results(records)) if path.is_file() and records.is_file() else None
+
+
 def found_of(name: str) -> dict[frozenset[str], Found]:
     """The verdicts of a study on record, by pair; none where it is not on record yet."""
-    path, records = FOLDER / f"{name}.toml", ROOT / f"results/table9-{name}/results.json"
-    if not (path.is_file() and records.is_file()):
+    findings = on_record(name)
+    if findings is None:
         return {}
-    findings = find(read_study(path), read_results(records))
     pairs = (cell for cell in findings.study.cells() if len(cell.combination) == 2 and cell.key in findings.by_cell)
     named = {frozenset(one.name for one in cell.combination): findings.by_cell[cell.key] for cell in pairs}
     return {pair: Found(verdict, findings) for pair, verdict in named.items()}
@@ -77,6 +88,8 @@ def tables() -> dict[str, str]:
         "pairs": "\n".join(_pairs(known, on)),
         "counts": "\n".join(_counts(known, on)),
         "differences": "\n".join(_differences(known, on)),
+        "alone": "\n".join(_alone()),
+        "effects": "\n".join(_effects()),
     }
 
 
@@ -88,13 +101,13 @@ def _pairs(known: dict[str, Any], on: On) -> Iterator[str]:
     shown = [data for data in STUDIES if on[data]]
     yield "| | pair | expected | " + " | ".join(shown) + " |"
     yield "|---" * (3 + len(shown)) + "|"
-    for number, cell in enumerate(known["cells"], 1):
+    for place, cell in enumerate(known["cells"], 1):
         pair = frozenset(cell["pair"])
         star = " ★" if cell.get("unmeasured") else ""
         concerns = " × ".join(known["concerns"][name] for name in cell["pair"])
         words = [_told(on[data].get(pair)) for data in shown]
         expected = f"{cell['expected']}: {cell['literature']}"
-        yield f"| {number} | {concerns}{star}<br>{{{', '.join(cell['pair'])}}} | {expected} | {' | '.join(words)} |"
+        yield f"| {place} | {concerns}{star}<br>{{{', '.join(cell['pair'])}}} | {expected} | {' | '.join(words)} |"
 
 
 def _told(found: Found | None) -> str:
@@ -152,6 +165,60 @@ def _differences(known: dict[str, Any], on: On) -> Iterator[str]:
                 reason = cell.get("reason", "not known")
                 names = ", ".join(cell["pair"])
                 yield f"| {{{names}}} | {data} | {cell['expected']} | {found.word} | {reason} |"
+
+
+def _alone() -> Iterator[str]:
+    """What each mechanism gains by itself on its own judged metric, and what it costs."""
+    yield "| data | mechanism | metric | unprotected | with it | difference | accuracy |"
+    yield "|---|---|---|---|---|---|---|"
+    for data, names in STUDIES.items():
+        for found in filter(None, map(on_record, names)):
+            for cell in found.study.cells():
+                if len(cell.combination) == 1:
+                    yield from (f"| {data} {row}" for row in _gains(found, cell))
+
+
+def _gains(found: Findings, cell: Cell) -> Iterator[str]:
+    (named,) = cell.combination
+    bare, utility = replace(cell, combination=()), found.results.utility(cell)
+    accuracy = [found.sample(one, None, utility) for one in (bare, cell)]
+    if not accuracy[1].n:
+        return
+    cost = " → ".join(number(utility, one.mean) for one in accuracy)
+    # The same models with and without it, as of a test of finished ones, are no gain: those have no control.
+    gained = {one.metric.name: one for one in found.controls if one.combination == (found.study.label(named),)}
+    for metric in found.results.metrics(cell, named):
+        if metric.criterion is not None:
+            with_it, control = found.sample(cell, named, metric), gained.get(metric.name)
+            without, change = "-", "-"
+            if control:
+                ends = control.interval
+                without = summary(metric, control.absent)
+                change = number(metric, control.difference)
+                change += f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else ""
+            told = f"`{named.name}` | {metric.symbol} | {without} | {summary(metric, with_it)} | {change} | {cost}"
+            yield f"| {told} |"
+
+
+def _effects() -> Iterator[str]:
+    """What each mechanism does to measures that it is not for."""
+    found = on_record(EFFECTS)
+    if found is None:
+        return
+    of = {(one.cell.combination[0].name, one.of.name): [] for one in found.side_effects}
+    for one in found.side_effects:
+        if one.judgement.metric.criterion is not None:
+            of[one.cell.combination[0].name, one.of.name].append(one)
+    measures = [one.name for one in found.study.measures]
+    yield "| mechanism | " + " | ".join(measures) + " |"
+    yield "|---" * (1 + len(measures)) + "|"
+    for name in dict.fromkeys(name for name, _ in of):
+        cells = ["<br>".join(map(partial(_effect, found), of.get((name, one), ()))) or "-" for one in measures]
+        yield f"| `{name}` | {' | '.join(cells)} |"
+
+
+def _effect(found: Findings, one: SideEffect) -> str:
+    return f"**{one.effect(found.rule)}** {_numbers(one.judgement)}"
 
 
 def written(page: str) -> str:
