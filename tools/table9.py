@@ -32,6 +32,11 @@ STUDIES = {
     "FashionMNIST": ("fmnist", "fmnist-fingerprint"),
     "Adult": ("adult",),
 }
+PLAIN: tuple[tuple[str, str, str | None], ...] = (
+    ("paper/table11", "paper/table11-reduced", "reduced"),
+    ("raddata-wm", "raddata-wm", None),
+)
+"""Studies without any condition that hold the same pairs: their file, their records and their scale."""
 EFFECTS = "side-effects"
 """The study of what a protection does to concerns that it is not for."""
 AGREES: dict[str, set[str]] = {
@@ -73,6 +78,18 @@ def found_of(name: str) -> dict[frozenset[str], Found]:
     return {pair: Found(verdict, findings) for pair, verdict in named.items()}
 
 
+def plain_of(data: str) -> dict[frozenset[str], Found]:
+    """The verdicts on record on a data set without conditions, in the sound reading, but for dataset inference."""
+    found = {}
+    for name, records, scale in PLAIN:
+        findings = find(read_study(ROOT / f"studies/{name}.toml", scale), read_results(ROOT / f"results/{records}"))
+        for cell in findings.study.cells():
+            reading, names = dict(cell.recipe.options).get("reading", "sound"), {one.name for one in cell.combination}
+            if cell.key in findings.by_cell and reading == "sound" and cell.recipe.name == data and "di" not in names:
+                found[frozenset(names)] = Found(findings.by_cell[cell.key], findings)
+    return found
+
+
 def literature() -> dict[str, Any]:
     """What was expected."""
     return json.loads((FOLDER / "literature.json").read_text(encoding="utf-8"))
@@ -90,6 +107,7 @@ def tables() -> dict[str, str]:
         "differences": "\n".join(_differences(known, on)),
         "alone": "\n".join(_alone()),
         "effects": "\n".join(_effects()),
+        "plain": "\n".join(_plain(on)),
     }
 
 
@@ -198,6 +216,16 @@ def _gains(found: Findings, cell: Cell) -> Iterator[str]:
                 change += f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else ""
             told = f"`{named.name}` | {metric.symbol} | {without} | {summary(metric, with_it)} | {change} | {cost}"
             yield f"| {told} |"
+
+
+def _plain(on: On) -> Iterator[str]:
+    """Verdicts under the plain recipe beside those of the matrix."""
+    yield "| data | pair | plain recipe | with minority, halves and poison |"
+    yield "|---|---|---|---|"
+    for data, of_data in on.items():
+        for pair, one in plain_of(data.lower().replace("fashion", "f")).items():
+            if of_data:
+                yield f"| {data} | {{{', '.join(sorted(pair))}}} | {_told(one)} | {_told(of_data.get(pair))} |"
 
 
 def _effects() -> Iterator[str]:
