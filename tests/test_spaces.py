@@ -26,6 +26,7 @@ FEW = {
     "di": {"images": 20, "walks": 2, "steps": 5},
     "distance": {"images": 20},
     "raddata": {"iterations": 2, "held_out": 20},
+    "dawn": {"rate": 0.3},
 }
 """Options under which a mechanism takes little time."""
 

@@ -13,7 +13,8 @@ from scipy.stats import binom
 
 from guardclash.compose import compose
 from guardclash.errors import UserError
-from guardclash.mechanisms.wm import Watermark, log10_verification_p
+from guardclash.mechanisms.wm import Watermark
+from guardclash.numerics.verification import log10_verification_p
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Self
 from guardclash.data.space import Space, called
 from guardclash.judging.criteria import Metric
 from guardclash.numerics.scatter import Scatter
+from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, OtherSeed, Plan
 from guardclash.training.trained import Trained
 
@@ -58,6 +59,10 @@ class Measure:
     def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
         """Other trainings that `measure` reads through `context.trained`; they are trained once and shared."""
         return ()
+
+    def needs_deployed(self, model: Deployed) -> tuple[Plan | OtherSeed, ...]:
+        """The same of a model as it answers: for a measure that sends a thief who asks it."""
+        return self.needs(model.origin)
 
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """The declared metrics on any model, protected or not; a metric that has no meaning there is left out."""

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, get_args
 
 import numpy as np
 import torch
-from scipy.special import gammaln, logsumexp
 
 from guardclash.checks import one_of, within
 from guardclash.data.catalog import find_dataset
@@ -20,6 +18,7 @@ from guardclash.mechanism import Mechanism
 from guardclash.numerics.features import linear_readout
 from guardclash.numerics.planes import boundary_plane
 from guardclash.numerics.scatter import Scatter
+from guardclash.numerics.verification import log10_verification_p
 from guardclash.plan.examples import Data, class_indices
 from guardclash.plan.made import made_up
 from guardclash.plan.plan import BatchNormPolicy, Cadence, Context, Plan, Stream
@@ -73,36 +72,6 @@ class TriggerSet:
         if self.labels == "random":
             return replace(drawn, y=torch.randint(self.classes, (self.size,), generator=rng))
         return replace(drawn, y=class_indices(drawn.y))
-
-
-def log10_verification_p(errors: int, triggers: int, classes: int) -> float:
-    """log10 of the chance that a guesser makes at most so many errors on the trigger set (equation 3).
-
-    Args:
-        errors: Wrong answers on the trigger set, counted: floor(e * |D_T|) is off by one in floating point.
-        triggers: Size of the trigger set.
-        classes: Number of classes m; the guesser is right with probability 1 / m.
-
-    Returns:
-        log10 V, 0 or below. The paper calls V a confidence and prints 1 - V; it is a p-value.
-
-    Raises:
-        UserError: Unless 0 <= errors <= triggers and classes >= 2.
-
-    Example:
-        >>> round(log10_verification_p(errors=3, triggers=100, classes=10), 5)
-        -91.92708
-    """
-    if not 0 <= errors <= triggers or classes < 2:
-        raise UserError(
-            "no such watermark test",
-            got=(errors, triggers, classes),
-            allowed="0 <= errors <= triggers, classes >= 2",
-        )
-    i = np.arange(errors + 1)
-    choose = gammaln(triggers + 1) - gammaln(i + 1) - gammaln(triggers - i + 1)
-    terms = choose + i * math.log((classes - 1) / classes) - (triggers - i) * math.log(classes)
-    return min(0.0, float(logsumexp(terms)) / math.log(10))
 
 
 @dataclass(frozen=True)

@@ -229,7 +229,7 @@ class _Attempt:
         def measure() -> None:
             declared = {one.key for one in (probe.trial, *self.entry.needed(probe.trial))}
             context = self._context(probe.trial.seed, declared)
-            probe.measure.needs(plan)
+            probe.measure.needs_deployed(probe.model)
             metrics, *_ = values_of(probe, context.trained(plan), context)
             for metric in probe.measure.metrics:
                 if metric.name in metrics:

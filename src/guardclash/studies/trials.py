@@ -112,7 +112,7 @@ class ComposedCell:
         if self.plan is None:
             return ()
         serving = tuple(need for mechanism in self.serving() for need in mechanism.needs(self.plan))
-        asked = (measure.needs(self.plan) for _, measure in self.measures)
+        asked = (measure.needs_deployed(Deployed(self.plan, self.serving())) for _, measure in self.measures)
         return tuple((*needs, *serving, *self._under_others(needs, serving)) for needs in asked)
 
     def _under_others(self, needs: tuple[Any, ...], serving: tuple[Any, ...]) -> Iterator[OtherSeed]:

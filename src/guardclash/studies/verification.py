@@ -25,7 +25,7 @@ class Verification:
         """The mechanism's own."""
         return self.mechanism.metrics
 
-    def needs(self, plan: Plan) -> tuple[Plan | OtherSeed, ...]:
+    def needs_deployed(self, model: Deployed) -> tuple[Plan | OtherSeed, ...]:
         """The victim, and what the mechanism needs to measure it."""
         return (*self.victim.needed(), *self.mechanism.needs(self.victim.origin))
 
