@@ -23,6 +23,7 @@ FEW = {
     "wm": {"triggers": 20},
     "advtr": {"steps": 2, "test_examples": 40},
     "trades": {"steps": 2, "test_examples": 40},
+    "nfgsm": {"steps": 2, "test_examples": 40},
     "di": {"images": 20, "walks": 2, "steps": 5},
     "distance": {"images": 20},
     "raddata": {"iterations": 2, "held_out": 20},

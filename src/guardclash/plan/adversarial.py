@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from guardclash.numerics.attacks import PGD, attacked
+from guardclash.numerics.single_step import NoisyStep
 from guardclash.numerics.tokens import shifted, worst_shift
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.plan import Objective
@@ -24,7 +25,7 @@ SATURATED = 44.0
 class Adversarial:
     """Replaces every input by an adversarial one (the paper's section 2.3: replaced, not added)."""
 
-    attack: PGD
+    attack: PGD | NoisyStep
     training: bool = False
     """Attack the network in training mode, as the published code does, instead of evaluation mode."""
     update_statistics: bool = False
