@@ -28,6 +28,7 @@ FEW = {
     "distance": {"images": 20},
     "raddata": {"iterations": 2, "held_out": 20},
     "dawn": {"rate": 0.3},
+    "smoothing": {"draws": 100, "test_examples": 10, "votes": 10},
 }
 """Options under which a mechanism takes little time."""
 
