@@ -18,9 +18,8 @@ from guardclash.numerics.features import features_of, reads_out
 from guardclash.numerics.keyed import bits, is_chosen, keyed_hashes, other_class, plain_bytes
 from guardclash.numerics.verification import log10_verification_p
 from guardclash.plan.deployed import Deployed
-from guardclash.plan.identity import nested
-from guardclash.plan.plan import Context, OtherSeed, Plan, Predict, Source
-from guardclash.plan.sources import Answers
+from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
+from guardclash.plan.sources import Answers, asked_of
 from guardclash.suspect import disjoint, on
 from guardclash.training.trained import Trained, accuracy
 
@@ -168,9 +167,8 @@ class DAWN(Mechanism):
 
         Of one who is not known to have asked anything: what the thief of this mechanism asks.
         """
-        asked = [one.images for one in nested(suspect, Answers) if one.model == victim.deployed]
-        images: Source = asked[0] if asked else disjoint((self.unprotected or victim.plan).task.source)
-        queries = context.data(images).x
+        asked = asked_of(victim.deployed, suspect)
+        queries = context.data(asked or disjoint((self.unprotected or victim.plan).task.source)).x
         marking = self._marking(victim.predict, victim, context)
         places, digests = marking.chosen(queries)
         x = queries[places]

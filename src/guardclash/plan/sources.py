@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from guardclash.data.dataset import label_of
 from guardclash.errors import UserError
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import Data
+from guardclash.plan.identity import nested
 from guardclash.plan.plan import Context, Source
 
 OTHERS = "ood"
@@ -120,3 +121,12 @@ class Answers:
             return replace(asked, y=(logits > 0).float() if self.answer == "labels" else logits.float().sigmoid())
         answers = logits.argmax(1) if self.answer == "labels" else functional.softmax(logits.float(), 1)
         return replace(asked, y=answers)
+
+
+def asked_of(model: Deployed, maker: Any) -> Source | None:
+    """What the maker of a plan asked of a model, all in order; None: nothing that is known.
+
+    Who asks in rounds asks the former queries again, so the most is all.
+    """
+    sessions = [one.images for one in nested(maker, Answers) if one.model == model]
+    return max(sessions, key=lambda images: images.size, default=None)
