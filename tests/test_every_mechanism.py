@@ -44,9 +44,16 @@ def weights(trained: Trained) -> dict[str, torch.Tensor]:
 
 
 def metrics_of(cls: type[Mechanism], trained: Trained, context: Context) -> dict[str, float]:
-    """By `measure`; or by `verify` of a model as its own suspect, where a mechanism only compares two models."""
+    """By `measure`; or by `verify` of a model as its own suspect, where a mechanism only compares two models.
+
+    One that has no `measure` but declares metrics is measured by those that it lists.
+    """
     own = cls()
-    return own.verify(trained, trained, context) if cls.measure is Mechanism.measure else own.measure(trained, context)
+    if cls.measure is not Mechanism.measure:
+        return own.measure(trained, context)
+    if own.measures() == (own,) or not cls.metrics:
+        return own.verify(trained, trained, context)
+    return {name: value for one in own.measures() for name, value in one.measure(trained, context).items()}
 
 
 @pytest.fixture(scope="session")

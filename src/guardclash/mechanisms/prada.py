@@ -40,7 +40,7 @@ METRICS = (
     ),
     Metric(
         "prada_foreign",
-        "foreign",
+        "other inputs",
         None,
         False,
         title="whether an honest client of other inputs is accused",
