@@ -16,8 +16,10 @@ from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.deployed import Deployed
+from guardclash.plan.examples import Data, Moment
 from guardclash.plan.identity import fingerprint
 from guardclash.plan.marked import Marked
+from guardclash.plan.objectives import Distilled
 from guardclash.plan.sources import Answers, Drawn, Split
 from guardclash.records.cells import Named
 from guardclash.records.plain import results_from
@@ -363,3 +365,36 @@ def test_a_thief_learns_what_the_deployed_model_answers(tmp_path):
     assert torch.equal((one + 1) % 10, other), "the same network, asked through the mechanism"
     needed = [trial.seed for trial in needed_trials(Trial(entries[1].plan, 0))]
     assert sorted(needed) == [0, 1], "the victim, and what answers with it"
+
+
+def test_a_budget_is_so_many_of_the_queries(base, context):
+    plan = Extraction(budget=40).plan(Deployed(base), base)
+    whole = Extraction().plan(Deployed(base), base)
+    assert plan.task.source.size == 40 < whole.task.source.size
+    asked, images = (context(0).data(one.task.source.images).x.flatten(1) for one in (plan, whole))
+    assert {one.numpy().tobytes() for one in asked} <= {one.numpy().tobytes() for one in images}
+    assert not torch.equal(asked, context(1).data(plan.task.source.images).x.flatten(1)), "others for another seed"
+    assert Extraction(budget=10**6).plan(Deployed(base), base) == whole
+
+
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_distillation_is_that_of_both_models_logits(temperature):
+    rng = torch.Generator().manual_seed(0)
+    teacher, weight = torch.randn(6, 4, generator=rng), torch.randn(5, 4, generator=rng)
+    x = torch.randn(6, 5, generator=rng)
+    found = Distilled(temperature)(lambda x: x @ weight, Data(x, teacher.softmax(1)), Moment())
+    soft = (teacher / temperature).softmax(1)
+    wanted = -(temperature**2) * (soft * (x @ weight / temperature).log_softmax(1)).sum(1)
+    assert torch.allclose(found, wanted, atol=1e-5)
+    certain = torch.eye(4)[:2]
+    assert Distilled(temperature)(lambda x: x @ weight, Data(x[:2], certain), Moment()).isfinite().all()
+
+
+def test_distillation_takes_the_place_of_cross_entropy(base):
+    plan = Extraction(answers="probabilities", temperature=3.0).plan(Deployed(base), base)
+    assert plan.task.objectives == (Distilled(3.0),)
+    other = replace(base, streams=(replace(base.task, objectives=(Distilled(2.0),)),))
+    with pytest.raises(UserError, match="takes the place of cross entropy"):
+        Extraction(answers="probabilities", temperature=3.0).plan(Deployed(other), other)
+    with pytest.raises(UserError, match="labels have no temperature"):
+        Extraction(temperature=3.0)
