@@ -45,7 +45,7 @@ def mechanism(name: str, **options: object) -> Mechanism:
 
 def measured_by(one: Mechanism, trained: Trained, context: Context) -> dict[str, float]:
     """Its own measurement; of one that leaves it to others, theirs."""
-    asked = one.measures() if type(one).measure is Mechanism.measure else (one,)
+    asked = one.measures() if type(one).measure is Mechanism.measure and one.metrics else (one,)
     return {name: value for measure in asked for name, value in measure.measure(trained, context).items()}
 
 
@@ -93,14 +93,14 @@ def test_it_trains_and_measures_or_clashes_with_its_reason(kind, named, context)
     assert all(picture.png.startswith(PNG) for picture in one.evidence(composed, context(0)))
 
 
-MOVES, MARKS = {"advtr", "trades", "di"}, {"raddata"}
-ONE_CLASS = {"wm", "raddata", "di", "distance"}
+MOVES, MARKS = {"advtr", "trades", "nfgsm", "smoothing", "di"}, {"raddata"}
+ONE_CLASS = {"wm", "raddata", "di", "distance", "dawn", "prada", "smoothing"}
 CLASHES = {
     "row": MARKS,
     "number": MARKS,
     "category": MARKS | MOVES,
-    "text": MARKS | MOVES,
-    "unpadded": MARKS | MOVES,
+    "text": MARKS | MOVES | {"prada"},
+    "unpadded": MARKS | MOVES | {"prada"},
     "several": ONE_CLASS,
     "several-images": ONE_CLASS,
 }

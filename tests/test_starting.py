@@ -33,7 +33,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 HAVE_TASKS = "tasks" in StudyTable.model_fields
 """Whether studies may bring tasks of their own; until then a start of one can only be tested in parts."""
 NEEDS_TASKS = pytest.mark.skipif(not HAVE_TASKS, reason="studies have no [[tasks]] yet")
-NAMES = ("smoothing", "label_noise_2_for_everyone")
+NAMES = ("softening", "label_noise_2_for_everyone")
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -93,26 +93,26 @@ def test_each_kind_has_a_study_and_a_test():
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind != "task")) for kind in KINDS])
 def test_the_test_of_a_start_passes_as_written(kind, command, tmp_path):
     """In a process of its own, as whoever wrote it runs it, with every warning an error."""
-    said = command("new", kind, "smoothing", "--folder", "here")
-    assert "wrote here/smoothing.toml" in said and "pytest here/test_smoothing.py" in said
+    said = command("new", kind, "softening", "--folder", "here")
+    assert "wrote here/softening.toml" in said and "pytest here/test_softening.py" in said
     parts = [] if HAVE_TASKS or kind != "task" else ["-k", "not study"]
     options = ("-q", "-W", "error", "-p", "no:cacheprovider", *parts)
-    told = ended(tmp_path / "here", "-m", "pytest", "test_smoothing.py", *options)
+    told = ended(tmp_path / "here", "-m", "pytest", "test_softening.py", *options)
     assert re.search(r"\d+ passed", told) and "skipped" not in told
 
 
 @pytest.mark.parametrize("kind", ["measure", "mechanism", "study"])
 def test_the_study_of_a_start_runs(kind, tmp_path):
-    written(tmp_path, kind, "smoothing")
-    text = (tmp_path / "smoothing.toml").read_text(encoding="utf-8")
+    written(tmp_path, kind, "softening")
+    text = (tmp_path / "softening.toml").read_text(encoding="utf-8")
     fewer = re.sub(r"^replicates = .*$", "replicates = { alone = 1, together = 1 }", text, count=1, flags=re.MULTILINE)
     assert fewer != text
-    (tmp_path / "smoothing.toml").write_text(fewer, encoding="utf-8")
-    told = guardclash(tmp_path, "run", "smoothing.toml", "--workers", 0)
-    study = read_study(tmp_path / "smoothing.toml")
+    (tmp_path / "softening.toml").write_text(fewer, encoding="utf-8")
+    told = guardclash(tmp_path, "run", "softening.toml", "--workers", 0)
+    study = read_study(tmp_path / "softening.toml")
     labels = ["{" + ", ".join(one.name for one in combination) for combination in study.combinations]
     assert all(label in told for label in labels) and "Verdicts" in told
-    assert kind == "study" or "φ_SMOOTHING" in told
+    assert kind == "study" or "φ_SOFTENING" in told
 
 
 @pytest.mark.slow
@@ -147,11 +147,11 @@ def test_the_task_of_a_start_is_in_the_form_that_was_agreed():
 
 
 def test_the_mechanism_of_a_start_stands_beside_a_watermark_and_private_training(tmp_path):
-    written(tmp_path, "mechanism", "smoothing")
-    cells = compose_study(read_study(tmp_path / "smoothing.toml"))
+    written(tmp_path, "mechanism", "softening")
+    cells = compose_study(read_study(tmp_path / "softening.toml"))
     assert not [cell.clash for cell in cells if cell.clash]
     company = {frozenset(one.name for one in cell.combination) for cell in cells}
-    assert company >= {frozenset({"smoothing", "wm"}), frozenset({"smoothing", "dpsgd"})}
+    assert company >= {frozenset({"softening", "wm"}), frozenset({"softening", "dpsgd"})}
 
 
 @pytest.mark.parametrize("width", [88, 120])

@@ -46,5 +46,7 @@ def suggestion(name: str, known: Iterable[str]) -> str:
         "Did you mean 'mnist'? Known: cifar10, mnist."
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    return (f"Did you mean {near[0]!r}? " if near else "") + f"Known: {', '.join(names) or 'none'}."
+    near = difflib.get_close_matches(name, names, n=len(names) or 1, cutoff=0.5)
+    # Of those that are close enough, who mistypes a letter means one that is as long.
+    best = min(near, key=lambda one: abs(len(one) - len(name)), default=None)
+    return (f"Did you mean {best!r}? " if best else "") + f"Known: {', '.join(names) or 'none'}."

@@ -24,7 +24,7 @@ MADE = {"task": ("make_data.py", ".npz")}
 
 def new(
     kind: Annotated[str, typer.Argument(metavar="KIND", help=f"{', '.join(KINDS)}.")],
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower case, such as smoothing.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower case, such as softening.")],
     folder: Annotated[Path, typer.Option("--folder", help="Where the files are written.")] = Path(),
 ) -> None:
     """Starts something of your own, with a test.
@@ -89,7 +89,7 @@ def _check(name: str) -> None:
     from guardclash.tasks.catalog import tasks
 
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or iskeyword(name):
-        allowed = "a Python identifier in lower case, such as smoothing or label_noise"
+        allowed = "a Python identifier in lower case, such as softening or label_noise"
         raise UserError("no usable name", where="NAME", got=name, allowed=allowed)
     taken = {called: door.word for door in DOORS for called in known(door)}
     taken |= {called: "data set" for called in (*datasets(), *tasks())}
