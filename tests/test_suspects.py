@@ -398,3 +398,25 @@ def test_distillation_takes_the_place_of_cross_entropy(base):
         Extraction(answers="probabilities", temperature=3.0).plan(Deployed(other), other)
     with pytest.raises(UserError, match="labels have no temperature"):
         Extraction(temperature=3.0)
+
+
+@pytest.mark.parametrize(("layers", "forget"), [("last", False), ("last", True), ("all", True)])
+def test_a_thief_may_train_the_last_layer_alone_or_forget_it(layers, forget, base, context):
+    victim = context(0).trained(base).network.state_dict()
+    plan = FineTuning(layers=layers, forget=forget, epochs=1).plan(Deployed(base), base)
+    begun = build_network(plan, context(0)).state_dict()
+    changed = {name for name in victim if not torch.equal(victim[name], begun[name])}
+    *_, weight, bias = (name for name, _ in context(0).trained(base).network.named_parameters())
+    assert changed == ({weight, bias} if forget else set())
+    ended = train(plan, context(0)).network
+    moved = {name for name, value in ended.named_parameters() if not torch.equal(value, begun[name])}
+    assert moved == ({weight, bias} if layers == "last" else {name for name, _ in ended.named_parameters()})
+
+
+def test_a_thief_without_labels_takes_the_victims(base, context):
+    plan = FineTuning(labels="victim", epochs=1).plan(Deployed(base), base)
+    told = context(0).trained(base).predict(context(0).data(plan.task.source.images).x).argmax(1)
+    assert torch.equal(context(0).data(plan.task.source).y, told)
+    assert FineTuning(labels="true").plan(Deployed(base), base) == FineTuning().plan(Deployed(base), base)
+    with pytest.raises(UserError, match=r"fine-tuning\.layers"):
+        FineTuning(layers="first")

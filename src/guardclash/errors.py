@@ -47,6 +47,10 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=len(names) or 1, cutoff=0.5)
-    # Of those that are close enough, who mistypes a letter means one that is as long.
-    best = min(near, key=lambda one: abs(len(one) - len(name)), default=None)
+    # Likeness alone would take "wn" for "dawn", which holds both letters, and not for "wm".
+    best = max(near, key=lambda one: _likeness(name, one) - 0.1 * abs(len(one) - len(name)), default=None)
     return (f"Did you mean {best!r}? " if best else "") + f"Known: {', '.join(names) or 'none'}."
+
+
+def _likeness(one: str, other: str) -> float:
+    return difflib.SequenceMatcher(None, one, other).ratio()
