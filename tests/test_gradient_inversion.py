@@ -136,6 +136,12 @@ def test_where_labels_are_hard_both_attacks_are_one(toy, context):
     assert replace(SHORT, labels="hard").measure(bare, context(0)) == SHORT.measure(bare, context(0))
 
 
+def test_rounding_makes_no_distance_below_0(toy, context, monkeypatch):
+    """Planted: the cosine of gradients that point the same way may come out a little above 1."""
+    monkeypatch.setattr(gradient_inversion, "cosine_distance", lambda *parts: torch.tensor(-7.45e-9))
+    assert SHORT.measure(untrained(toy, context(0)), context(0))["ginv_truth"] == 0.0
+
+
 def test_initial_weights_are_those_that_the_training_began_with(toy, context):
     trained = context(0).trained(toy)
     begun = replace(SHORT, weights="initial").measure(trained, context(0))

@@ -167,7 +167,13 @@ class GradientInversion(Measure):
         quality, likeness = (
             max(of(x.cpu(), other.cpu()).nan_to_num(0.0).item() for other in (batch.x, seen.x)) for of in (psnrs, ssim)
         )
-        return {"ginv_psnr": quality, "ginv_ssim": likeness, "ginv_left": left, "ginv_truth": truth}
+        # Rounding may leave a distance of gradients that point the same way a little below 0.
+        distances = {"ginv_left": left, "ginv_truth": truth}
+        return {
+            "ginv_psnr": quality,
+            "ginv_ssim": likeness,
+            **{name: torch.tensor(distance).clamp(0, 2).item() for name, distance in distances.items()},
+        }
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
         """That the attack failed, or is not made of the losses of the training."""
