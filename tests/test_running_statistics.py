@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,6 +15,7 @@ from guardclash.mechanisms.dpsgd import DPSGD
 from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics.attacks import attacked
 from guardclash.numerics.batchnorm import frozen_statistics
+from guardclash.numerics.clipping_checks import buffers_of, moved
 from guardclash.plan.gradients import ClippedNoisy
 from guardclash.plan.structure import moved_statistics
 from guardclash.training.train import Run
@@ -133,6 +135,17 @@ def test_policies_for_statistics_stand_where_there_are_some(name, base):
     assert compose(without, [Watermark(batch_norm="freeze")]).stream("trigger").batch_norm == "update"
     with pytest.raises(UserError, match="cannot be estimated anew"):
         compose(plan, [Watermark(batch_norm="recalibrate")])
+
+
+def test_another_tensor_is_never_taken_for_the_one_before():
+    """While a look at buffers is kept, so are they: a new tensor may otherwise get the place in memory of the old."""
+    keeper = network("another tensor").train()
+    before = buffers_of(keeper)
+    old = weakref.ref(keeper[0].mean)
+    keeper(torch.rand(3, 1, 8, 8))
+    assert old() is not None and moved(before, buffers_of(keeper)) == ["0.mean"]
+    after = buffers_of(keeper)
+    assert moved(after, buffers_of(keeper)) == []
 
 
 def test_statistics_are_found_without_weights():

@@ -11,6 +11,7 @@ from torch import nn
 from guardclash.compose import Clash, compose
 from guardclash.errors import UserError
 from guardclash.mechanisms.dpsgd import DPSGD
+from guardclash.mechanisms.fineprune import FinePruning
 from guardclash.mechanisms.scatterdp import ScatterDP
 from guardclash.mechanisms.wm import Watermark
 from guardclash.numerics.accounting import calibrated_noise, epsilon_bound
@@ -118,3 +119,10 @@ def test_images_that_have_no_features_are_refused():
         ScatterNet((1, 30, 30), 10, (0.5,), (0.5,))
     with pytest.raises(UserError, match="divisors of 81"):
         ScatterNet((1, 28, 28), 10, (0.5,), (0.5,), groups=10)
+
+
+def test_what_prunes_channels_has_none_left_with_a_linear_head():
+    plan = recipe("digits", "smoke").plan()
+    with pytest.raises(Clash, match="prunes channels of a convolution, and this network has none"):
+        compose(plan, [ScatterDP(groups=9), FinePruning(images=20)])
+    assert compose(plan, [ScatterDP(groups=9, head="cnn"), FinePruning(images=20)]).initial is not None

@@ -105,6 +105,8 @@ def _beside(mechanism: Mechanism, plan: Plan, active: Sequence[Mechanism], parti
 
 def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
     """The last stage: a training that goes on with the weights of the one composed so far, or that one."""
+    if type(mechanism).after is not Mechanism.after:
+        _check_fits(plan, mechanism)  # once more: others may have replaced the network that it goes on with
     found = mechanism.after(plan)
     before: Plan | None = found
     # Several trainings may follow one another; the first of them must begin with the one composed so far.

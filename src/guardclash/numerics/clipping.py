@@ -19,7 +19,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_calls import unshared
-from guardclash.numerics.clipping_checks import Misread, Verified, buffers_of, close, known_of
+from guardclash.numerics.clipping_checks import Misread, Verified, buffers_of, close, known_of, moved
 from guardclash.numerics.clipping_layout import forget
 from guardclash.numerics.clipping_recording import Recording
 from guardclash.numerics.inexact import exactly, step_chance
@@ -101,7 +101,7 @@ def _clipped(
         if not isinstance(values, Tensor) or values.dim() != 1 or not values.is_floating_point():
             got = tuple(values.shape) if isinstance(values, Tensor) else values
             raise UserError("the losses are not one number per example", where="losses", got=got, allowed="shape [B]")
-        _refuse_moved(before, buffers_of(network))
+        _refuse_moved(moved(before, buffers_of(network)))
         gathered = recording.gather(values, check=step_chance() is None)
     if recording.unchecked:
         # Layers that round would be taken for layers that mix examples, so those of a step are checked beside it.
@@ -136,12 +136,11 @@ def _refuse_batch_statistics(network: nn.Module) -> None:
         raise UserError(what, mend=mend)
 
 
-def _refuse_moved(before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> None:
-    moved = [name for name, state in after.items() if before.get(name) != state]
-    if moved:
+def _refuse_moved(names: list[str]) -> None:
+    if names:
         raise UserError(
             "the network keeps something of the examples in its buffers, which nothing bounds",
             where="losses",
-            got=", ".join(moved),
+            got=", ".join(names),
             mend="Put the layer in evaluation mode, or let it change no buffers.",
         )

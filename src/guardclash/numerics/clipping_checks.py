@@ -129,7 +129,28 @@ def close(singles: Sequence[Tensor], wanted: Tensor) -> bool:
     return bool(((found - wanted).abs() <= slack).all())
 
 
-def buffers_of(network: nn.Module, whole: bool = False) -> dict[str, tuple[int, int]]:
+@dataclass(frozen=True, eq=False)
+class BufferState:
+    """A buffer as it was.
+
+    The tensor itself and not its `id`, which another tensor may get once this one is gone.
+    """
+
+    tensor: Tensor
+    version: int
+    """How often it had been changed in place."""
+
+    def stays(self, later: BufferState | None) -> bool:
+        """Whether it is the same tensor later, unchanged."""
+        return later is not None and later.tensor is self.tensor and later.version == self.version
+
+
+def moved(before: dict[str, BufferState], after: dict[str, BufferState]) -> list[str]:
+    """The buffers that were changed between two looks, or are new."""
+    return [name for name, state in after.items() if not state.stays(before.get(name))]
+
+
+def buffers_of(network: nn.Module, whole: bool = False) -> dict[str, BufferState]:
     """By name, which buffers there are and how often each was changed in place; spectral norms' left out.
 
     Args:
@@ -137,7 +158,7 @@ def buffers_of(network: nn.Module, whole: bool = False) -> dict[str, tuple[int, 
         whole: Also those of whole numbers, which may count batches.
     """
     return {
-        f"{name}.{key}".lstrip("."): (id(buffer), buffer._version)
+        f"{name}.{key}".lstrip("."): BufferState(buffer, buffer._version)
         for name, module in network.named_modules()
         if not has_spectral_norm(module)
         for key, buffer in module._buffers.items()

@@ -80,7 +80,7 @@ class ScatterNet:
         channels, height, width = self.shape
         if height % 2**SCALES or width % 2**SCALES or min(height, width) < 8:
             allowed = "sides of 8 pixels or more, divisible by 4"
-            raise UserError("images have no scattering features", where="scatterdp", got=self.shape, allowed=allowed)
+            raise UserError("images have no scattering features", where="ScatterNet", got=self.shape, allowed=allowed)
         if 81 * channels % self.groups:
             allowed = f"divisors of {81 * channels}"
             raise UserError("features do not make so many groups", where="groups", got=self.groups, allowed=allowed)

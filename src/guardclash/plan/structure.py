@@ -14,7 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.overrides import TorchFunctionMode
 
 from guardclash.errors import UserError
-from guardclash.numerics.clipping_checks import buffers_of
+from guardclash.numerics.clipping_checks import BufferState, buffers_of, moved
 from guardclash.plan.plan import Model, Rewrite
 from guardclash.plan.rewrites import WithoutDropout, dropouts_left
 
@@ -68,16 +68,16 @@ def moved_statistics(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, 
     """Buffers that a forward pass in training mode changes, batch norm's left out; as far as that can be told."""
     network = skeleton(model, rewrites)
 
-    def others() -> dict[str, tuple[int, int]]:
+    def others() -> dict[str, BufferState]:
         own = {id(buffer) for one in network.modules() if isinstance(one, _BatchNorm) for buffer in one.buffers()}
-        found = ((name, one) for name, one in buffers_of(network, whole=True).items() if one[0] not in own)
+        found = ((name, one) for name, one in buffers_of(network, whole=True).items() if id(one.tensor) not in own)
         return dict(found)
 
     before = others()
     if before:
         with torch.no_grad(), torch.random.fork_rng(devices=[]), contextlib.suppress(*UNSEEN):
             network.train()(_inputs(model, network))
-    return tuple(name for name, state in others().items() if before.get(name) != state)
+    return tuple(moved(before, others()))
 
 
 def _each(module: nn.Module, x: torch.Tensor) -> tuple[str, float]:
