@@ -57,6 +57,11 @@ class Found:
     findings: Findings
 
     @property
+    def begun(self) -> bool:
+        """Whether anything is known: a clash, or any model of the pair."""
+        return self.word == "clash" or any(one.together.n for one in self.verdict.judgements)
+
+    @property
     def word(self) -> str:
         """What the study's rule says."""
         return self.verdict.outcome(self.findings.rule)
@@ -75,7 +80,8 @@ def found_of(name: str) -> dict[frozenset[str], Found]:
         return {}
     pairs = (cell for cell in findings.study.cells() if len(cell.combination) == 2 and cell.key in findings.by_cell)
     named = {frozenset(one.name for one in cell.combination): findings.by_cell[cell.key] for cell in pairs}
-    return {pair: Found(verdict, findings) for pair, verdict in named.items()}
+    found = {pair: Found(verdict, findings) for pair, verdict in named.items()}
+    return {pair: one for pair, one in found.items() if one.begun}
 
 
 def plain_of(data: str) -> dict[frozenset[str], Found]:
