@@ -87,7 +87,7 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     for stream in plan.streams:
         _check_examples_apart(stream, set_by)
     for mechanism in active:
-        plan = _gone_on(plan, mechanism)
+        plan = _gone_on(plan, mechanism, set_by)
     # Rewrites can make a network senseless that was sound before.
     check_network(plan.model, plan.all_rewrites)
     batch_norm, others = has_batch_norm(plan.model, plan.all_rewrites), moved_statistics(plan.model, plan.all_rewrites)
@@ -103,10 +103,12 @@ def _beside(mechanism: Mechanism, plan: Plan, active: Sequence[Mechanism], parti
     return mechanism.beside(lambda: compose(plan, others, partial=partial))
 
 
-def _gone_on(plan: Plan, mechanism: Mechanism) -> Plan:
+def _gone_on(plan: Plan, mechanism: Mechanism, set_by: Setters) -> Plan:
     """The last stage: a training that goes on with the weights of the one composed so far, or that one."""
-    if type(mechanism).after is not Mechanism.after:
-        _check_fits(plan, mechanism)  # once more: others may have replaced the network that it goes on with
+    reason = "" if type(mechanism).after is Mechanism.after else mechanism.misfit(plan)
+    if reason:  # looked at once more: another may have replaced the network that it goes on with
+        whose = set_by.get(("the plan", "model"))
+        raise Clash(f"{mechanism.name} {reason}{f': it is that of {whose.name}' if whose else ''}")
     found = mechanism.after(plan)
     before: Plan | None = found
     # Several trainings may follow one another; the first of them must begin with the one composed so far.
