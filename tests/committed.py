@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -17,6 +18,8 @@ RECORDS = {
     str(path.parent.relative_to(ROOT / "results")): path for path in sorted(ROOT.glob("results/**/results.json"))
 }
 """By name, such as "raddata-wm", or "paper/table4-reduced" for studies/paper/table4.toml at scale reduced."""
+NAMED = {tomllib.loads(path.read_text()).get("name", ""): path for path in sorted(ROOT.glob("studies/**/*.toml"))}
+"""Study files by the name that they give themselves, such as "table9-mnist" of studies/table9/mnist.toml."""
 LARGEST = max(RECORDS, key=lambda name: RECORDS[name].stat().st_size)
 SMALL = sorted(RECORDS, key=lambda name: RECORDS[name].stat().st_size)[:6]
 COMMITTED = tuple(pytest.param(name, marks=[pytest.mark.slow] * (name not in (*SMALL, LARGEST))) for name in RECORDS)
@@ -32,6 +35,7 @@ EVERY = tuple(
 def committed(name: str) -> tuple[Study, Results]:
     """A study and its records."""
     own = ROOT / "studies" / f"{name}.toml"
+    own = own if own.is_file() else NAMED.get(name, own)
     stem, _, scale = name.rpartition("-")
     asked = read_study(own) if own.is_file() else read_study(ROOT / "studies" / f"{stem}.toml", scale)
     return asked, read_results(RECORDS[name])

@@ -20,6 +20,7 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell
 from guardclash.records.file import read_results
+from guardclash.records.results import UNKNOWN
 from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.tables import number, summary
 from guardclash.studies.side_effects import SideEffect
@@ -46,6 +47,7 @@ AGREES: dict[str, set[str]] = {
     "synergy": {"compatible"},
 }
 """By what the literature expects, the verdicts that say the same; of the rest nothing definite is expected."""
+NOT_MEASURABLE = "not measurable"
 DECIDED = {"conflict", "compatible", "clash"}
 
 
@@ -55,16 +57,18 @@ class Found:
 
     verdict: Verdict
     findings: Findings
+    unfit: str = ""
+    """Which of the two cannot be built alone on such data, so that their clash says nothing about the pair."""
 
     @property
     def begun(self) -> bool:
         """Whether anything is known: a clash, or any model of the pair."""
-        return self.word == "clash" or any(one.together.n for one in self.verdict.judgements)
+        return self.word in ("clash", NOT_MEASURABLE) or any(one.together.n for one in self.verdict.judgements)
 
     @property
     def word(self) -> str:
         """What the study's rule says."""
-        return self.verdict.outcome(self.findings.rule)
+        return NOT_MEASURABLE if self.unfit else self.verdict.outcome(self.findings.rule)
 
 
 def on_record(name: str) -> Findings | None:
@@ -80,7 +84,9 @@ def found_of(name: str) -> dict[frozenset[str], Found]:
         return {}
     pairs = (cell for cell in findings.study.cells() if len(cell.combination) == 2 and cell.key in findings.by_cell)
     named = {frozenset(one.name for one in cell.combination): findings.by_cell[cell.key] for cell in pairs}
-    found = {pair: Found(verdict, findings) for pair, verdict in named.items()}
+    single = (cell for cell in findings.study.cells() if len(cell.combination) == 1)
+    unfit = {cell.combination[0].name for cell in single if (findings.results.cell(cell) or UNKNOWN).clash}
+    found = {pair: Found(verdict, findings, ", ".join(sorted(pair & unfit))) for pair, verdict in named.items()}
     return {pair: one for pair, one in found.items() if one.begun}
 
 
@@ -138,6 +144,8 @@ def _told(found: Found | None) -> str:
     """A verdict with the numbers that it rests on."""
     if found is None:
         return "not measured"
+    if found.unfit:
+        return f"{NOT_MEASURABLE}: `{found.unfit}` is not for such data"
     judged = [one for one in found.verdict.judgements if one.outcome(found.findings.rule) == found.word]
     if found.word == "compatible":
         judged = [one for one in found.verdict.judgements[1:] if one.metric.criterion is not None]
@@ -158,6 +166,8 @@ def _agreement(cell: dict[str, Any], found: Found) -> str:
     expected = AGREES.get(cell["expected"])
     if expected is None:
         return "nothing definite expected"
+    if found.unfit:
+        return NOT_MEASURABLE
     if found.word not in DECIDED:
         return "open"
     return "as expected" if found.word in expected else "differs"
