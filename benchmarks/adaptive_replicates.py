@@ -55,17 +55,22 @@ def compared(study: Study, results: Results) -> dict[str, Any]:
 
 
 def study_of(record: str) -> Study:
-    """The study of a folder of records, such as "theft", or "table4-reduced" for table4.toml at scale reduced."""
-    own = ROOT / "studies" / f"{record}.toml"
+    """The study of a folder of records, such as "theft", or "table4-reduced" for table4.toml at scale reduced.
+
+    A study may also stand in a folder of its own and say its name.
+    """
+    named = (path for path in (ROOT / "studies").rglob("*.toml") if f'name = "{record}"' in path.read_text("utf-8"))
+    own = next(named, ROOT / "studies" / f"{record}.toml")
     stem, _, scale = record.rpartition("-")
     return read_study(own) if own.is_file() else read_study(own.with_stem(stem), scale)
 
 
 def recorded() -> Iterator[tuple[Study, Results]]:
-    """Committed records of studies that judge something, with enough replicates."""
+    """Committed records of studies that judge something, with enough replicates, all of them."""
     for path in sorted((ROOT / "results").glob("*/results.json")):
         study = study_of(path.parent.name)
-        if min(study.alone, study.together) > START and judged_cells(study):
+        by_steps = len(study.stages()) > 1  # its records hold what was needed already
+        if min(study.alone, study.together) > START and judged_cells(study) and not by_steps:
             yield study, read_results(path)
 
 
