@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -13,14 +13,13 @@ from guardclash.checks import one_of, within
 from guardclash.data.space import Images
 from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.measure import Measure
-from guardclash.mechanism import Mechanism
+from guardclash.mechanisms.stealing import AgainstThieves
 from guardclash.numerics.features import features_of, reads_out
 from guardclash.numerics.keyed import bits, is_chosen, keyed_hashes, other_class, plain_bytes
 from guardclash.numerics.verification import log10_verification_p
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
-from guardclash.plan.sources import Answers, asked_of
-from guardclash.suspect import disjoint, on
+from guardclash.plan.sources import asked_of
 from guardclash.training.trained import Trained, accuracy
 
 METRICS = (
@@ -94,7 +93,7 @@ class Repeated(Measure):
 
 
 @dataclass(frozen=True)
-class DAWN(Mechanism):
+class DAWN(AgainstThieves):
     """DAWN (Szyller et al. 2021): a few queries, chosen by a secret key, are answered with a wrong class.
 
     Nothing is done to the training. Who trains a model on the answers trains it on the marks as well, and the owner,
@@ -116,21 +115,10 @@ class DAWN(Mechanism):
     mapping: str = "pixels"
     """What the key is applied to: "pixels", the query itself, in whole pixel values; or "latent": which of the model's
     features lie above their median over training examples, so that queries that differ little may be one."""
-    unprotected: Any = None
-    """The training that a thief uses; None: the study's unprotected one. From Python only."""
 
     def __post_init__(self) -> None:
         within(self.name, "> 0, < 1", rate=self.rate)
         one_of(self.name, ("pixels", "latent"), mapping=self.mapping)
-
-    def bind(self, unprotected: Plan) -> DAWN:
-        """With the thief's training.
-
-        Raises:
-            UserError: If too few examples are left that the owner does not have.
-        """
-        disjoint(unprotected.task.source)
-        return replace(self, unprotected=self.unprotected or unprotected)
 
     def measures(self) -> tuple[Measure, ...]:
         """Whether a thief's model repeats the marks."""
@@ -138,13 +126,8 @@ class DAWN(Mechanism):
 
     def applies(self, plan: Plan) -> bool:
         """Whether a plan's model answers the questions of the task that it is bound to."""
-        base = self.unprotected or plan
+        base = self.base(plan)
         return (plan.model.shape, plan.model.classes) == (base.model.shape, base.model.classes)
-
-    def thief(self, model: Deployed) -> Plan:
-        """The training of one who asks a model as many examples of the task as its owner has, and takes the classes."""
-        base = self.unprotected or replace(model.origin, streams=(model.origin.task,))
-        return on(base, Answers(disjoint(base.task.source), model), "thief")
 
     def serve(self, predict: Predict, trained: Trained, context: Context) -> Predict:
         """Wrong classes for the chosen queries."""
@@ -168,7 +151,7 @@ class DAWN(Mechanism):
         Of one who is not known to have asked anything: what the thief of this mechanism asks.
         """
         asked = asked_of(victim.deployed, suspect)
-        queries = context.data(asked or disjoint((self.unprotected or victim.plan).task.source)).x
+        queries = context.data(asked or self.others(victim.plan)).x
         marking = self._marking(victim.predict, victim, context)
         places, digests = marking.chosen(queries)
         x = queries[places]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -14,13 +14,14 @@ from guardclash.checks import given, within
 from guardclash.data.space import Images, Rows, Space
 from guardclash.judging.criteria import SHARE, Ceiling, Floor, Metric
 from guardclash.measure import Measure
-from guardclash.mechanism import Curve, Mechanism
+from guardclash.mechanism import Curve
+from guardclash.mechanisms.stealing import AgainstThieves
 from guardclash.numerics.queries import Session, session_of
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.jacobian import JacobianRound, substitutes, turned
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict, Source
 from guardclash.plan.sources import Drawn, asked_of
-from guardclash.suspect import disjoint, on
+from guardclash.suspect import on
 from guardclash.training.trained import Trained
 
 CALIBRATION = 50
@@ -106,7 +107,7 @@ class Detection(Measure):
 
 
 @dataclass(frozen=True)
-class PRADA(Mechanism):
+class PRADA(AgainstThieves):
     """PRADA (Juuti et al. 2019): an alarm where the distances between a client's queries are not about normal.
 
     Distances of each query from those before, of its class as the model tells it, are about normal for natural inputs
@@ -145,8 +146,6 @@ class PRADA(Mechanism):
     """How far it moves an entry."""
     response: bool = False
     """Answer with the second class after an alarm, until the session ends."""
-    unprotected: Any = None
-    """The thief's training; None: the study's unprotected one. From Python only."""
 
     def __post_init__(self) -> None:
         within(self.name, "> 0, < 1", **given(delta=self.delta))
@@ -154,30 +153,15 @@ class PRADA(Mechanism):
         within(self.name, ">= 2, whole", length=self.length, seeds=self.seeds)
         within(self.name, "> 0, finite", step=self.step)
 
-    def bind(self, unprotected: Plan) -> PRADA:
-        """With the thief's training.
-
-        Raises:
-            UserError: If too few examples are left that the owner does not have.
-        """
-        disjoint(unprotected.task.source)
-        return replace(self, unprotected=self.unprotected or unprotected)
-
     def measures(self) -> tuple[Measure, ...]:
         """Alarms, right and false."""
         return (Detection(self),)
 
-    def _base(self, plan: Plan) -> Plan:
-        return self.unprotected or replace(plan, streams=(plan.task,))
-
-    def _others(self, plan: Plan) -> Source:
-        return disjoint(self._base(plan).task.source)
-
     def queries(self, model: Deployed) -> JacobianRound:
         """All that the thief of a model asks, in order."""
-        others = self._others(model.origin)
+        others = self.others(model.origin)
         images = Drawn(others, min(self.seeds, others.size), "prada/thief")
-        thief = on(self._base(model.origin), images, "thief")
+        thief = on(self.base(model.origin), images, "thief")
         # The last substitute asks nothing more: its queries are those of one round less, moved once more.
         return JacobianRound(
             substitutes(images, model, thief, self.rounds - 1, self.step), turned(self.step, self.rounds - 1)
@@ -207,7 +191,7 @@ class PRADA(Mechanism):
         """All metrics of a model, protected or not."""
         predict, plan = trained.predict, trained.plan
         delta = self.threshold(plan, predict, context)
-        honest = self.honest(self._others(plan), predict, context, "honest")
+        honest = self.honest(self.others(plan), predict, context, "honest")
         found = {
             **self._alarms(context.data(self.queries(trained.deployed)).x, predict, delta),
             "prada_false": sum(least(one, self.every) < delta for one in honest) / len(honest),

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch.nn import functional
 
 from guardclash.judging.criteria import SHARE, MaxDrop, Metric
 from guardclash.measure import Measure
-from guardclash.mechanism import Mechanism
+from guardclash.mechanisms.stealing import AgainstThieves
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.plan import Context, OtherSeed, Plan
-from guardclash.plan.sources import Answer, Answers
-from guardclash.suspect import disjoint, on
+from guardclash.plan.sources import Answer
 from guardclash.training.trained import Trained, accuracy
 
 METRICS = (
@@ -106,33 +105,12 @@ class Stolen(Measure):
 
 
 @dataclass(frozen=True)
-class Slowing(Mechanism):
+class Slowing(AgainstThieves):
     """A mechanism that changes probabilities so that a thief learns less from them. Abstract: it changes none."""
 
     concern: ClassVar[str] = "model extraction"
     one_class: ClassVar[bool] = True
     metrics: ClassVar[tuple[Metric, ...]] = METRICS
-
-    unprotected: Any = None
-    """The thief's training; None: the study's unprotected one. From Python only."""
-
-    def bind(self, unprotected: Plan) -> Slowing:
-        """With the thief's training.
-
-        Raises:
-            UserError: If too few examples are left that the owner does not have.
-        """
-        disjoint(unprotected.task.source)
-        return replace(self, unprotected=self.unprotected or unprotected)
-
-    def base(self, plan: Plan) -> Plan:
-        """The thief's training, whatever its examples."""
-        return self.unprotected or replace(plan, streams=(plan.task,))
-
-    def thief(self, model: Deployed, answers: Answer) -> Plan:
-        """The training of one who asks a model as many examples of the task as its owner has."""
-        base = self.base(model.origin)
-        return on(base, Answers(disjoint(base.task.source), model, answers), "thief")
 
     def measures(self) -> tuple[Measure, ...]:
         """What a thief's model is worth."""
