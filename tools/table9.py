@@ -120,6 +120,7 @@ def tables() -> dict[str, str]:
         "alone": "\n".join(_alone()),
         "effects": "\n".join(_effects()),
         "plain": "\n".join(_plain(on)),
+        "compute": "\n".join(_compute()),
     }
 
 
@@ -264,6 +265,23 @@ def _effects() -> Iterator[str]:
 
 def _effect(found: Findings, one: SideEffect) -> str:
     return f"**{one.effect(found.rule)}** {_numbers(one.judgement)}"
+
+
+def _compute() -> Iterator[str]:
+    """How many models each study holds, and what their training took; a model of several studies is told once."""
+    told: set[str] = set()
+    total = 0.0
+    yield "| study | models | hours of one core to train them |"
+    yield "|---|---|---|"
+    for name in (*(name for names in STUDIES.values() for name in names), EFFECTS):
+        found = on_record(name)
+        if found is not None:
+            trials = {one.key: one.seconds or 0.0 for cell in found.results.cells.values() for one in cell.trials}
+            hours = sum(seconds for key, seconds in trials.items() if key not in told) / 3600
+            new, total = len(trials.keys() - told), total + hours
+            told |= trials.keys()
+            yield f"| `{name}` | {new} | {hours:.1f} |"
+    yield f"| all | {len(told)} | {total:.1f} |"
 
 
 def written(page: str) -> str:
