@@ -24,7 +24,7 @@ from guardclash.numerics.membership import (
     caught,
     clopper_pearson,
     lira_offline,
-    margins,
+    margins_of,
     rmia,
     rmia_online,
     rmia_population,
@@ -150,7 +150,7 @@ class Membership(Measure):
 
     def _view(self, pool: _Pool, target: Predict, shadows: list[Predict]) -> _View | None:
         """The scores by what a model and its shadows answer; None where they answer nothing of use."""
-        x, z = (_margins((target, *shadows), *asked) for asked in ((pool.x, pool.y), (pool.test_x, pool.test_y)))
+        x, z = (margins_of((target, *shadows), *asked) for asked in ((pool.x, pool.y), (pool.test_x, pool.test_y)))
         if x is None or z is None:
             return None
         ratios = rmia_online(x[0], x[1:], pool.known[1:])
@@ -165,7 +165,7 @@ class Membership(Measure):
         found = []
         for one, of in zip(data, ("members", "others"), strict=True):
             chosen = one.take(torch.randperm(len(one.x), generator=context.rng(self.name, of))[:count])
-            found.append(_margins((trained.predict,), chosen.x, class_indices(chosen.y)))
+            found.append(margins_of((trained.predict,), chosen.x, class_indices(chosen.y)))
         members, others = found
         return {} if members is None or others is None else {"mi_global_auc": auc(members[0], others[0])}
 
@@ -239,17 +239,6 @@ def _rarest(group: NDArray[Any]) -> Mask:
     """Who is of the group that has the fewest examples; nobody where there is one group."""
     names, counts = np.unique(group, return_counts=True)
     return (group == names[counts.argmin()]) & (len(names) > 1)
-
-
-def _margins(answering: tuple[Predict, ...], x: Tensor, y: Tensor) -> Floats | None:
-    """Margins [models, N] of some models; None where they say nothing of a label, or no number."""
-    found = []
-    for predict in answering:
-        logits = predict(x).double()
-        if logits.shape[1] < 2 or logits.shape[1] <= int(y.max()) or not logits.isfinite().all():
-            return None
-        found.append(margins(logits.numpy(), y.numpy()))
-    return np.stack(found)
 
 
 def _halved(plan: Plan) -> Conditioned | None:

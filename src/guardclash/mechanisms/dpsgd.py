@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 from guardclash.checks import given, one_of, within
+from guardclash.data.space import Images, called
 from guardclash.errors import UserError
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
 from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, epsilon_bound
-from guardclash.plan.gradients import ClippedNoisy, kept_in
+from guardclash.plan.gradients import ClippedNoisy, Views, kept_in
+from guardclash.plan.maps import FlipAndShift
 from guardclash.plan.plan import Context, Plan, Source, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
@@ -65,13 +67,28 @@ class DPSGD(Mechanism):
     code); "per_stream": each is calibrated to the budget by itself."""
     learning_rate: float | None = None
     """Largest learning rate on covered streams; None: the recipe's."""
+    views: int = 1
+    """Augmented views of every image in every step (augmentation multiplicity, De et al. 2022), at so many times the
+    cost: the gradient of their mean loss is clipped, which costs no privacy. 1: the image as it is."""
+    shift: int = 2
+    """By how many pixels a view is shifted at most."""
+    flips: bool = False
+    """Whether every other view is a mirror image."""
 
     def __post_init__(self) -> None:
         positive = {"epsilon": self.epsilon, "clip": self.clip, "learning_rate": self.learning_rate}
-        within("dpsgd", "> 0, finite", **given(**positive))
-        within("dpsgd", "> 0, < 1", delta=self.delta)
-        one_of("dpsgd", ("rdp", "prv"), accountant=self.accountant)
-        one_of("dpsgd", ("shared", "per_stream"), noise=self.noise)
+        within(self.name, "> 0, finite", **given(**positive))
+        within(self.name, "> 0, < 1", delta=self.delta)
+        one_of(self.name, ("rdp", "prv"), accountant=self.accountant)
+        one_of(self.name, ("shared", "per_stream"), noise=self.noise)
+        within(self.name, ">= 1, whole", views=self.views)
+        within(self.name, ">= 0, whole", shift=self.shift)
+
+    def misfit(self, plan: Plan) -> str:
+        """As for every measure; also that there are no images to take views of."""
+        if self.views > 1 and plan.purpose is not None and not isinstance(plan.purpose.space, Images):
+            return f"takes views of images (`views`), and the inputs of this task are {called(plan.purpose.space)}"
+        return super().misfit(plan)
 
     def architecture(self, plan: Plan) -> Plan:
         """Replaces batch norm and dropout."""
@@ -86,15 +103,16 @@ class DPSGD(Mechanism):
         rule = plan.optimizer
         if self.learning_rate is not None:
             rule = replace(rule, learning_rate=self.learning_rate)  # type: ignore[type-var]
-        expected = min(size, stream.source.size)
-        return replace(stream, sampler=Poisson(size), gradient=ClippedNoisy(self.clip, sigma, expected), optimizer=rule)
+        views = Views(FlipAndShift(self.shift, self.flips), self.views) if self.views > 1 else None
+        clipped = ClippedNoisy(self.clip, sigma, min(size, stream.source.size), views=views)
+        return replace(stream, sampler=Poisson(size), gradient=clipped, optimizer=rule)
 
     def _noise(self, rate: float, steps: int) -> float:
         sigma = calibrated_noise(self.epsilon, rate, steps, self.delta, self.accountant)
         if math.isinf(sigma):
             mend = "Raise epsilon or delta, or train for fewer steps."
             raise UserError(
-                "no amount of noise reaches this budget", where="dpsgd.epsilon", got=self.epsilon, mend=mend
+                "no amount of noise reaches this budget", where=f"{self.name}.epsilon", got=self.epsilon, mend=mend
             )
         return sigma
 

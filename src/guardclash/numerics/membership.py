@@ -10,10 +10,12 @@ Sources: Carlini et al. 2022 (LiRA), Zarifzadeh et al. 2024 (RMIA), Kairouz et a
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
+from torch import Tensor
 
 from guardclash.checks import within
 from guardclash.errors import UserError
@@ -34,6 +36,23 @@ def margins(logits: ArrayLike, labels: ArrayLike) -> Floats:
     others = values.copy()
     np.put_along_axis(others, own, -np.inf, 1)
     return np.take_along_axis(values, own, 1)[:, 0] - special.logsumexp(others, axis=1)
+
+
+def margins_of(answering: Iterable[Callable[[Tensor], Tensor]], x: Tensor, y: Tensor) -> Floats | None:
+    """Margins [models, N] of some models; None where they say nothing of a label, or no number.
+
+    Args:
+        answering: From inputs to logits [N, classes], one for each model.
+        x: Inputs [N, ...].
+        y: Class indices [N].
+    """
+    found = []
+    for predict in answering:
+        logits = predict(x).double()
+        if logits.shape[1] < 2 or logits.shape[1] <= int(y.max()) or not logits.isfinite().all():
+            return None
+        found.append(margins(logits.numpy(), y.numpy()))
+    return np.stack(found)
 
 
 def log_confidence(phi: ArrayLike) -> Floats:

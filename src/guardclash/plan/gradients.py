@@ -14,6 +14,7 @@ from guardclash.checks import within
 from guardclash.numerics.clipping import clipped_sum
 from guardclash.numerics.inexact import step_chance
 from guardclash.plan.arithmetic import Arithmetic
+from guardclash.plan.examples import Data, Moment
 
 
 def trainable(network: nn.Module) -> dict[str, nn.Parameter]:
@@ -42,6 +43,25 @@ class Mean:
 
 
 @dataclass(frozen=True)
+class Views:
+    """Augmentation multiplicity (De et al. 2022): several augmented views of every example, whose losses are averaged.
+
+    They are views of one example, so that what it does to the gradient is bounded as before.
+    """
+
+    change: Any
+    """The augmentation, a map (`guardclash.plan.plan.BatchMap`)."""
+    count: int
+
+    def __post_init__(self) -> None:
+        within("", ">= 1, whole", views=self.count)
+
+    def of(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> tuple[Data, ...]:
+        """The views of a batch, each as long as it."""
+        return tuple(self.change(network, batch, rng=rng, now=now) for _ in range(self.count))
+
+
+@dataclass(frozen=True)
 class ClippedNoisy:
     """The DP-SGD gradient (Abadi et al. 2016, algorithm 1): clip each example's, add up, add noise, divide.
 
@@ -59,6 +79,8 @@ class ClippedNoisy:
     each: Arithmetic | None = None
     """How each example's clipped gradient is kept before they are added up: rounding may lengthen it, which the noise
     then hides less. None: as it is."""
+    views: Views | None = None
+    """Of each example: what is clipped is the gradient of its mean loss over them. None: the example as it is."""
 
     def __post_init__(self) -> None:
         within("", "> 0", clip=self.clip, expected_batch_size=self.expected_batch_size)

@@ -34,11 +34,15 @@ class FlipAndShift:
     """Random horizontal flip, and a random crop of the image padded by zeros: the usual augmentation of CIFAR-10."""
 
     padding: int = 4
+    flips: bool = True
+    """False: shifts alone, for images that are not the same in a mirror, such as digits."""
 
     def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
         """Each image flipped and shifted by whole pixels, independently."""
         x = batch.x
-        scale = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
+        scale = torch.ones(len(x), 2, device=x.device)
+        if self.flips:
+            scale[:, 0] = _flips(len(x), x.device, rng)
         pixels = torch.randint(-self.padding, self.padding + 1, (len(x), 2), generator=rng).to(x.device)
         size = torch.tensor([x.shape[3], x.shape[2]], device=x.device)
         return replace(batch, x=_resample(x, scale, 2 * pixels / size, "zeros"))

@@ -84,12 +84,19 @@ def released_gradient(
                     "a map gives a batch back", where=f"{stream.name}.maps", got=got, allowed="Data", mend=mend
                 )
 
+        shown = getattr(stream.gradient, "views", None)
+        views = shown.of(network, batch, chance.maps, moments.now) if shown else (batch,)
+
+        def loss(view: Data) -> Tensor:
+            parts = enumerate(stream.objectives)
+            each = [part(network, view, now=moments.of("objectives", place)) for place, part in parts]
+            return _weighted(torch.stack(each).sum(0), view, stream.name)
+
         # A function, because clipping must have its hooks in place before the forward pass.
         def losses() -> Tensor:
             nonlocal seen
-            parts = enumerate(stream.objectives)
-            each = [part(network, batch, now=moments.of("objectives", place)) for place, part in parts]
-            values = _weighted(torch.stack(each).sum(0), batch, stream.name)
+            # One pass for each view: clipping takes a row of a pass for an example.
+            values = loss(views[0]) if len(views) == 1 else torch.stack([loss(view) for view in views]).mean(0)
             seen = values.detach().sum()
             return values
 
