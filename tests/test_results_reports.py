@@ -479,7 +479,8 @@ def test_values_that_are_no_numbers_are_told_with_their_metric():
 def test_the_text_shows_baselines_chance_levels_facts_and_scale():
     wanted = study()
     text = render(find(wanted, results(wanted), "strict"))
-    assert text.startswith("study: rule strict, α = 0.05, correction verdict, intervals at 90 %\n")
+    assert text.startswith("study\nOn digits/smoke:\n✗ b destroys a: φ_MARK 0.95 → 0.20 (at most 0.3 may be lost).\n")
+    assert "\nJudged by rule strict, α = 0.05, correction verdict, intervals at 90 %.\n" in text
     alone = rows(text, ALONE)
     (row,) = [line for line in alone if " a " in line and "φ_MARK" in line]
     assert "φ_MARK 0.95±0.01 (n=5)" in row
@@ -517,7 +518,7 @@ def test_texts_are_shown_as_they_are(text):
     """Square brackets are markup to the library that prints."""
     wanted = study(["a", {"name": "b", "sweep": {"text": [text, "other"]}}])
     shown = render(find(replace(wanted, name=text), results(wanted), "strict"))
-    assert shown.startswith(f"{text}: rule strict")
+    assert shown.startswith(f"{text}\n")
     assert shown.count(f"{{a, b(text={text})}}") >= 3
     found = results(wanted, clash=lambda cell: text if len(cell.combination) == 2 else None)
     assert re.search(r"clash +" + re.escape(text), render(find(wanted, found, "strict")))

@@ -29,6 +29,8 @@ class Mechanism(Measure):
 
     concern: ClassVar[str]
     """What it protects against, in the paper's words (Table 9)."""
+    title: ClassVar[str] = ""
+    """What people call it, as a singular within a sentence: "the backdoor watermark". "": its name."""
     paper: ClassVar[str] = ""
     """The publication that introduced it."""
     order: ClassVar[int] = 0

@@ -20,6 +20,7 @@ class AdversarialTraining(Evasion):
     """
 
     name: ClassVar[str] = "advtr"
+    title: ClassVar[str] = "adversarial training"
     paper: ClassVar[str] = "Madry et al. 2018"
 
     def batch(self, stream: Stream, plan: Plan) -> Stream:

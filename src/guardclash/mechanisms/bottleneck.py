@@ -114,6 +114,7 @@ class Bottleneck(AgainstInversion):
     """
 
     name: ClassVar[str] = "bottleneck"
+    title: ClassVar[str] = "the random bottleneck"
     paper: ClassVar[str] = "Wang et al. 2021"
 
     units: int = 32

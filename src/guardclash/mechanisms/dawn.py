@@ -104,6 +104,7 @@ class DAWN(AgainstThieves):
     """
 
     name: ClassVar[str] = "dawn"
+    title: ClassVar[str] = "DAWN"
     concern: ClassVar[str] = "model watermarking"
     paper: ClassVar[str] = "Szyller et al. 2021"
     one_class: ClassVar[bool] = True

@@ -42,6 +42,7 @@ class DatasetInference(Mechanism):
     """
 
     name: ClassVar[str] = "di"
+    title: ClassVar[str] = "dataset inference"
     spaces: ClassVar[tuple[type[Space], ...]] = (Images, Rows)
     does: ClassVar[str] = "walks to the decision boundary by small steps"
     one_class: ClassVar[bool] = True

@@ -86,6 +86,7 @@ class ModelDistance(Mechanism):
     """
 
     name: ClassVar[str] = "distance"
+    title: ClassVar[str] = "the model distance"
     spaces: ClassVar[tuple[type[Space], ...]] = (Images, Rows, Tokens)
     one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model fingerprinting"

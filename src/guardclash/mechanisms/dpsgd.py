@@ -40,6 +40,7 @@ class DPSGD(Mechanism):
     """
 
     name: ClassVar[str] = "dpsgd"
+    title: ClassVar[str] = "DP-SGD"
     concern: ClassVar[str] = "differential privacy"
     paper: ClassVar[str] = "Abadi et al. 2016"
     version: ClassVar[int] = 2  # 1 looked at the plan's own streams only, and at whole splits
@@ -266,6 +267,7 @@ class DPSGDControl(Mechanism):
     """
 
     name: ClassVar[str] = "dpsgd-control"
+    title: ClassVar[str] = "the architecture of DP-SGD"
     concern: ClassVar[str] = "control"
 
     def architecture(self, plan: Plan) -> Plan:

@@ -79,6 +79,7 @@ class FinePruning(PoisonDefence):
     """
 
     name: ClassVar[str] = "fineprune"
+    title: ClassVar[str] = "fine-pruning"
     paper: ClassVar[str] = "Liu et al. 2018"
 
     may_fall: float = 0.04

@@ -43,6 +43,7 @@ class FixedPointTraining(Mechanism):
     """
 
     name: ClassVar[str] = "fixedpoint"
+    title: ClassVar[str] = "fixed-point training"
     concern: ClassVar[str] = "oblivious training"
     paper: ClassVar[str] = "Mohassel and Zhang 2017"
     order: ClassVar[int] = 9  # layers that others put in are rounded too

@@ -54,6 +54,7 @@ class GroupDRO(Fair):
     """
 
     name: ClassVar[str] = "groupdro"
+    title: ClassVar[str] = "group DRO"
     paper: ClassVar[str] = "Sagawa et al. 2020"
 
     rate: float = 0.01

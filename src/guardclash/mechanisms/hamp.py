@@ -109,6 +109,7 @@ class HAMP(Mechanism):
     """
 
     name: ClassVar[str] = "hamp"
+    title: ClassVar[str] = "HAMP"
     concern: ClassVar[str] = "membership inference"
     paper: ClassVar[str] = "Chen and Pattabiraman 2024"
     one_class: ClassVar[bool] = True

@@ -51,6 +51,7 @@ class MAD(Slowing):
     """
 
     name: ClassVar[str] = "mad"
+    title: ClassVar[str] = "MAD"
     paper: ClassVar[str] = "Orekondy et al. 2020"
     order: ClassVar[int] = 3  # before a mark is made among the answers
 

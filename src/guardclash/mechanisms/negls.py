@@ -67,6 +67,7 @@ class NegativeLabelSmoothing(AgainstInversion):
     """
 
     name: ClassVar[str] = "negls"
+    title: ClassVar[str] = "negative label smoothing"
     paper: ClassVar[str] = "Struppek et al. 2024"
 
     alpha: float = -0.05

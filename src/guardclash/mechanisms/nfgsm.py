@@ -69,6 +69,7 @@ class NFGSM(Evasion):
     """
 
     name: ClassVar[str] = "nfgsm"
+    title: ClassVar[str] = "N-FGSM"
     paper: ClassVar[str] = "de Jorge et al. 2022"
     metrics: ClassVar[tuple[Metric, ...]] = (*Evasion.metrics, *GAP)
 

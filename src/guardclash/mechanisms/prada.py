@@ -119,6 +119,7 @@ class PRADA(AgainstThieves):
     """
 
     name: ClassVar[str] = "prada"
+    title: ClassVar[str] = "PRADA"
     concern: ClassVar[str] = "model extraction"
     paper: ClassVar[str] = "Juuti et al. 2019"
     one_class: ClassVar[bool] = True

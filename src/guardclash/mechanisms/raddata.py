@@ -69,6 +69,7 @@ class RadioactiveData(Mechanism):
     """
 
     name: ClassVar[str] = "raddata"
+    title: ClassVar[str] = "radioactive data"
     spaces: ClassVar[tuple[type[Space], ...]] = (Images,)
     does: ClassVar[str] = "marks images"
     one_class: ClassVar[bool] = True

@@ -79,6 +79,7 @@ class RelaxLoss(Mechanism):
     """
 
     name: ClassVar[str] = "relaxloss"
+    title: ClassVar[str] = "RelaxLoss"
     concern: ClassVar[str] = "membership inference"
     paper: ClassVar[str] = "Chen et al. 2022"
     one_class: ClassVar[bool] = True

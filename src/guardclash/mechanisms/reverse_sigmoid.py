@@ -42,6 +42,7 @@ class ReverseSigmoid(Slowing):
     """
 
     name: ClassVar[str] = "reverse-sigmoid"
+    title: ClassVar[str] = "the reverse sigmoid"
     paper: ClassVar[str] = "Lee et al. 2018"
     order: ClassVar[int] = 3  # before a mark is made among the answers
 

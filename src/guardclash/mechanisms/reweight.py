@@ -22,6 +22,7 @@ class Reweighting(Fair):
     """
 
     name: ClassVar[str] = "reweight"
+    title: ClassVar[str] = "reweighting"
     paper: ClassVar[str] = "Kamiran and Calders 2012"
 
     scheme: str = "balance"

@@ -34,6 +34,7 @@ class SaliencyMaps(Mechanism):
     """
 
     name: ClassVar[str] = "saliency"
+    title: ClassVar[str] = "the saliency map"
     concern: ClassVar[str] = "explainability"
     paper: ClassVar[str] = "Sundararajan et al. 2017"
     spaces: ClassVar[tuple[type[Space], ...]] = Explanation.spaces

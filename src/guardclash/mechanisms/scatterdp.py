@@ -22,6 +22,7 @@ class ScatterDP(DPSGD):
     """
 
     name: ClassVar[str] = "scatterdp"
+    title: ClassVar[str] = "ScatterDP"
     paper: ClassVar[str] = "Tramer and Boneh 2021"
     version: ClassVar[int] = 1
     spaces: ClassVar[tuple[type[Space], ...]] = (Images,)

@@ -72,6 +72,7 @@ class Smoothing(Mechanism):
     """
 
     name: ClassVar[str] = "smoothing"
+    title: ClassVar[str] = "randomised smoothing"
     concern: ClassVar[str] = "model evasion"
     paper: ClassVar[str] = "Cohen et al. 2019; Lecuyer et al. 2019"
     order: ClassVar[int] = 2  # noise on top of what others made of an input

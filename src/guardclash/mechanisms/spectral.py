@@ -30,6 +30,7 @@ class Spectral(PoisonDefence):
     """
 
     name: ClassVar[str] = "spectral"
+    title: ClassVar[str] = "the spectral filter"
     paper: ClassVar[str] = "Tran et al. 2018"
     order: ClassVar[int] = 1  # who trains filters what data owners have marked
 

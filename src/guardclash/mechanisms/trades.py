@@ -61,6 +61,7 @@ class Trades(Evasion):
     """
 
     name: ClassVar[str] = "trades"
+    title: ClassVar[str] = "TRADES"
     paper: ClassVar[str] = "Zhang et al. 2019"
 
     beta: float = 6.0

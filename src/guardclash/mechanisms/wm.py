@@ -88,6 +88,7 @@ class Watermark(Mechanism):
     """
 
     name: ClassVar[str] = "wm"
+    title: ClassVar[str] = "the backdoor watermark"
     one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model watermarking"
     paper: ClassVar[str] = "Zhang et al. 2018; Adi et al. 2018; Szyller et al. 2021"

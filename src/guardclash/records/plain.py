@@ -68,7 +68,9 @@ def _results(content: Mapping[str, Any]) -> Results:
         if by_key.setdefault(cell.key, cell) != cell:
             raise Misfit(cell.key, "every cell once").within(f".cells[{place}].key")
     environments = given(content, "environments", lambda found: listed(found, lambda one: named(one, said)), ())
-    return Results(given(content, "study", text, ""), given(content, "written", text, None), environments, by_key)
+    titles = given(content, "titles", lambda found: named(found, said), {})
+    study, written = given(content, "study", text, ""), given(content, "written", text, None)
+    return Results(study, written, environments, by_key, titles=titles)
 
 
 def _cell(value: Any, known: Shared) -> CellRecord:
@@ -184,6 +186,7 @@ def to_plain(results: Results) -> dict[str, Any]:
         "study": results.study,
         "written": results.written,
         "environments": [dict(one) for one in results.environments],
+        **({"titles": dict(results.titles)} if results.titles else {}),
         "cells": [_plain_cell(cell) for cell in results.cells.values()],
     }
 

@@ -130,6 +130,8 @@ class Results:
     """By `Cell.key`."""
     damaged: tuple[str, ...] = ()
     """Files of the store that are damaged and so left out, and why. In no results file: the next run mends them."""
+    titles: Mapping[str, str] = field(default_factory=dict)
+    """What people call mechanisms, by name; of results of before, nobody knows."""
     changed: tuple[str, ...] = ()
     """In sentences, which code is another one than that which made the results. In no results file either."""
 

@@ -50,6 +50,11 @@ class Findings:
         return {verdict.cell: verdict for verdict in self.verdicts}
 
     @cached_property
+    def cells(self) -> Mapping[str, Cell]:
+        """Of the study, by key."""
+        return {cell.key: cell for cell in self.study.cells()}
+
+    @cached_property
     def side_effects(self) -> tuple[SideEffect, ...]:
         """On the measures that the study lists."""
         return side_effects(self.study, self.results)

@@ -18,6 +18,7 @@ from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables
 from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes, scales
+from guardclash.reporting.sentences import sentences, unbegun
 from guardclash.reporting.tables import Plain, plain, utility_head
 from guardclash.reporting.text import effect_table
 
@@ -57,6 +58,7 @@ def render_latex(found: Findings) -> str:
     parts = [
         comment("\n".join([head, *(f"Missing: {line}" for line in lacking)])) + PREAMBLE,
         *([unready] if lacking else []),
+        *_sentences(found),
         *combination_tables(found),
         *(_text_table(plain(effect_table(found)), "Against the unprotected model.") if found.side_effects else ()),
         *alone_tables(found),
@@ -64,6 +66,18 @@ def render_latex(found: Findings) -> str:
         comment("\n".join(["Notes:", *notes(found)])) + END,
     ]
     return "\n".join(parts)
+
+
+def _sentences(found: Findings) -> list[str]:
+    """Every verdict as a sentence, by recipe."""
+    told = sentences(found)
+    parts = []
+    for recipe in dict.fromkeys(one.verdict.recipe for one in told if one.begun):
+        own = [one for one in told if one.begun and one.verdict.recipe == recipe]
+        items = "\n".join(rf"\item {''.join(prose(piece) for piece in one.pieces)}" for one in own)
+        parts.append(rf"\noindent On {escaped(recipe)}:" + f"\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}\n")
+    lacking = unbegun(told)
+    return [*parts, *([rf"\noindent {lacking}" + "\n"] if lacking else [])]
 
 
 def alone_tables(found: Findings) -> Iterator[str]:

@@ -8,8 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from guardclash.reporting.findings import Findings
+from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
+from guardclash.reporting.sentences import sentences, unbegun
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
 from guardclash.words import shown
@@ -26,15 +28,31 @@ def render_markdown(found: Findings) -> str:
     study, lacking = found.study, found.unfinished
     parts = [
         f"# {escaped(study.name)}",
-        f"R{escaped(ruling(study))[1:]}.",  # a sentence here
         *([f"> **Note:** {lacking}; what can still change is undecided."] if lacking else []),
+        *_sentences(found),
         *_section(verdict_table(found.verdicts, study.rules)),
         *(part for table in judgement_tables(found.verdicts, study.rules) for part in _section(table)),
         *(part for table in other_tables(found) for part in _section(table)),
         "## Notes",
-        "\n".join(f"- {escaped(note)}" for note in notes(found)),
+        "\n".join(f"- {escaped(note)}" for note in (f"Judged by {ruling(study)}.", *notes(found))),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _sentences(found: Findings) -> list[str]:
+    """Every verdict as a sentence, by recipe; one that is bad news has its word in bold."""
+    told = sentences(found)
+    parts = []
+    for recipe in dict.fromkeys(one.verdict.recipe for one in told if one.begun):
+        own = [one for one in told if one.begun and one.verdict.recipe == recipe]
+        parts += [f"On {escaped(recipe)}:", "\n".join(f"- {_word(one.outcome)}: {escaped(str(one))}" for one in own)]
+    lacking = unbegun(told)
+    return [*parts, *([lacking] if lacking else [])]
+
+
+def _word(outcome: str) -> str:
+    look = look_of(outcome)
+    return f"**{outcome}**" if look and "bold" in look.terminal else outcome
 
 
 def escaped(text: str) -> str:

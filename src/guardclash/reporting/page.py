@@ -21,6 +21,7 @@ from guardclash.judging.rules import Rule
 from guardclash.records.cells import Cell
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import notes
+from guardclash.reporting.page_parts.accounts import Spoken, spoken
 from guardclash.reporting.page_parts.charts import plain
 from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
 from guardclash.reporting.page_parts.details import Detail, asked, detail
@@ -62,6 +63,7 @@ SECTIONS = (
     "effects",
     "alone",
     "claims",
+    "judged",
     "notes",
     "scale",
     "machines",
@@ -107,6 +109,8 @@ class Page:
     other_rule: str
     head: tuple[tuple[str, str], ...]
     progress: Progress
+    spoken: tuple[Spoken, ...]
+    """Verdicts as sentences."""
     counts: tuple[tuple[str, int], ...]
     """Verdicts by outcome."""
     key: tuple[tuple[str, str], ...]
@@ -127,6 +131,11 @@ class Page:
     commits: str
     seeds: tuple[int, ...]
     values: tuple[RawRow, ...]
+
+    @property
+    def many_recipes(self) -> bool:
+        """Whether a sentence must say of which recipe it is."""
+        return len(self.study.recipes) > 1
 
 
 def render_html(found: Findings) -> str:
@@ -173,6 +182,7 @@ def _page(found: Findings) -> Page:
         other_rule=study.rules[1],
         head=_head(found),
         progress=progress(found),
+        spoken=spoken(found, {cell.key: one.id for cell, one in details.items()}),
         counts=counts,
         key=tuple((word, meaning) for word, meaning in MEANINGS.items() if word in words),
         matrix=pairs,
@@ -207,7 +217,7 @@ def _details(found: Findings, swept: Sequence[SweepSection]) -> dict[Cell, Detai
 
 
 def _head(found: Findings) -> tuple[tuple[str, str], ...]:
-    """What a reader must know before the first verdict."""
+    """By what it was judged."""
     study = found.study
     scales = dict.fromkeys(str(dict(recipe.options)["scale"]) for recipe in study.recipes)
     counts = [f"{study.alone} alone", f"{study.together} together"]

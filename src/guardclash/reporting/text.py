@@ -15,9 +15,11 @@ from guardclash.records.cells import Cell, Named, braces
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.controls import Control
 from guardclash.reporting.findings import Findings
+from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.screen import Screen, literal
+from guardclash.reporting.sentences import sentences, unbegun
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
 
 WIDTH = 140
@@ -40,13 +42,33 @@ def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
 def told(found: Findings) -> Iterator[Any]:
     """Verdicts, judgements, side effects, mechanisms alone, claims on suspects and notes, for a terminal."""
     study = found.study
-    yield f"[bold]{literal(study.name)}[/]: {literal(ruling(study))}"
+    yield f"[bold]{literal(study.name)}[/]"
+    yield from sentence_tables(found)
     yield verdict_table(found.verdicts, study.rules)
     for table in judgement_tables(found.verdicts, study.rules):
         yield table
         yield ""
     yield from other_tables(found)
+    yield literal(f"Judged by {ruling(study)}.")
     yield from map(literal, notes(found))
+
+
+def sentence_tables(found: Findings) -> Iterator[Any]:
+    """Every verdict as a sentence, by recipe."""
+    told = sentences(found)
+    recipes = dict.fromkeys(one.verdict.recipe for one in told if one.begun)
+    for recipe in recipes:
+        yield literal(f"On {recipe}:")
+        table = Table.grid(padding=(0, 1))
+        for one in told:
+            look = look_of(one.outcome)
+            if one.begun and one.verdict.recipe == recipe and look:
+                table.add_row(f"[{look.terminal}]{look.symbol}[/]", literal(one))
+        yield table
+    if lacking := unbegun(told):
+        yield lacking
+    if told:
+        yield ""
 
 
 def other_tables(found: Findings) -> Iterator[Table]:

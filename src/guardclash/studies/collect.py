@@ -30,9 +30,14 @@ def collect(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> R
     cells = [_cell(entry, store, environments) for entry in composed]
     damaged = tuple(f"{name}: {why}" for name, why in store.damaged.items())
     changed = code_since(composed, store)
-    return Results(
-        study.name, now(), tuple(environments.values()), {cell.key: cell for cell in cells}, damaged, changed
-    )
+    by_key = {cell.key: cell for cell in cells}
+    return Results(study.name, now(), tuple(environments.values()), by_key, damaged, _titles(composed), changed)
+
+
+def _titles(composed: tuple[ComposedCell, ...]) -> dict[str, str]:
+    """What people call the mechanisms of a study, where they are called something else than their name."""
+    found = {one.name: one.title for entry in composed for one in entry.combination}
+    return {name: title for name, title in sorted(found.items()) if title}
 
 
 def keep_results(study: Study, composed: tuple[ComposedCell, ...], store: Store) -> Results:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from markupsafe import Markup
 
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.results import CellRecord, TrialRecord
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.notes import failure
-from guardclash.reporting.page_parts.words import listed, plural, prose, symbol
+from guardclash.reporting.page_parts.words import listed, plural, prose, shown, symbol
 from guardclash.reporting.reasons import Symbol, reasons, warnings
+from guardclash.reporting.sentences import sentences
 from guardclash.reporting.tables import duration
 from guardclash.studies.study import Study
 from guardclash.words import cut
@@ -32,6 +35,33 @@ def verdict_sentences(study: Study, verdict: Verdict, rule: Rule) -> Iterator[Ma
     for said in (*reasons(verdict, rule), *warnings(study, verdict, rule)):
         parts = (symbol(part) if isinstance(part, Symbol) else part for part in said.parts)
         yield prose(said.template, *parts)
+
+
+class Spoken(NamedTuple):
+    """A verdict as a sentence, and the address of its section."""
+
+    outcome: str
+    recipe: str
+    text: Markup
+    id: str
+
+
+def spoken(found: Findings, ids: Mapping[str, str]) -> tuple[Spoken, ...]:
+    """Every verdict that there is something to tell of, as a sentence.
+
+    Args:
+        found: The study.
+        ids: Addresses of sections by key of cell.
+    """
+    return tuple(
+        Spoken(one.outcome, one.verdict.recipe, Markup("").join(map(_set, one.pieces)), ids[one.verdict.cell])
+        for one in sentences(found)
+        if one.begun
+    )
+
+
+def _set(piece: str) -> Markup:
+    return symbol(piece) if isinstance(piece, Symbol) else Markup.escape(shown(piece))
 
 
 def facts_of(entry: CellRecord) -> tuple[tuple[str, str, str], ...]:
