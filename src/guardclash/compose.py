@@ -24,7 +24,7 @@ STAGES: dict[str, dict[str, str]] = {
     "data": {"streams": MANY},
     "architecture": {"model": ONE, "rewrites": MANY, "arithmetic": ONE},
     "batch": {"maps": MANY},
-    "objective": {"objectives": MANY},
+    "objective": {"objectives": MANY, "penalties": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
 }
 """Which stage may change which field. Of MANY, what several mechanisms add stacks, in an order of theirs (`rank`) and
