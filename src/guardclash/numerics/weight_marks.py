@@ -57,6 +57,12 @@ def usual_place(network: nn.Module) -> int | None:
     return min(1, len(hidden) - 1) if hidden else None
 
 
+def filters(network: nn.Module) -> list[nn.Module]:
+    """The layers whose weights are filters: convolutions; of a network without any, linear layers but the last."""
+    layers = list(weight_layers(network).values())
+    return [one for one in layers if isinstance(one, FILTERS)] or layers[:-1]
+
+
 def mean_filter(weight: Tensor) -> Tensor:
     """The mean over the outputs of a weight tensor [outputs, inputs, ...]: [inputs, ...]."""
     return weight.mean(0)

@@ -165,7 +165,8 @@ class Run:
 
     def step(self, stream: Stream, batch: Data, lead: int, now: Moment | None = None) -> Tensor:
         """One step on a batch: its gradient and the update. Returns the sum of the losses."""
-        chance, penalties = self._chance[stream.name], self._penalties[stream.name]
+        chance = self._chance[stream.name]
+        penalties = self._penalties[stream.name]
         released = released_gradient(self.plan, self.network, stream, batch, chance, now, self._memories, penalties)
         self._update(stream, released.gradient, lead)
         return released.loss
