@@ -188,14 +188,19 @@ class Uchida(Mechanism):
         return {name: value for name, value in values.items() if math.isfinite(value)}
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
-        """That a suspect was not tested, or not with its channels in order."""
+        """That a suspect was not tested, or not with its channels in order; that somebody turned the message round."""
         return tuple(self._doubts(metrics))
 
     def _doubts(self, metrics: Mapping[str, float]) -> Iterator[str]:
         if not metrics:
             yield UNREADABLE
-        elif self.align and "uchida_aligned" not in metrics:
+            return
+        if self.align and "uchida_aligned" not in metrics:
             yield UNALIGNED
+        read = (metrics[name] for name in ("uchida_as_it_lies", "uchida_aligned") if name in metrics)
+        wrong = round(self.bits * (1 - min(read, default=1.0)))
+        if self.metrics[1].claims(log10_verification_p(self.bits - wrong, self.bits, 2)):
+            yield f"{wrong} of {self.bits} bits are wrong, more than chance makes: the message was turned round"
 
 
 @dataclass(frozen=True, eq=False)
