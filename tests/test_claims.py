@@ -138,12 +138,37 @@ def test_stolen_models_are_detected_and_innocent_ones_cleared():
         ("independent", {"print": [None, -3.0, None]}, "false claim"),
         ("independent", {"print": [-9.0, -9.0, -9.0], "framed": [-9.0, -9.0, -9.0]}, "false claim"),
         ("independent", {"print": [-0.1, None, -0.1]}, "undecided"),
+        ("extraction", {"print": [-0.1, -0.1, -0.1], "accuracy": 0.84}, "removed with the model"),
+        ("extraction", {"print": [-0.1, -0.1, -0.1], "accuracy": 0.85}, "missed"),
+        ("extraction", {"print": [-0.1, -0.1, -0.1], "accuracy": [0.9, 0.9, 0.74]}, "removed with the model"),
+        ("extraction", {"print": [-0.1, -9.0, -0.1], "accuracy": 0.1}, "mixed"),
+        ("extraction", {"print": [-9.0, -9.0, -9.0], "accuracy": 0.1}, "detected"),
+        ("extraction", {"print": [None, -0.1, -0.1], "accuracy": 0.1}, "undecided"),
+        ("extraction", {"print": [-0.1, -0.1, -0.1], "accuracy": None}, "missed"),
+        ("independent", {"print": [-0.1, -0.1, -0.1], "accuracy": 0.1}, "cleared"),
+        ("itself", {"print": [-0.1, -0.1, -0.1], "accuracy": 0.1}, "missed"),
         ("itself", {"print": [-0.1, -0.1, -0.1]}, "missed"),
         ("itself", {"print": [-5.0, -5.0, -5.0], "spare": [-5.0, -5.0, -5.0]}, "not credible"),
     ],
 )
 def test_what_a_claim_is_worth(suspect, values, outcome):
     assert outcomes(study(), with_values(**{suspect: values}))[suspect] == outcome
+
+
+def test_a_model_that_is_no_good_is_no_loss_by_whatever_it_is_judged():
+    proof = Proof(PRINT, (0,), Sample((-0.1,)), ())
+    lower = Metric("error", "ζ", MaxGrowth(1.5), higher_is_better=False, range=(0.0, 10.0))
+    for utility, owners, suspects, outcome in (
+        (ACCURACY, 0.9, 0.849, "removed with the model"),
+        (ACCURACY, 0.5, 0.9, "missed"),
+        (lower, 1.0, 1.51, "removed with the model"),
+        (lower, 1.0, 1.5, "missed"),
+        (replace(ACCURACY, range=None), 0.9, 0.1, "missed"),
+    ):
+        own, theirs = Sample((owners,)), Sample((suspects,))
+        claim = Claim("r", ("p",), "s", True, "p", proof, (), theirs, 1, utility=utility, owners=own)
+        assert claim.outcome == outcome
+        assert claim.to_dict()["utility"]["owners"] == [owners]
 
 
 def test_the_outcome_words_are_all_used_and_have_a_style():

@@ -16,10 +16,11 @@ from guardclash.compose import Clash, compose
 from guardclash.errors import UserError
 from guardclash.mechanisms.advtr import AdversarialTraining
 from guardclash.mechanisms.dpsgd import DPSGD
-from guardclash.mechanisms.negls import NegativeLabelSmoothing, SmoothedLabels, smoothed
+from guardclash.mechanisms.negls import NegativeLabelSmoothing
 from guardclash.numerics.attacks import PGD
 from guardclash.plan.adversarial import Adversarial, cross_entropies
 from guardclash.plan.examples import Data, Moment
+from guardclash.plan.maps import SmoothedLabels, smoothed
 from guardclash.plan.objectives import CrossEntropy
 from guardclash.training.released import Chance, released_gradient
 from guardclash.training.train import build_network, train

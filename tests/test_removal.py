@@ -205,7 +205,7 @@ def test_suspects_are_found_and_judged_end_to_end(site, load):
     found = {claim.suspect: claim for claim in claims(wanted, results_from(content)) if claim.mechanism == "wm"}
     assert found["pruning(sparsity=0.1)"].outcome == found["quantisation"].outcome == "detected"
     assert found["blurring"].outcome == "detected"
-    assert found["pruning(sparsity=0.99)"].outcome == "missed"
+    assert found["pruning(sparsity=0.99)"].outcome == "removed with the model"
     assert found["independent"].outcome == "cleared"
     assert found["overwriting"].stolen
 

@@ -24,7 +24,7 @@ STAGES: dict[str, dict[str, str]] = {
     "data": {"streams": MANY},
     "architecture": {"model": ONE, "rewrites": MANY, "arithmetic": ONE},
     "batch": {"maps": MANY},
-    "objective": {"objectives": MANY},
+    "objective": {"objectives": MANY, "penalties": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},
 }
 """Which stage may change which field. Of MANY, what several mechanisms add stacks, in an order of theirs (`rank`) and
@@ -76,10 +76,13 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
         _check_streams_named(plan, active)
     # Over all stages: what one mechanism set in an earlier stage, another must not undo later.
     set_by: Setters = {}
+    before = plan.model
     for mechanism in _replacing_first(plan, active, "architecture", Mechanism.architecture):
         edited = mechanism.architecture(plan)
         _check_edit(plan, edited, mechanism, "architecture", "the plan", set_by)
         plan = edited
+    for mechanism in active if plan.model != before else ():
+        _check_still_fits(plan, mechanism, set_by)
     # Within a stage, every mechanism sees the plan as the stage before left it.
     for stage in ("batch", "objective", "gradient"):
         plan = _treat_streams(plan, active, stage, set_by)
@@ -105,10 +108,8 @@ def _beside(mechanism: Mechanism, plan: Plan, active: Sequence[Mechanism], parti
 
 def _gone_on(plan: Plan, mechanism: Mechanism, set_by: Setters) -> Plan:
     """The last stage: a training that goes on with the weights of the one composed so far, or that one."""
-    reason = "" if type(mechanism).after is Mechanism.after else mechanism.misfit(plan)
-    if reason:  # looked at once more: another may have replaced the network that it goes on with
-        whose = set_by.get(("the plan", "model"))
-        raise Clash(f"{mechanism.name} {reason}{f': it is that of {whose.name}' if whose else ''}")
+    if type(mechanism).after is not Mechanism.after:
+        _check_still_fits(plan, mechanism, set_by)
     found = mechanism.after(plan)
     before: Plan | None = found
     # Several trainings may follow one another; the first of them must begin with the one composed so far.
@@ -128,6 +129,13 @@ def _check_fits(plan: Plan, mechanism: Mechanism) -> None:
         raise UserError("streams are given as a tuple", where=f"{mechanism.name}.on", got=mechanism.on)
     if reason := mechanism.misfit(plan):
         raise Clash(f"{mechanism.name} {reason}")
+
+
+def _check_still_fits(plan: Plan, mechanism: Mechanism, set_by: Setters) -> None:
+    """Looks once more: another may have replaced the network that a mechanism works on."""
+    if reason := mechanism.misfit(plan):
+        whose = set_by.get(("the plan", "model"))
+        raise Clash(f"{mechanism.name} {reason}{f': it is that of {whose.name}' if whose else ''}")
 
 
 def rank(mechanism: Mechanism) -> tuple[int, str, str]:

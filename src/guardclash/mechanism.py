@@ -66,7 +66,7 @@ class Mechanism(Measure):
         return stream
 
     def objective(self, stream: Stream, plan: Plan) -> Stream:
-        """Adds or replaces losses."""
+        """Adds or replaces losses; adds penalties, losses of the weights alone."""
         return stream
 
     def gradient(self, stream: Stream, plan: Plan) -> Stream:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from guardclash.judging.criteria import MaxGrowth, Metric
 from guardclash.mechanism import Mechanism
-from guardclash.plan.plan import Context, Gradient, Losses, Plan, Stream
+from guardclash.plan.parts import Gradient, Losses
+from guardclash.plan.plan import Context, Plan, Stream
 from guardclash.training.trained import Trained
 
 

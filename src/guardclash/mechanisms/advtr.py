@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from guardclash.mechanisms.evasion import Evasion
 from guardclash.plan.adversarial import Adversarial, AdversarialEmbeddings, Shifted
-from guardclash.plan.plan import BatchMap, Plan, Stream
+from guardclash.plan.parts import BatchMap
+from guardclash.plan.plan import Plan, Stream
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from guardclash.checks import within
 from guardclash.mechanisms.fair import Fair
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.grouped import MEMBER, SIZES, Numbered
-from guardclash.plan.plan import Objective, Plan, Stream
+from guardclash.plan.parts import Objective
+from guardclash.plan.plan import Plan, Stream
 
 
 @dataclass(frozen=True)

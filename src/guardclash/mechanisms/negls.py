@@ -5,56 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-import torch
-from torch import Tensor, nn
-from torch.nn import functional
-
 from guardclash.checks import within
 from guardclash.mechanisms.inversion import AgainstInversion
-from guardclash.plan.examples import Data, Moment
+from guardclash.plan.maps import SmoothedLabels
 from guardclash.plan.plan import Plan, Stream
-
-
-@dataclass(frozen=True)
-class SmoothedLabels:
-    """A batch map: labels mixed with the even distribution, (1 - alpha) y + alpha sum(y) / classes.
-
-    It is linear in the label, so several such maps may come in any order.
-    """
-
-    alpha: float
-    classes: int
-    from_share: float = 0.0
-    """How much of the training is done before it begins."""
-    ramp: bool = True
-    """Grow from 0 to half of alpha in the first half of what is then left, and be whole afterwards."""
-
-    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
-        """The same examples with labels [B, classes], which are no distribution where alpha is below 0."""
-        alpha = self.at(now.share)
-        return replace(batch, y=smoothed(batch.y, alpha, self.classes)) if alpha else batch
-
-    def at(self, share: float) -> float:
-        """Alpha when so much of the training is done."""
-        if share < self.from_share:
-            return 0.0
-        grown = (share - self.from_share) / (1 - self.from_share)
-        return self.alpha * grown if self.ramp and grown < 0.5 else self.alpha
-
-
-def smoothed(y: Tensor, alpha: float, classes: int) -> Tensor:
-    """Labels mixed with the even distribution.
-
-    Args:
-        y: Class indices, int64 [B], or vectors, float [B, classes].
-        alpha: Share of the even distribution; below 0 the label's weight is above 1, and the others' below 0.
-        classes: Number of classes.
-
-    Returns:
-        Vectors [B, classes], of the same sums as those of the labels.
-    """
-    vectors = y if y.dim() > 1 else functional.one_hot(y, classes).float()
-    return (1 - alpha) * vectors + alpha * vectors.mean(1, keepdim=True)
 
 
 @dataclass(frozen=True)

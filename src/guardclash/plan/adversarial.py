@@ -13,7 +13,7 @@ from guardclash.numerics.attacks import PGD, attacked
 from guardclash.numerics.single_step import NoisyStep
 from guardclash.numerics.tokens import shifted, worst_shift
 from guardclash.plan.examples import Data, Moment
-from guardclash.plan.plan import Objective
+from guardclash.plan.parts import Objective
 
 SHIFT = "embedding_shift"
 """What `Data.about` calls the shift of the vectors of an example's tokens, [length, width]."""

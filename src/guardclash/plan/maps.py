@@ -1,4 +1,4 @@
-"""Augmentations: changes to a batch before its loss."""
+"""Changes to a batch before its loss: augmentations, smoothed labels."""
 
 from __future__ import annotations
 
@@ -68,3 +68,45 @@ class FlipAndResizedCrop:
         shift = (2 * torch.stack(place, 1) - 1) * (1 - size)
         flip = torch.stack([_flips(len(x), x.device, rng), torch.ones(len(x), device=x.device)], 1)
         return replace(batch, x=_resample(x, size * flip, shift, "border"))
+
+
+@dataclass(frozen=True)
+class SmoothedLabels:
+    """A batch map: labels mixed with the even distribution, (1 - alpha) y + alpha sum(y) / classes.
+
+    It is linear in the label, so several such maps may come in any order.
+    """
+
+    alpha: float
+    classes: int
+    from_share: float = 0.0
+    """How much of the training is done before it begins."""
+    ramp: bool = True
+    """Grow from 0 to half of alpha in the first half of what is then left, and be whole afterwards."""
+
+    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
+        """The same examples with labels [B, classes], which are no distribution where alpha is below 0."""
+        alpha = self.at(now.share)
+        return replace(batch, y=smoothed(batch.y, alpha, self.classes)) if alpha else batch
+
+    def at(self, share: float) -> float:
+        """Alpha when so much of the training is done."""
+        if share < self.from_share:
+            return 0.0
+        grown = (share - self.from_share) / (1 - self.from_share)
+        return self.alpha * grown if self.ramp and grown < 0.5 else self.alpha
+
+
+def smoothed(y: Tensor, alpha: float, classes: int) -> Tensor:
+    """Labels mixed with the even distribution.
+
+    Args:
+        y: Class indices, int64 [B], or vectors, float [B, classes].
+        alpha: Share of the even distribution; below 0 the label's weight is above 1, and the others' below 0.
+        classes: Number of classes.
+
+    Returns:
+        Vectors [B, classes], of the same sums as those of the labels.
+    """
+    vectors = y if y.dim() > 1 else functional.one_hot(y, classes).float()
+    return (1 - alpha) * vectors + alpha * vectors.mean(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""What one training is, as a value: a plan of streams, and the protocols that their parts satisfy.
+"""What one training is, as a value: a plan of streams, and what their sources and networks are.
 
 Every part is a frozen dataclass with a `__call__`, never a closure: that makes a plan printable, hashable, picklable
 and the key under which its result is kept. The tensors are not in the plan; a source says how to get them.
@@ -16,14 +16,15 @@ from torch import Tensor, nn
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.plan.arithmetic import Arithmetic
-from guardclash.plan.examples import Data, Moment, refuse_other_forms
+from guardclash.plan.examples import Data, refuse_other_forms
 from guardclash.plan.gradients import Mean
 from guardclash.plan.objectives import CrossEntropy
+from guardclash.plan.parts import BatchMap, Gradient, Objective, Optimizer, Sampler, Schedule
+from guardclash.plan.penalties import Penalty, SecretPenalty, refuse_no_penalties
 from guardclash.plan.purpose import Purpose
 
 Cadence = Literal["after_epoch", "mixed"]
 BatchNormPolicy = Literal["update", "freeze", "recalibrate"]
-Losses = Callable[[], Tensor]
 Predict = Callable[[Tensor], Tensor]
 
 
@@ -77,62 +78,6 @@ class Source(Protocol):
         """The examples under the context's seed."""
 
 
-class Sampler(Protocol):
-    """How a pass over a stream is cut into batches."""
-
-    @property
-    def batch_size(self) -> int:
-        """Examples per batch, on average."""
-
-    def steps(self, size: int) -> int:
-        """Batches in one pass over `size` examples."""
-
-    def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
-        """One pass: index tensors, int64."""
-
-
-class BatchMap(Protocol):
-    """A change to each batch before its loss is taken: augmentation, adversarial examples, other labels."""
-
-    def __call__(self, network: nn.Module, batch: Data, rng: torch.Generator, now: Moment) -> Data:
-        """The batch's successor, of as many examples; `rng` and `now` are given by name."""
-
-
-class Objective(Protocol):
-    """A loss."""
-
-    def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
-        """One loss per example, [B], weights (`Data.about`) left out; `now` is given by name."""
-
-
-class Gradient(Protocol):
-    """How the losses of a batch become the gradient that the optimizer sees."""
-
-    def __call__(self, network: nn.Module, losses: Losses, rng: torch.Generator) -> dict[str, Tensor]:
-        """Gradients by parameter name; `losses()` runs the forward pass and returns one loss per example."""
-
-
-class Optimizer(Protocol):
-    """Update rule and its hyperparameters."""
-
-    @property
-    def learning_rate(self) -> float:
-        """The largest learning rate of the schedule."""
-
-    def start(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        """Fresh state (momentum buffers) for the parameters."""
-
-    def adjust(self, state: torch.optim.Optimizer, factor: float, momentum: float | None) -> None:
-        """Sets learning rate = factor * learning_rate, and the momentum unless it is None."""
-
-
-class Schedule(Protocol):
-    """Learning rate and momentum over the steps of the first stream."""
-
-    def at(self, step: int, total: int) -> tuple[float, float | None]:
-        """Factor on the learning rate and the momentum (None: the optimizer's own) at a step in 0..total-1."""
-
-
 class Rewrite(Protocol):
     """A replacement of parts of the network, visible in the plan. With `needs_context = True` it is given one too."""
 
@@ -171,6 +116,8 @@ class Stream:
     """Applied to each batch in this order."""
     objectives: tuple[Objective, ...] = (CrossEntropy(),)
     """Their per-example losses are added up, and the sum multiplied by the example's weight if it has one."""
+    penalties: tuple[Penalty | SecretPenalty, ...] = ()
+    """Losses of the weights alone. Their gradient is added to what `gradient` gives, whatever the batch."""
     gradient: Gradient = Mean()  # noqa: RUF009  (frozen, so one instance can serve all)
     optimizer: Optimizer | None = None
     """None: the plan's own. Streams of equal ones share a state (momentum); an explicit one never shares the plan's."""
@@ -188,6 +135,7 @@ class Stream:
         within(self.name, ">= 1", passes=self.passes)
         refuse_other_forms(self.maps, f"{self.name}.maps", "rng, now", "Data")
         refuse_other_forms(self.objectives, f"{self.name}.objectives", "now", "losses [B]")
+        refuse_no_penalties(self.penalties, f"{self.name}.penalties")
 
     def steps_per_epoch(self) -> int:
         """Batches of this stream in one epoch."""

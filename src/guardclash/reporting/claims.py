@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from guardclash.judging.criteria import ACCURACY, Absolute, Metric, criterion_dict
 from guardclash.judging.judgement import plain
-from guardclash.judging.stats import Sample
+from guardclash.judging.stats import TOLERANCE, Sample
 from guardclash.records.cells import Cell, Named
 from guardclash.records.results import UNKNOWN, Results
 from guardclash.studies.study import Study
@@ -17,6 +17,7 @@ from guardclash.studies.verdicts import sample
 Outcome = Literal[
     "detected",
     "missed",
+    "removed with the model",
     "mixed",
     "cleared",
     "false claim",
@@ -28,6 +29,9 @@ Outcome = Literal[
     "clash",
 ]
 """Of a claim; see `Claim.outcome`."""
+MAY_LOSE = 0.05
+"""Share of the utility's range that a stolen model may lack of the owner's and still be worth stealing (Lukas et al.
+2022: 5 points of accuracy)."""
 TRUTH = {True: "yes", False: "no", None: "unknown"}
 """How tables answer whether a suspect is stolen."""
 ORIGIN = {True: "stolen", False: "innocent", None: "of unknown origin"}
@@ -92,6 +96,17 @@ class Claim:
     """Why the suspect cannot be built."""
     utility: Metric = ACCURACY
     """Of the task: the metric of `useful`."""
+    owners: Sample = Sample()  # noqa: RUF009  (frozen)
+    """How good the owner's model is at the task, under the same seeds."""
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether the suspect is so much worse than the owner's model that it is not worth stealing."""
+        if self.utility.range is None or not (self.useful.n and self.owners.n):
+            return False
+        low, high = self.utility.range
+        lacks = self.owners.mean - self.useful.mean
+        return (lacks if self.utility.higher_is_better else -lacks) > MAY_LOSE * (high - low) + TOLERANCE
 
     @property
     def discredited(self) -> tuple[int, ...]:
@@ -104,11 +119,11 @@ class Claim:
         """What the claim is worth.
 
         Returns:
-            Of a stolen model: "detected" if it is claimed under every seed, "missed" under none, "mixed" under some,
-            and "not credible" if a control fires under the seed of a claim. Of an innocent one: "false claim" if it is
-            claimed under any seed, "cleared" under none. Of one whose origin nobody knows: "claimed" if it is under any
-            seed, each of which is another owner, "not claimed" under none, and "not credible" as of a stolen one. What
-            missing seeds can still change is "undecided".
+            Of a stolen model: "detected" if it is claimed under every seed, "missed" under none, or "removed with the
+            model" if it is no good either, "mixed" under some, and "not credible" if a control fires under the seed of
+            a claim. Of an innocent one: "false claim" if it is claimed under any seed, "cleared" under none. Of one
+            whose origin nobody knows: "claimed" if it is under any seed, each of which is another owner, "not claimed"
+            under none, and "not credible" as of a stolen one. What missing seeds can still change is "undecided".
         """
         if self.clash is not None:
             return "clash"
@@ -121,7 +136,8 @@ class Claim:
         if measured < self.asked:
             return "undecided" if measured else "not measured"
         if self.stolen:
-            return "missed" if not claimed else "detected" if claimed == measured else "mixed"
+            lost: Outcome = "removed with the model" if self.spoilt else "missed"
+            return lost if not claimed else "detected" if claimed == measured else "mixed"
         return "claimed" if claimed else "not claimed" if self.stolen is None else "cleared"
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +153,11 @@ class Claim:
             "claimed_at": bound and criterion_dict(bound),
             "asked": self.asked,
             "controls": [control.to_dict() for control in self.controls],
-            "utility": {"metric": self.utility.name, "values": list(map(plain, self.useful.values))},
+            "utility": {
+                "metric": self.utility.name,
+                "values": list(map(plain, self.useful.values)),
+                "owners": list(map(plain, self.owners.values)),
+            },
             "outcome": self.outcome,
             "clash": self.clash,
         }
@@ -156,7 +176,7 @@ def claims(study: Study, results: Results) -> tuple[Claim, ...]:
         for metric in claiming(study, results, victim, named)
         for cell in (victim, *suspects_of(study, victim))
         if results.cell(cell) is not None  # results of before the study had suspects know none
-        for claim in (_claim(study, results, cell, named, metric),)
+        for claim in (_claim(study, results, cell, victim, named, metric),)
     )
 
 
@@ -190,7 +210,10 @@ def _as_judged(study: Study, metric: Metric) -> Metric:
     return replace(metric, criterion=criterion) if isinstance(criterion, Absolute) else metric
 
 
-def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Metric) -> Claim:
+def _claim(study: Study, results: Results, cell: Cell, victim: Cell, named: Named, metric: Metric) -> Claim:
+    utility = results.utility(cell)
+    # Under the seeds of the suspect, of which there may be fewer.
+    owners = dict(results.by_seed(victim, None, utility.name, study.seeds(cell)))
     entry = results.cell(cell) or UNKNOWN
     declared = {other.name: other for other in results.metrics(cell, named)}
     controls = (
@@ -204,8 +227,9 @@ def _claim(study: Study, results: Results, cell: Cell, named: Named, metric: Met
         mechanism=study.label(named.plain),
         finding=_finding(study, results, cell, named, metric, metric),
         controls=tuple(control for control in controls if control.seeds),  # not measured is not silent
-        useful=sample(study, results, cell, None, results.utility(cell)),
-        utility=results.utility(cell),
+        useful=sample(study, results, cell, None, utility),
+        utility=utility,
+        owners=utility.sample(owners.values(), owners),
         asked=cell.replicates,
         clash=entry.clash,
     )

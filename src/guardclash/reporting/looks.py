@@ -45,6 +45,7 @@ LIKE = {
     "detected": "compatible",
     "cleared": "compatible",
     "missed": "conflict",
+    "removed with the model": "ineffective",
     "false claim": "conflict",
     "mixed": "undecided",
     "claimed": "compatible",

@@ -159,9 +159,13 @@ def _bound(names: Iterable[Named], recipe: Named, base: Recipe, study: Study) ->
 
 
 def _marks(base: Recipe, combination: tuple[Mechanism, ...]) -> tuple[Mechanism, ...]:
-    """The mechanisms that prove ownership by what they put into the training data."""
+    """The mechanisms that prove ownership by what they put into the training: examples, or losses."""
     plan = base.plan()
-    return tuple(one for one in combination if proves_ownership(one) and one.data(plan) != plan)
+
+    def marks(one: Mechanism) -> bool:
+        return one.data(plan) != plan or any(one.objective(stream, plan) != stream for stream in plan.streams)
+
+    return tuple(one for one in combination if proves_ownership(one) and marks(one))
 
 
 def _composed(plan: Plan, own: tuple[Mechanism, ...]) -> tuple[Plan | None, str | None]:

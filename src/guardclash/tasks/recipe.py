@@ -23,7 +23,8 @@ from guardclash.plan.models import CNN, Norm, ResNet, Shape
 from guardclash.plan.networks import MLP, MeanEmbedding
 from guardclash.plan.objectives import BinaryCrossEntropy
 from guardclash.plan.optimizers import SGD, Adam, AdamW, OneCycle
-from guardclash.plan.plan import BatchMap, Model, Optimizer, Plan, Source, Stream
+from guardclash.plan.parts import BatchMap, Optimizer
+from guardclash.plan.plan import Model, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
 from guardclash.tasks.catalog import find_task

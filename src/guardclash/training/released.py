@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from guardclash.numerics.inexact import inexactly
 from guardclash.numerics.layout import fast
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.gradients import kept_in
+from guardclash.plan.penalties import Penalty, with_penalties
 from guardclash.plan.plan import Plan, Stream
 
 Memories = dict[tuple[str, str, int], dict[str, Tensor]]
@@ -47,8 +49,11 @@ def released_gradient(
     chance: Chance,
     now: Moment | None = None,
     memories: Memories | None = None,
+    penalties: Sequence[Penalty] = (),
 ) -> Released:
-    """The gradient that a step on a batch hands to the optimizer: maps, losses, weights, gradient slot, arithmetic.
+    """The gradient that a step on a batch hands to the optimizer.
+
+    Maps, losses, weights, gradient slot, penalties, arithmetic: in this order.
 
     A training's step is this and the update. The weights are left alone; the network is put into training mode, and its
     running statistics move as the step moves them, so give a copy of a network that is to stay as it is.
@@ -61,6 +66,7 @@ def released_gradient(
         chance: What maps and gradient draw from.
         now: When it is; None: at the start.
         memories: What the parts remember, filled by them; None: nothing.
+        penalties: Those of the stream, with their secrets; none: what is released to one who knows them.
 
     Raises:
         UserError: If the stream is not one of the plan, or a part does not keep to its form: a map that gives no batch
@@ -101,6 +107,7 @@ def released_gradient(
             return values
 
         gradient = kept_in(stream.gradient, plan.arithmetic)(network, losses, chance.gradient)
+    gradient = with_penalties(gradient, network, penalties, f"{stream.name}.penalties")
     if plan.arithmetic:
         gradient = {name: plan.arithmetic.store(value, rounding) for name, value in gradient.items()}
     # What is remembered of an example would enter later steps, past the bound on what it does.

@@ -17,7 +17,9 @@ from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import reestimate
 from guardclash.numerics.layout import channels_last
 from guardclash.plan.examples import Data, Moment
-from guardclash.plan.plan import Context, Optimizer, Plan, Stream
+from guardclash.plan.parts import Optimizer
+from guardclash.plan.penalties import started
+from guardclash.plan.plan import Context, Plan, Stream
 from guardclash.training.released import Chance, Memories, released_gradient
 from guardclash.training.timeline import epoch
 from guardclash.training.trained import Trained, predictor
@@ -140,6 +142,9 @@ class Run:
             stream.name: Chance(*(self.rng(what, stream.name) for what in ("maps", "gradient", "arithmetic")))
             for stream in plan.streams
         }
+        # Secrets of the party's own, which a stage after the training shares: a mark that is gone on with stays one.
+        secrets = context.of(plan.party).rng
+        self._penalties = {stream.name: started(stream.penalties, secrets) for stream in plan.streams}
         self._memories: Memories = {}
         self._rounding = self.rng("arithmetic")
         self._store(self.network.parameters())
@@ -161,7 +166,8 @@ class Run:
     def step(self, stream: Stream, batch: Data, lead: int, now: Moment | None = None) -> Tensor:
         """One step on a batch: its gradient and the update. Returns the sum of the losses."""
         chance = self._chance[stream.name]
-        released = released_gradient(self.plan, self.network, stream, batch, chance, now, self._memories)
+        penalties = self._penalties[stream.name]
+        released = released_gradient(self.plan, self.network, stream, batch, chance, now, self._memories, penalties)
         self._update(stream, released.gradient, lead)
         return released.loss
 

@@ -27,6 +27,7 @@ MEANINGS: dict[str, str] = {
 CLAIMS: dict[str, str] = {
     "detected": "a stolen model, claimed under every seed",
     "missed": "a stolen model, claimed under no seed",
+    "removed with the model": "a stolen model, claimed under no seed, but more than 5 points worse than the owner's",
     "mixed": "a stolen model, claimed under some seeds",
     "claimed": "a model of unknown origin, claimed under a seed at least: each is another owner",
     "not claimed": "a model of unknown origin, claimed under no seed",
