@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from guardclash.plan.condition import in_same_world, origin
 from guardclash.plan.deployed import Deployed
+from guardclash.plan.members import members_of
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, disjoint, on, split_of
 
@@ -26,4 +27,4 @@ class Retraining(Suspect):
             own = split_of(origin(unprotected.task.source))
             more = replace(own, limit=own.size + disjoint(own).size)
             return on(unprotected, in_same_world(more, unprotected.task.source), "thief")
-        return on(unprotected, victim.origin.origin.task.source, "thief")
+        return on(unprotected, members_of(victim.origin), "thief")
