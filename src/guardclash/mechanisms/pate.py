@@ -20,7 +20,7 @@ from guardclash.plan.members import own_images, same_people
 from guardclash.plan.plan import Context, Plan, Source, Stream
 from guardclash.plan.sources import Split
 from guardclash.plan.trainings import made_of, trainings
-from guardclash.plan.voted import Retold, Teachers, Votes, true_labels, votes_of
+from guardclash.plan.voted import Retold, Teachers, VotedLabels, true_labels, votes_of
 from guardclash.suspect import images_left, last_images
 from guardclash.training.trained import Trained, accuracy
 
@@ -126,7 +126,7 @@ class PATE(Mechanism):
         sampler: Any = stream.sampler
         return replace(stream, sampler=replace(sampler, batch_size=min(self.batch_size, sampler.batch_size)))
 
-    def _votes(self, plan: Plan) -> Votes:
+    def _votes(self, plan: Plan) -> VotedLabels:
         private = plan.task.source
         most = private.size // 2
         count = max(2, round(private.size / SHARD)) if self.teachers is None else self.teachers
@@ -139,7 +139,7 @@ class PATE(Mechanism):
         task = self._in_small_batches(replace(template.task, source=private))
         teachers = Teachers(replace(template, streams=(task,), party=plan.party), count)
         how = self._voting(count, plan.model.classes, self._public(private).size)
-        return Votes(self._public(private, how.queries), teachers, how)
+        return VotedLabels(self._public(private, how.queries), teachers, how)
 
     def _public(self, private: Source, count: int | None = None) -> Source:
         """So many public inputs, or all that there are."""
@@ -179,7 +179,7 @@ class PATE(Mechanism):
         votes = votes_of(plan)
         return tuple(self._control(votes, plan, labels) for labels in CONTROLS.values()) if votes else ()
 
-    def _control(self, votes: Votes, plan: Plan, labels: str) -> Plan:
+    def _control(self, votes: VotedLabels, plan: Plan, labels: str) -> Plan:
         """A student as it is without other mechanisms, so that all combinations of a seed share it."""
         template = votes.teachers.template
         task = replace(template.task, source=Retold(votes, labels))
@@ -247,13 +247,13 @@ class PATE(Mechanism):
             yield f"only {right:.0%} of the released labels are right: noise or weak teachers made the others"
 
 
-def _beside(votes: Votes, plan: Plan) -> str:
+def _beside(votes: VotedLabels, plan: Plan) -> str:
     """What else reads the teachers' examples, or tells of them; "": nothing does."""
     private, own = votes.private, set(votes.teachers.plans)
     for part in made_of(private):
         if getattr(part, "spends_privacy", False) or getattr(part, "mixes_examples", False):
             return f"{type(part).__name__} makes or chooses an example by looking at others"
-    if any(other != votes and same_people(private, other.private) for other in nested(plan, Votes)):
+    if any(other != votes and same_people(private, other.private) for other in nested(plan, VotedLabels)):
         return "the same examples are asked for other answers as well"
     for run, seed in ((plan, 0), *dict.fromkeys(trainings(plan))):
         if (run not in own or seed) and any(same_people(private, source) for source in _read(run)):

@@ -87,7 +87,7 @@ class Ballots:
 
 
 @dataclass(frozen=True)
-class Votes:
+class VotedLabels:
     """Public inputs in order, as far as they were answered, with the answers in the place of their labels.
 
     Where fewer are answered than a budget pays for, they come again by turns: a plan must know how many examples it
@@ -142,7 +142,7 @@ class Retold:
     For controls: what is trained on it is not private.
     """
 
-    votes: Votes
+    votes: VotedLabels
     labels: str
     """"true": their own; "plurality": the class with most votes, without noise."""
 
@@ -162,12 +162,12 @@ class Retold:
         return told if self.labels == "true" else replace(told, y=self.votes.counts(context)[chosen].argmax(1))
 
 
-def votes_of(plan: Plan) -> Votes | None:
+def votes_of(plan: Plan) -> VotedLabels | None:
     """The votes that a training learns from; else those of one that it goes on from."""
-    found: Any = next((part for part in made_of(plan.task.source) if isinstance(part, Votes)), None)
+    found: Any = next((part for part in made_of(plan.task.source) if isinstance(part, VotedLabels)), None)
     return found or (votes_of(plan.initial) if plan.initial else None)
 
 
-def true_labels(votes: Votes, context: Context) -> Tensor:
+def true_labels(votes: VotedLabels, context: Context) -> Tensor:
     """The classes of the queries, int64 [queries]: for measuring alone."""
     return class_indices(context.data(votes.inputs).y)[: votes.how.queries]
