@@ -69,13 +69,13 @@ def compose(plan: Plan, combination: Sequence[Mechanism], *, partial: bool = Fal
     for mechanism in active:
         _check_fits(plan, mechanism)
     active = [_beside(mechanism, plan, active, partial) for mechanism in active]
+    # Over all stages: what one mechanism set in an earlier stage, another must not undo later.
+    set_by: Setters = {}
     for mechanism in active:
-        plan = _edit_streams(plan, mechanism)
+        plan = _edit_streams(plan, mechanism, set_by)
     # Only now are all streams there that an `on` may name.
     if not partial:
         _check_streams_named(plan, active)
-    # Over all stages: what one mechanism set in an earlier stage, another must not undo later.
-    set_by: Setters = {}
     before = plan.model
     for mechanism in _replacing_first(plan, active, "architecture", Mechanism.architecture):
         edited = mechanism.architecture(plan)
@@ -201,7 +201,7 @@ def _without_policies(plan: Plan) -> Plan:
     return replace(plan, streams=tuple(replace(stream, batch_norm="update") for stream in plan.streams))
 
 
-def _edit_streams(plan: Plan, mechanism: Mechanism) -> Plan:
+def _edit_streams(plan: Plan, mechanism: Mechanism, set_by: Setters) -> Plan:
     """The data stage: a mechanism adds streams, or gives streams another source."""
     edited = mechanism.data(plan)
     _check_fields(plan, edited, STAGES["data"], f"{mechanism.name}.data()", "the plan")
@@ -214,7 +214,17 @@ def _edit_streams(plan: Plan, mechanism: Mechanism) -> Plan:
         raise UserError("a mechanism may add streams, not remove or reorder them", where=f"{mechanism.name}.data()")
     for before, after in zip(plan.streams, edited.streams, strict=False):
         _check_fields(before, after, {"source": MANY}, f"{mechanism.name}.data()", before.name)
+    known = [part for stream in plan.streams for part in _mixing(stream)]
+    for stream in edited.streams:
+        for part in _mixing(stream):
+            if part not in known:  # so that a clash for it names who put it there
+                set_by.setdefault((stream.name, part), mechanism)
     return edited
+
+
+def _mixing(stream: Stream) -> list[Any]:
+    """The parts of a stream's source that make or choose an example by looking at others."""
+    return [part for part in made_of(stream.source) if getattr(part, "mixes_examples", False)]
 
 
 def _treat_streams(plan: Plan, active: list[Mechanism], stage: str, set_by: Setters) -> Plan:

@@ -71,6 +71,24 @@ def images_left(source: Source) -> int:
     return find_dataset(own.dataset).size(own.split) - own.end
 
 
+def last_images(source: Source, count: int) -> Source:
+    """So many further examples of the task, fewer if there are no more: the last ones of the data set.
+
+    For what the owner has beside the private ones. Thieves and competitors have those that follow these (`disjoint`).
+
+    Raises:
+        UserError: If the source is no part of a data set, or nothing is left of that.
+    """
+    split, left = split_of(origin(source)), images_left(source)
+    if not left:
+        whole = find_dataset(split.dataset).size(split.split)
+        what, mend = f"no {split.split} examples of {split.dataset} are left", "Let the recipe use fewer."
+        raise UserError(what, where="examples", got=split.size, allowed=f"fewer than {whole}", mend=mend)
+    # A condition may leave a part of them only, such as half of a pool.
+    size = min(-(-count * split.size // source.size), left)
+    return in_same_world(replace(split, start=split.end + left - size, limit=size), source)
+
+
 def other_images(unprotected: Plan) -> Any:
     """At most as many inputs of the task's neighbour.
 

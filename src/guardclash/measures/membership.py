@@ -31,6 +31,7 @@ from guardclash.numerics.membership import (
 )
 from guardclash.plan.condition import Conditioned
 from guardclash.plan.examples import class_indices
+from guardclash.plan.members import members_of
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
 from guardclash.plan.trainings import made_of
 from guardclash.training.trained import Trained, predictor
@@ -159,7 +160,7 @@ class Membership(Measure):
 
     def _without_shadows(self, trained: Trained, context: Context) -> dict[str, float]:
         """The AUC of margins, of members against as many test examples."""
-        sources = trained.plan.origin.task.source, trained.plan.judged_by.test
+        sources = members_of(trained.plan), trained.plan.judged_by.test
         data = [context.data(source) for source in sources]
         count = min(len(one.x) for one in data)
         found = []
@@ -244,7 +245,7 @@ def _rarest(group: NDArray[Any]) -> Mask:
 def _halved(plan: Plan) -> Conditioned | None:
     """The half of a pool within the task's examples, whatever mechanisms make of it; None: there is none."""
     # Not of the trainings that a source holds, such as that of a marking network.
-    for source in made_of(plan.origin.task.source):
+    for source in made_of(members_of(plan)):
         if isinstance(source, Conditioned) and isinstance(source.condition, RandomHalf):
             return source
     return None

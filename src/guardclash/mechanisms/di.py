@@ -16,6 +16,7 @@ from guardclash.numerics.attacks import PRECISIONS
 from guardclash.numerics.distinguisher import ARRANGEMENTS, Evidence
 from guardclash.numerics.walks import BlindWalk, MinGD
 from guardclash.plan.deployed import Deployed
+from guardclash.plan.members import members_of
 from guardclash.plan.plan import Context, Plan
 from guardclash.suspect import images_left
 from guardclash.suspects.independent import Independent
@@ -179,14 +180,14 @@ class DatasetInference(Mechanism):
 
     def _groups(self, plan: Plan) -> tuple[Group, Group, Group]:
         """Members, others, and further others in the place of members."""
-        members, test = plan.origin.task.source, plan.judged_by.test
+        own, test = members_of(plan), plan.judged_by.test
         # Twice the images are taken of members, four times of others: to learn from, to verify with, the control.
-        size = min(self.images, members.size // 2, (test.size - SPARE) // 4)
+        size = min(self.images, own.size // 2, (test.size - SPARE) // 4)
         if size < 10:
-            got = f"{members.size} members and {test.size} test images"
+            got = f"{own.size} members and {test.size} test images"
             raise UserError("too few images for a fingerprint", where="di", got=got, allowed="20 and 90 at least")
         return (
-            group(members, size, "members", 0),
+            group(own, size, "members", 0),
             group(test, size, "others", 0),
             group(test, size, "others", 2 * size),  # none that the first ones have
         )

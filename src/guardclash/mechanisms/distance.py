@@ -17,6 +17,7 @@ from guardclash.judging.criteria import Metric
 from guardclash.mechanism import Curve, Mechanism
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.made import noise
+from guardclash.plan.members import members_of
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.sources import Drawn
 from guardclash.suspect import disjoint
@@ -134,9 +135,9 @@ class ModelDistance(Mechanism):
 
     def _drawn(self, plan: Plan) -> Iterator[tuple[str, Drawn]]:
         """The images of every kind but noise."""
-        members = plan.origin.task.source
-        others = self.others or disjoint(members)
-        sources = {"members": members, "others": others, "test": plan.judged_by.test}
+        own = members_of(plan)
+        others = self.others or disjoint(own)
+        sources = {"members": own, "others": others, "test": plan.judged_by.test}
         for name, source in sources.items():
             yield name, Drawn(source, min(self.images, source.size), f"distance/{name}")
 

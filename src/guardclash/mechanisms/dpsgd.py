@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
@@ -15,10 +14,10 @@ from guardclash.mechanism import Mechanism
 from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, epsilon_bound
 from guardclash.plan.gradients import ClippedNoisy, Views, kept_in
 from guardclash.plan.maps import FlipAndShift
-from guardclash.plan.plan import Context, Plan, Source, Stream
+from guardclash.plan.members import private_of, same_people
+from guardclash.plan.plan import Context, Plan, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
-from guardclash.plan.sources import Split
 from guardclash.plan.structure import looks_of, recurrent_layers
 from guardclash.plan.trainings import made_of, trainings
 from guardclash.training.trained import Trained
@@ -130,7 +129,7 @@ class DPSGD(Mechanism):
         """The training that covers the task, or the first one; whether a later one reads its examples without noise."""
         later = False
         while (before := plan.initial) is not None and plan.task.name not in self.spent(plan):
-            plan, later = before, later or _same_people(plan.task.source, before.task.source)
+            plan, later = before, later or same_people(private_of(plan.task.source), private_of(before.task.source))
         return plan, later
 
     def facts(self, plan: Plan) -> dict[str, str]:
@@ -228,25 +227,8 @@ def _readers(stream: Stream, plan: Plan) -> list[_Reader]:
         for run, fresh in ((plan, True), *runs)
         if run.epochs  # what only changes weights reads nobody
         for other in run.streams
-        if _same_people(other.source, stream.source)
+        if same_people(other.source, stream.source)
     ]
-
-
-def _same_people(one: Source, other: Source) -> bool:
-    """Whether two sources may hold the same examples: overlapping parts of a split, or equal sources of other kinds."""
-    theirs = list(_splits(other))
-    if not theirs:
-        return one == other
-    return any(
-        (mine.dataset, mine.split) == (split.dataset, split.split) and mine.start < split.end and split.start < mine.end
-        for mine in _splits(one)
-        for split in theirs
-    )
-
-
-def _splits(source: Source) -> Iterator[Split]:
-    """The parts of data sets that a source reads itself, not through another training."""
-    return (part for part in made_of(source) if isinstance(part, Split))
 
 
 def _exposure(stream: Stream, epochs: int) -> tuple[float, int]:

@@ -9,17 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from guardclash.checks import within
-from guardclash.data.catalog import find_dataset
 from guardclash.measure import Measure
 from guardclash.measures.pruned import PrunedChannels
 from guardclash.mechanisms.poisoning import PoisonDefence
 from guardclash.plan.channels import ChannelMask, has_channels, masked
-from guardclash.plan.condition import Conditioned, in_same_world, origin
+from guardclash.plan.condition import origin
 from guardclash.plan.examples import class_indices
+from guardclash.plan.members import members_of, own_images
 from guardclash.plan.plan import Context, Plan, Source, Stream
 from guardclash.plan.samplers import Shuffled
 from guardclash.plan.sources import Split
-from guardclash.suspect import images_left
+from guardclash.suspect import images_left, last_images
 from guardclash.training.trained import predictor
 
 LEAST = 20
@@ -103,7 +103,7 @@ class FinePruning(PoisonDefence):
             return reason
         if not has_channels(plan):
             return "prunes channels of a convolution, and this network has none"
-        own = own_images(plan.origin.task.source)
+        own = own_images(members_of(plan))
         if not isinstance(origin(own), Split):
             return "needs clean images that follow the task's in a data set, and the task's are no part of one"
         if self._left(own) < LEAST:
@@ -115,12 +115,7 @@ class FinePruning(PoisonDefence):
 
     def clean(self, plan: Plan) -> Source:
         """The clean images for a training."""
-        own = own_images(plan.origin.task.source)
-        split = origin(own)
-        # A condition may leave a part of the images only, such as half of a pool.
-        count = min(-(-self.images * split.size // own.size), images_left(own))
-        whole = find_dataset(split.dataset).size(split.split)
-        return in_same_world(replace(split, start=whole - count, limit=count), own)
+        return last_images(own_images(members_of(plan)), self.images)
 
     def after(self, plan: Plan) -> Plan:
         """Goes on with a pruned network, on clean images."""
@@ -144,10 +139,3 @@ class FinePruning(PoisonDefence):
         """How many clean images there are."""
         found = next((rewrite for rewrite in plan.rewrites if isinstance(rewrite, FewerChannels)), None)
         return {"clean images": f"{found.images.size}, which the owner does not train on"} if found else {}
-
-
-def own_images(source: Any) -> Any:
-    """The task's examples as they are before mechanisms: a data set's, under the recipe's conditions."""
-    while not isinstance(source, Conditioned | Split) and hasattr(source, "images"):
-        source = source.images
-    return source

@@ -109,13 +109,13 @@ def calibrated_noise(epsilon: float, rate: float, steps: int, delta: float, acco
             return math.exp(high)  # hardly any noise is needed
     from scipy.optimize import brentq  # slow to load
 
-    noise = _rounded_up(math.exp(brentq(excess, low, high, rtol=1e-5)))
+    noise = rounded_up(math.exp(brentq(excess, low, high, rtol=1e-5)))
     while epsilon_spent(noise, rate, steps, delta, accountant) > epsilon:
-        noise = _rounded_up(noise * (1 + 1e-5))
+        noise = rounded_up(noise * (1 + 1e-5))
     return noise
 
 
-def _rounded_up(value: float, digits: int = 5) -> float:
+def rounded_up(value: float, digits: int = 5) -> float:
     """To significant digits, so that plans and their keys do not hang on an accountant's last bits."""
     place = digits - 1 - math.floor(math.log10(value))
     return math.ceil(value * 10**place) / 10**place

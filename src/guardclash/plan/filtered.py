@@ -12,6 +12,7 @@ from guardclash.errors import UserError
 from guardclash.numerics.features import features_of
 from guardclash.numerics.spectral import most_outlying, outlying_clusters
 from guardclash.plan.examples import Data, class_indices
+from guardclash.plan.members import private_of
 from guardclash.plan.plan import Context, Plan, Source
 from guardclash.plan.trainings import made_of
 
@@ -109,5 +110,6 @@ class Filtered:
 
 def filter_of(plan: Plan) -> Filtered | None:
     """The filter that the examples of a training's task went through; else of one that it goes on from."""
-    found: Any = next((part for part in made_of(plan.task.source) if isinstance(part, Filtered)), None)
+    private = private_of(plan.task.source)
+    found: Any = next((part for part in made_of(private) if isinstance(part, Filtered)), None)
     return found or (filter_of(plan.initial) if plan.initial else None)

@@ -9,6 +9,7 @@ from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.plan.condition import in_same_world, origin
 from guardclash.plan.deployed import Deployed
+from guardclash.plan.members import members_of
 from guardclash.plan.partly import Partly
 from guardclash.plan.plan import Plan
 from guardclash.suspect import Suspect, disjoint, on, split_of
@@ -39,7 +40,7 @@ class Retraining(Suspect):
             own = split_of(origin(unprotected.task.source))
             more = replace(own, limit=own.size + disjoint(own).size)
             return on(unprotected, in_same_world(more, unprotected.task.source), "thief")
-        stolen = victim.origin.origin.task.source
+        stolen = members_of(victim.origin)
         if self.share < 1:
             stolen = Partly(stolen, disjoint(unprotected.task.source), self.share)
         return on(unprotected, stolen, "thief")
