@@ -17,6 +17,7 @@ from guardclash.numerics.membership import margins_of
 from guardclash.numerics.usage import LEAST_GAP, Asked, Margins, Reference, Used, used
 from guardclash.plan.deployed import Deployed
 from guardclash.plan.examples import Data, class_indices
+from guardclash.plan.members import members_of
 from guardclash.plan.plan import Context, OtherSeed, Plan, Predict
 from guardclash.suspects.independent import Independent
 from guardclash.suspects.retraining import Retraining
@@ -46,6 +47,7 @@ class DUCI(Mechanism):
     """
 
     name: ClassVar[str] = "duci"
+    title: ClassVar[str] = "DUCI"
     does: ClassVar[str] = "guesses who was a member by the confidence in a class"
     one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model fingerprinting"
@@ -114,7 +116,7 @@ class DUCI(Mechanism):
 
     def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
         """How much of the victim's examples the suspect seems to be of, with the controls."""
-        own = context.data(victim.plan.origin.task.source).take(slice(self.images))
+        own = context.data(members_of(victim.plan)).take(slice(self.images))
         owner = _Owner(self._bound(victim.plan), victim.plan, context)
         found = owner.used(suspect.predict, own, "suspect")
         spare = owner.used(suspect.predict, owner.spare, "non-members")

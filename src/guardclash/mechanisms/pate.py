@@ -44,6 +44,7 @@ class PATE(Mechanism):
     """
 
     name: ClassVar[str] = "pate"
+    title: ClassVar[str] = "PATE"
     concern: ClassVar[str] = DPSGD.concern
     paper: ClassVar[str] = "Papernot et al. 2018"
     one_class: ClassVar[bool] = True

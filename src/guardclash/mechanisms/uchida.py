@@ -95,6 +95,7 @@ class Uchida(Mechanism):
     """
 
     name: ClassVar[str] = "uchida"
+    title: ClassVar[str] = "the weight watermark"
     concern: ClassVar[str] = "model watermarking"
     paper: ClassVar[str] = "Uchida et al. 2017"
     metrics: ClassVar[tuple[Metric, ...]] = ALL_METRICS
