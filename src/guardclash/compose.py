@@ -22,7 +22,7 @@ T = TypeVar("T")
 MANY, ONE = "many", "one"
 STAGES: dict[str, dict[str, str]] = {
     "data": {"streams": MANY},
-    "architecture": {"model": ONE, "rewrites": MANY, "arithmetic": ONE},
+    "architecture": {"model": ONE, "rewrites": MANY, "arithmetic": ONE, "averaging": ONE},
     "batch": {"maps": MANY},
     "objective": {"objectives": MANY, "penalties": MANY},
     "gradient": {"sampler": ONE, "gradient": ONE, "optimizer": ONE},

@@ -47,7 +47,7 @@ class ScatterDP(DPSGD):
         """Replaces the network."""
         old: Any = plan.model
         model = ScatterNet(old.shape, old.classes, old.mean, old.std, self.head, self.groups)
-        return replace(plan, model=model)
+        return self._averaged(replace(plan, model=model))
 
     def gradient(self, stream: Stream, plan: Plan) -> Stream:
         """As DP-SGD, with larger batches of the task."""

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from guardclash.checks import given, one_of, within
 from guardclash.errors import UserError
 from guardclash.plan.arithmetic import Arithmetic
+from guardclash.plan.averaging import Averaging
 from guardclash.plan.examples import Data, refuse_other_forms
 from guardclash.plan.gradients import Mean
 from guardclash.plan.objectives import CrossEntropy
@@ -160,6 +161,8 @@ class Plan:
     thief or an innocent competitor does not start from the owner's random numbers."""
     arithmetic: Arithmetic | None = None
     """In which numbers gradients, weights and the optimizers' states are kept; None: as torch keeps them."""
+    averaging: Averaging | None = None
+    """The average of the weights that the training ends with; None: it ends with the last ones."""
     purpose: Purpose | None = field(default=None, metadata={"described": False})
     """What the model is for: no part of the training, so of no key of it."""
 

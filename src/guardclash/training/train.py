@@ -16,6 +16,7 @@ from guardclash.checks import within
 from guardclash.errors import UserError
 from guardclash.numerics.batchnorm import reestimate
 from guardclash.numerics.layout import channels_last
+from guardclash.plan.averaging import Average
 from guardclash.plan.examples import Data, Moment
 from guardclash.plan.parts import Optimizer
 from guardclash.plan.penalties import started
@@ -148,6 +149,7 @@ class Run:
         self._memories: Memories = {}
         self._rounding = self.rng("arithmetic")
         self._store(self.network.parameters())
+        self._average = Average(plan.averaging, self.network) if plan.averaging else None
 
     def _load(self, stream: Stream) -> Data:
         return self.context.data(stream.source).each(lambda tensor: tensor.to(self.device))
@@ -184,6 +186,8 @@ class Run:
         state.step()
         self._store(self.network.parameters())
         self._store(value for kept in state.state.values() for value in kept.values())
+        if self._average:
+            self._average.follow()
 
     @torch.no_grad()
     def _store(self, kept: Iterable[object]) -> None:
@@ -195,8 +199,12 @@ class Run:
                 tensor.copy_(self.plan.arithmetic.store(tensor, self._rounding))
 
     def finish(self) -> None:
-        """Re-estimates batch norm if a stream asks for it, and sets the network to evaluation mode."""
-        if any(stream.batch_norm == "recalibrate" for stream in self.plan.streams):
+        """Settles on the average if there is one, re-estimates batch norm, and sets the network to evaluation mode."""
+        if self._average:
+            self._average.settle()
+            self._store(self.network.parameters())
+        # Running statistics are those of the last weights, not of an average.
+        if self._average or any(stream.batch_norm == "recalibrate" for stream in self.plan.streams):
             # Without the maps: the statistics are for what the deployed model will see.
             clean = self.examples[self.plan.task.name].x
             reestimate(self.network, clean.chunk(math.ceil(len(clean) / 500)))
