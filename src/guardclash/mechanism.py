@@ -39,6 +39,14 @@ class Mechanism(Measure):
     """The streams it touches in the stages batch, objective and gradient; None: all. The paper's relaxed variants
     (section 7) are a smaller `on`."""
 
+    @property
+    def reads_members(self) -> bool:
+        """Whether what it does at inference tells of private examples otherwise than by the weights, without noise.
+
+        Epsilon of a model that is deployed with it is infinite.
+        """
+        return False
+
     def measures(self) -> tuple[Measure, ...]:
         """What shows that it works, once it is bound; by default its own `measure`.
 

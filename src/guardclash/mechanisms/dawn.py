@@ -121,6 +121,11 @@ class DAWN(AgainstThieves):
         within(self.name, "> 0, < 1", rate=self.rate)
         one_of(self.name, ("pixels", "latent"), mapping=self.mapping)
 
+    @property
+    def reads_members(self) -> bool:
+        """The borders of the latent key are medians over private examples."""
+        return self.mapping == "latent"
+
     def measures(self) -> tuple[Measure, ...]:
         """Whether a thief's model repeats the marks."""
         return (Repeated(self),)

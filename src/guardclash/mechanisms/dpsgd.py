@@ -15,7 +15,7 @@ from guardclash.numerics.accounting import MOST_STEPS, Bound, calibrated_noise, 
 from guardclash.plan.averaging import Averaging
 from guardclash.plan.gradients import ClippedNoisy, Views, kept_in
 from guardclash.plan.maps import FlipAndShift
-from guardclash.plan.members import private_of, same_people
+from guardclash.plan.members import private_of, same_people, told_openly
 from guardclash.plan.plan import Context, Plan, Stream
 from guardclash.plan.rewrites import GroupNormForBatchNorm, WithoutDropout
 from guardclash.plan.samplers import Poisson
@@ -127,11 +127,12 @@ class DPSGD(Mechanism):
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """Epsilon of the task's stream, from the plan; nothing where that stream is not covered.
 
-        Where it was covered and a later training reads the same examples without DP-SGD, all is spent.
+        Where it was covered and a later training reads the same examples without DP-SGD, or the deployed model tells of
+        them by more than its weights, all is spent.
         """
         plan, later = self._private(trained.plan)
         spent = self.spent(plan).get(plan.task.name)
-        return {} if spent is None else {"epsilon": math.inf if later else spent}
+        return {} if spent is None else {"epsilon": math.inf if later or told_openly(trained.serving) else spent}
 
     def _private(self, plan: Plan) -> tuple[Plan, bool]:
         """The training that covers the task, or the first one; whether a later one reads its examples without noise."""

@@ -16,7 +16,7 @@ from guardclash.numerics.vote_privacy import gaussian_mu
 from guardclash.numerics.votes import Voting, Wanted, voting
 from guardclash.plan.condition import origin
 from guardclash.plan.identity import nested
-from guardclash.plan.members import own_images, same_people
+from guardclash.plan.members import own_images, same_people, told_openly
 from guardclash.plan.plan import Context, Plan, Source, Stream
 from guardclash.plan.sources import Split
 from guardclash.plan.trainings import made_of, trainings
@@ -192,7 +192,8 @@ class PATE(Mechanism):
         if votes is None:
             return {}
         counts, released = votes.counts(context), votes.released(context)
-        truth, spent = true_labels(votes, context), self.spent(trained.plan)
+        truth = true_labels(votes, context)
+        spent = math.inf if told_openly(trained.serving) else self.spent(trained.plan)
         queries, labels, asked = released
         test = context.data(trained.plan.judged_by.test)
         controls = {name: self._control(votes, trained.plan, which) for name, which in CONTROLS.items()}

@@ -6,7 +6,7 @@ what it learns comes from its teachers' examples. Such a source says which these
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from guardclash.plan.condition import Conditioned
@@ -56,3 +56,8 @@ def same_people(one: Source, other: Any) -> bool:
 def splits_in(source: Any) -> Iterator[Split]:
     """The parts of data sets that a source reads itself, not through another training."""
     return (part for part in made_of(source) if isinstance(part, Split))
+
+
+def told_openly(serving: Iterable[Any]) -> bool:
+    """Whether one of the mechanisms that act at inference tells of private examples otherwise than by the weights."""
+    return any(getattr(one, "reads_members", False) for one in serving)
