@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -35,12 +36,34 @@ RARELY = 100_000, 20, 20
 again and again takes a fifth of the time."""
 app = typer.Typer(
     name="guardclash",
-    help="Which protections of a machine-learning model survive each other? Trains, measures and tests combinations.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"guardclash {version('guardclash')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Which protections of a machine-learning model survive each other?
+
+    Trains, measures and tests combinations.
+    """
+
+
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo,
     "new": new,

@@ -14,7 +14,10 @@ from guardclash.studies.study_file import read_study
 
 
 def check(study: StudyPath, data_dir: DataPath = None, scale: Scale = None, datasets: Datasets = None) -> None:
-    """Tries every part of a study on few examples, with one step of training: mistakes are told in seconds."""
+    """Tries every part of a study on few examples.
+
+    One step of each training and every measurement: mistakes are told in seconds.
+    """
     from guardclash.studies.dry_run import check_study
 
     dry = check_study(restricted(read_study(study, scale), datasets), site_of(Path(), data_dir))

@@ -28,7 +28,10 @@ def compare(
     datasets: Datasets = None,
     data_dir: DataPath = None,
 ) -> None:
-    """What is measured so far beside the published numbers that the study names, and whether conclusions agree."""
+    """What is measured so far, beside published numbers.
+
+    Those that the study names, and whether conclusions agree.
+    """
     from guardclash.records.results import Results
     from guardclash.reporting.compare import compare_tables
     from guardclash.reporting.findings import find

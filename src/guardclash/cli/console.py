@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
 from guardclash.reporting.screen import Screen
+from guardclash.reporting.stacked import Terminal
 from guardclash.writing import write_whole
 
 if TYPE_CHECKING:
     from guardclash.reporting.findings import Findings
 
 PIPED = not (sys.stdout and sys.stdout.isatty())
-out = Screen(width=140 if PIPED else None)  # a pipe has no width: that of `text.WIDTH`
+out = Terminal(width=140 if PIPED else None)  # a pipe has no width: that of `text.WIDTH`
 HUNG_UP = 141
 """The exit code where nobody reads on: what a shell says of other tools that a closed pipe ended (128 + SIGPIPE)."""
 
@@ -70,11 +71,12 @@ def _flushed(stream: Any) -> OSError | None:
     return None
 
 
-def print_text(found: Findings) -> None:
-    """Prints the report as text."""
-    from guardclash.reporting.text import told
+def print_text(found: Findings, wide: bool = False) -> None:
+    """Prints the report as text; wide: whole tables, whatever the terminal's width."""
+    from guardclash.reporting.text import NARROW, told
 
-    for part in told(found):
+    out.wide = wide
+    for part in told(found, narrow=out.width < NARROW and not out.wide):
         out.print(part)
 
 

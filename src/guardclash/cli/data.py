@@ -14,7 +14,10 @@ data = typer.Typer(help="Data sets: fetch from the official sources, check what 
 
 @data.command("fetch")
 def fetch_data(name: str, data_dir: DataPath = None) -> None:
-    """Downloads a data set from its official sources, verified by checksum. Run again to resume."""
+    """Downloads a data set from its official sources.
+
+    Verified by checksum. Run again to resume.
+    """
     from guardclash.data.catalog import find_dataset
     from guardclash.data.download import fetch
 

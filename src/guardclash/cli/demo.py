@@ -26,7 +26,9 @@ def demo(
     scale: Scale = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="The page to write.")] = Path("demo.html"),
 ) -> None:
-    """Runs the bundled study, as a first look. Minutes on two cores, half a minute at --scale smoke.
+    """Runs the bundled study, as a first look.
+
+    Minutes on two cores, half a minute at --scale smoke.
 
     Does a watermark survive differentially private training? Prints the verdicts and writes the report as a page.
     """

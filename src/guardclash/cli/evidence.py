@@ -19,7 +19,10 @@ def evidence(
     data_dir: DataPath = None,
     seed: Annotated[int, typer.Option(help="The replicate whose secrets are drawn.", min=0)] = 0,
 ) -> None:
-    """Writes pictures of what mechanisms put into the training: trigger images, pairs of clean and marked images."""
+    """Writes pictures of what mechanisms put into the training.
+
+    Such as trigger images, and pairs of clean and marked images.
+    """
     from guardclash.studies.evidence import keep_evidence
 
     for path, picture in keep_evidence(read_study(study), site_of(store, data_dir), folder, seed):

@@ -22,7 +22,9 @@ def export_records(
     scale: Scale = None,
     data_dir: DataPath = None,
 ) -> None:
-    """Writes the record of a study into a folder: raw values per seed, plans, pictures, no weights; to be kept.
+    """Writes the record of a study into a folder, to be kept.
+
+    Raw values per seed, plans, pictures, no weights.
 
     Verdicts and reports follow from it: `guardclash report STUDY --results FOLDER`.
     """

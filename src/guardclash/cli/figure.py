@@ -43,7 +43,10 @@ def figure(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
         typer.Option("--with", help="Another study, drawn in the same matrix by its records; may be repeated."),
     ] = None,
 ) -> None:
-    """Draws what is measured so far; works on a half-finished study. Needs matplotlib."""
+    """Draws what is measured so far.
+
+    It works on a half-finished study, and needs matplotlib.
+    """
     from guardclash.reporting.figures import draw, figure_named, form_of
     from guardclash.reporting.findings import find
 

@@ -11,12 +11,17 @@ from guardclash.cli.console import out
 
 
 def list_all(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Tell all about one of them.")] = None,
     plugins: Annotated[list[Path] | None, typer.Option("--plugin", help="A file with mechanisms.")] = None,
 ) -> None:
-    """Mechanisms, measures, conditions, suspects and data sets that can be used by name."""
+    """What studies can name, or all about one of these.
+
+    Mechanisms, measures, conditions, suspects and data sets; with a name, its options, metrics and an example.
+    """
     from guardclash.data.catalog import datasets
     from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms
     from guardclash.registry import known as all_of
+    from guardclash.reporting.card import card
     from guardclash.reporting.listing import listing
     from guardclash.tasks.catalog import tasks
 
@@ -24,4 +29,8 @@ def list_all(
     mechanisms = find_mechanisms(files)
     doors = {"Measures": MEASURES, "Conditions": CONDITIONS, "Suspects": SUSPECTS}
     others = {title: all_of(door, files) for title, door in doors.items()}
+    if name is not None:
+        for part in card(name, {"Mechanisms": mechanisms, **others}):
+            out.print(part)
+        return
     out.print(listing(mechanisms.values(), others, datasets().values(), tasks()))

@@ -40,6 +40,7 @@ Scale = Annotated[
     str | None, typer.Option("--scale", help="paper, reduced or smoke, for all recipes; by default their own.")
 ]
 Datasets = Annotated[list[str] | None, typer.Option("--dataset", help="Only this data set's recipes; may be repeated.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Whole tables, whatever the terminal's width.")]
 RUNS = Path("runs")
 
 

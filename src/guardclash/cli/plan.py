@@ -14,6 +14,7 @@ from guardclash.cli.options import (
     Scale,
     StorePath,
     StudyPath,
+    Wide,
     Workers,
     cores,
     restricted,
@@ -30,10 +31,15 @@ def plan(
     full: Annotated[bool, typer.Option("--full", help="Print every plan with all its parts.")] = False,
     scale: Scale = None,
     datasets: Datasets = None,
+    wide: Wide = False,
 ) -> None:
-    """What a run would train, what is shared and how long it would take. Trains nothing."""
+    """What a run would train, what is shared, how long it would take.
+
+    It trains nothing.
+    """
     from guardclash.planning import planned
 
+    out.wide = wide
     wanted = restricted(read_study(study, scale), datasets)
     for part in planned(wanted, site_of(store, data_dir), cores() if workers is None else max(workers, 1), full):
         out.print(part)

@@ -18,6 +18,7 @@ from guardclash.cli.options import (
     Scale,
     StorePath,
     StudyPath,
+    Wide,
     restricted,
     results_of,
     rule_of,
@@ -41,8 +42,12 @@ def report(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     scale: Scale = None,
     datasets: Datasets = None,
     data_dir: DataPath = None,
+    wide: Wide = False,
 ) -> None:
-    """What is measured so far, in the form that is asked for; works on a half-finished study."""
+    """What is measured so far, in the form that is asked for.
+
+    It works on a half-finished study.
+    """
     from guardclash.reporting.findings import find
 
     chosen = form_asked(form, output)
@@ -50,7 +55,7 @@ def report(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     known = results_of(whole, store, results, data_dir)
     found = find(restricted(whole, datasets), known, rule_of(rule))
     if chosen == "text" and output is None:
-        print_text(found)
+        print_text(found, wide)
         return
     content = FORMS[chosen](found)
     if output is None:

@@ -51,7 +51,10 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
         bool, typer.Option(envvar="GUARDCLASH_CHECK", help="Try what is missing on few examples first.")
     ] = True,
 ) -> None:
-    """Trains and measures what is missing, then reports. The same command continues after an interruption."""
+    """Trains and measures what is missing, then reports.
+
+    The same command continues after an interruption.
+    """
     from guardclash.reporting.findings import find
     from guardclash.studies.engines import Inline, processes
     from guardclash.studies.run import Together, run_study

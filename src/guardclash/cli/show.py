@@ -14,7 +14,7 @@ def show(
     trial: Annotated[str, typer.Argument(metavar="TRIAL", help="A trial's key, or the beginning of one.")],
     store: StorePath = RUNS,
 ) -> None:
-    """One trial: its plan, losses by epoch, measurements, time and machine."""
+    """One trial: its plan, losses, measurements, time and machine."""
     from guardclash.reporting.trial import trial_page
 
     out.print(trial_page(trial, store))

@@ -26,7 +26,10 @@ def status(
     scale: Scale = None,
     datasets: Datasets = None,
 ) -> None:
-    """How far a study is: every cell, what runs and how long it will take, what is decided."""
+    """How far a study is.
+
+    Every cell, what runs and how long it will take, what is decided.
+    """
     from guardclash.planning import standing
 
     wanted = ruled(restricted(read_study(study, scale), datasets), rule)

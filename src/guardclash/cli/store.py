@@ -24,7 +24,10 @@ def check(
         bool, typer.Option("--repair", help="Take damaged files away, so that the next run makes them anew.")
     ] = False,
 ) -> None:
-    """Reads every file and checks it, whether somebody needs it at the moment or not; exit code 1 if one is damaged."""
+    """Reads every file and checks it; exit code 1 if one is damaged.
+
+    Whether somebody needs it at the moment or not.
+    """
     from guardclash.studies.inspection import inspected, repaired
     from guardclash.studies.store import Store
 
@@ -43,7 +46,10 @@ def check(
 
 @store.command("pack")
 def pack(file: Packed, folder: StorePath = RUNS) -> None:
-    """Writes results into one file, without weights: another machine goes on with them by `store add`."""
+    """Writes results into one file, without weights.
+
+    Another machine goes on with them by `store add`.
+    """
     from guardclash.studies.carried import packed
     from guardclash.studies.store import Store
 
@@ -62,7 +68,10 @@ def pack(file: Packed, folder: StorePath = RUNS) -> None:
 
 @store.command("add")
 def add(file: Packed, folder: StorePath = RUNS) -> None:
-    """Puts packed results into the store; what is there already stays. Weights that are needed are trained again."""
+    """Puts packed results into the store.
+
+    What is there already stays. Weights that are needed are trained again.
+    """
     from guardclash.studies.carried import add as carried
     from guardclash.studies.store import Store
 

@@ -55,12 +55,15 @@ def _mechanisms(mechanisms: Iterable[type[Mechanism]]) -> Table:
 
 
 def _symbols(cls: type[Mechanism]) -> list[str]:
-    """Of all that shows that it works, with its defaults."""
+    return list(dict.fromkeys(metric.symbol for measure in measures_of(cls) for metric in measure.metrics))
+
+
+def measures_of(cls: Any) -> tuple[Any, ...]:
+    """All that shows that a mechanism works, with its defaults; a measure itself."""
     try:
-        measures = cls().measures()
-    except Exception:  # of a plugin that needs arguments: it is listed, and told of when it is used
-        measures = (cls,)  # type: ignore[assignment]
-    return list(dict.fromkeys(metric.symbol for measure in measures for metric in measure.metrics))
+        return tuple(cls().measures())
+    except Exception:  # of a plugin that needs arguments, and of what is no mechanism: its own metrics are told
+        return (cls,)
 
 
 def _others(title: str, found: Mapping[str, type]) -> Table:
@@ -73,20 +76,21 @@ def _others(title: str, found: Mapping[str, type]) -> Table:
 
 def _options(cls: Any) -> str:
     hints = get_type_hints(cls)  # the annotations of fields are texts
-    fields = [field for field in dataclasses.fields(cls) if _in_study_files(hints[field.name])]
-    return ", ".join(f"{field.name}={_written(field.default)}" for field in fields)
+    fields = [field for field in dataclasses.fields(cls) if in_study_files(hints[field.name])]
+    return ", ".join(f"{field.name}={written(field.default)}" for field in fields)
 
 
-def _written(default: Any) -> str:
+def written(default: Any) -> str:
+    """A default as a listing shows it."""
     return repr(str(default) if isinstance(default, Path) else default)
 
 
-def _in_study_files(hint: Any) -> bool:
+def in_study_files(hint: Any) -> bool:
     """Whether a study file can give such a value; a plan or a source comes from Python only."""
     if get_origin(hint) is Literal:
         return True
     parts = [part for part in get_args(hint) if part is not ...]  # of tuple[int, ...]
-    return all(map(_in_study_files, parts)) if parts else hint in WRITTEN
+    return all(map(in_study_files, parts)) if parts else hint in WRITTEN
 
 
 def _card(cls: type) -> str:

@@ -16,6 +16,9 @@ from guardclash.reporting.reasons import Said, Symbol
 from guardclash.reporting.tables import bound, number
 
 NOTHING = Said("")
+MANY = 100
+"""Seeds that nobody adds."""
+MORE = " More than {} more seeds would be needed to decide."
 DESTROYED = 0.25
 """The share of a gain below which its mechanism is said to be destroyed, not weakened."""
 
@@ -129,7 +132,8 @@ def _open(everybody: str, judged: Sequence[Judgement]) -> Said:
     if not measured:
         return Said("{}: not measured yet.", (everybody,))
     wanted = max((one.replicates_needed or 0 for one in judged), default=0) - max(one.together.n for one in measured)
-    more = Said(" About {} more seeds would decide.", (wanted,)) if wanted > 0 else NOTHING
+    about = (" About {} more seeds would decide.", (wanted,)) if wanted <= MANY else (MORE, (MANY,))
+    more = Said(*about) if wanted > 0 else NOTHING
     rest = Said(" Not all is measured yet.") if any(one.missing for one in judged) else more
     return _joined([_listed(Said("{}: undecided: ", (everybody,)), map(_change, measured))], rest)
 

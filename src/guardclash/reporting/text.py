@@ -18,34 +18,42 @@ from guardclash.reporting.findings import Findings
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.screen import Screen, literal
+from guardclash.reporting.screen import literal
 from guardclash.reporting.sentences import sentences, unbegun
+from guardclash.reporting.stacked import Terminal
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
 
 WIDTH = 140
+NARROW = 120
+"""Columns below which of each metric only what matters most is shown."""
 
 
 def render(found: Findings, width: int = WIDTH) -> str:
     """The whole report as plain text, `width` columns wide."""
-    return plain(told(found), width)
+    return plain(told(found, narrow=width < NARROW), width)
 
 
 def plain(parts: Iterable[Any], width: int = WIDTH) -> str:
     """Tables and lines for a terminal as plain text, `width` columns wide."""
-    console = Screen(file=io.StringIO(), width=width, color_system=None)
+    console = Terminal(file=io.StringIO(), width=width, color_system=None)
     for part in parts:
         console.print(part)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     return "\n".join(line.rstrip() for line in lines) + "\n"  # tables are padded to their width
 
 
-def told(found: Findings) -> Iterator[Any]:
-    """Verdicts, judgements, side effects, mechanisms alone, claims on suspects and notes, for a terminal."""
+def told(found: Findings, narrow: bool = False) -> Iterator[Any]:
+    """Verdicts, judgements, side effects, mechanisms alone, claims on suspects and notes, for a terminal.
+
+    Args:
+        found: The study.
+        narrow: Tell of each metric only what fits into 80 columns.
+    """
     study = found.study
     yield f"[bold]{literal(study.name)}[/]"
     yield from sentence_tables(found)
     yield verdict_table(found.verdicts, study.rules)
-    for table in judgement_tables(found.verdicts, study.rules):
+    for table in judgement_tables(found.verdicts, study.rules, narrow):
         yield table
         yield ""
     yield from other_tables(found)
@@ -106,9 +114,22 @@ def effect_table(found: Findings) -> Table:
     return table
 
 
-def judgement_tables(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Iterator[Table]:
+def judgement_tables(found: Iterable[Verdict], rules: tuple[Rule, Rule], narrow: bool = False) -> Iterator[Table]:
     """A table for every combination of which anything is measured: its metrics, alone and together."""
-    return (_judgement_table(verdict, rules) for verdict in found if any(one.together.n for one in verdict.judgements))
+    measured = (verdict for verdict in found if any(one.together.n for one in verdict.judgements))
+    return (_short_table(one, rules[0]) if narrow else _judgement_table(one, rules) for one in measured)
+
+
+def _short_table(verdict: Verdict, rule: Rule) -> Table:
+    """A line for each metric: what it is alone and together, the difference, the word with the limit."""
+    table = Table.grid(padding=(0, 2))
+    table.title, table.title_justify = literal(f"{verdict.recipe} {braces(verdict.combination)}"), "left"
+    for one in verdict.judgements:
+        both = f"{number(one.metric, one.alone.mean)} → {number(one.metric, one.together.mean)}"
+        demanded = f" ({limit(one.metric)})" if one.metric.criterion else ""
+        word = styled(one.outcome(rule)) + literal(demanded)
+        table.add_row(literal(one.symbol), literal(both), literal(changed(one)), word)
+    return table
 
 
 def verdict_table(found: Iterable[Verdict], rules: tuple[Rule, Rule]) -> Table:

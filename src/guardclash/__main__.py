@@ -1,0 +1,6 @@
+"""`python -m guardclash`: the command line."""
+
+from guardclash.cli.app import main
+
+if __name__ == "__main__":  # a process that a run starts imports this file again
+    main()
