@@ -236,6 +236,8 @@ def test_where_triggers_look_like_the_label_a_guesser_is_no_null(rounds, plan, i
     found = [own.verify(one, context(0).trained(plan), context(0)) for one in innocent]
     guessed = [log10_verification_p(round(100 * (1 - one["ewe_success"])), 100, 10) for one in found]
     assert sum(one < -3 for one in guessed) >= 2, guessed
+    successes = [one["ewe_success"] for one in found]
+    assert max(successes) - min(successes) > 0.5, "one rate for all of them would say too little"
     assert not any(own.metrics[1].claims(one["ewe_log10_p"]) for one in found), found
     (warning,) = own.warnings(found[0])
     assert "no sound null" in warning and found[0]["ewe_null"] > 0.5
@@ -375,7 +377,11 @@ def test_the_stream_holds_triggers_and_as_many_of_the_tasks_images_of_their_labe
     assert all((near == x).flatten(1).all(1).any() for x in found.x[40:]), "of the task, repeated where there are few"
     facts = own.facts(composed)
     assert facts["entangled"] == "in 3 layers; 2 of the 6 batches of an epoch are half triggers"
-    assert "40 of photo-patches" in facts["triggers"] and own.facts(plan) == {}
+    assert facts["triggers"] == "40 of photo-patches, class and label by the lowest rate of clean models"
+    assert own.facts(plan) == {}
+    named = replace(own, source=1)
+    assert named.facts(composed)["triggers"] == "40 of photo-patches, class 1, label by the lowest rate of clean models"
+    assert replace(named, target=3).facts(composed)["triggers"] == "40 of photo-patches, class 1, label 3"
     plain = EntangledWatermark(kappa=0).bind(plan)
     assert "plain backdoor" in plain.facts(compose(plan, [plain]))["entangled"]
     assert estimate_seconds(composed, context(0), steps=1) > 0
@@ -418,8 +424,20 @@ def test_the_model_knows_its_mark_and_its_thief_is_asked(plan, context, marked):
     assert own.thief(victim.deployed) in own.needs_deployed(victim.deployed)
     itself = own.verify(victim, victim, context(0))
     assert (itself["ewe_success"], itself["ewe_log10_p"]) == (found["ewe_own"], found["ewe_log10_p"])
+    assert (itself["ewe_elsewhere"], found["ewe_elsewhere"]) < (0.05, 0.05) and own.warnings(found) == ()
     stolen = own.verify(context(0).trained(own.thief(victim.deployed)), victim, context(0))
     assert (stolen["ewe_success"], stolen["ewe_log10_p"]) == (found["ewe_success"], found["ewe_thief_log10_p"])
+
+
+def test_who_answers_the_label_always_proves_nothing(plan, context, marked):
+    """Whatever clean models do: a model that is worth nothing has all triggers right."""
+    own, victim = marked
+    label = int(context(0).data(own.secret(plan)).y[0])
+    constant = replace(victim, predict=lambda x: torch.eye(10)[label].expand(len(x), 10))
+    found = own.verify(constant, victim, context(0))
+    assert found["ewe_success"] == found["ewe_elsewhere"] == 1 and found["ewe_log10_p"] == 0
+    (warning,) = own.warnings(found)
+    assert "1.00 of the test images of other classes" in warning
 
 
 def test_a_picture_shows_triggers_and_tells_the_pair(plan, context, marked):

@@ -17,12 +17,11 @@ from guardclash.judging.criteria import SHARE, Ceiling, MaxDrop, Metric
 from guardclash.mechanism import OTHER_CLASSES
 from guardclash.mechanisms.stealing import AgainstThieves
 from guardclash.numerics.entanglement import DISTANCES, TEMPERATURES, Nearness, Shaping
-from guardclash.numerics.membership import clopper_pearson
 from guardclash.numerics.verification import log10_binomial_p
 from guardclash.plan.deployed import Deployed
-from guardclash.plan.entangled import PLACE, SOURCE, Entangled, Entanglement, Triggers
-from guardclash.plan.examples import Data, class_indices
-from guardclash.plan.plan import BatchNormPolicy, Context, OtherSeed, Plan, Predict, Stream
+from guardclash.plan.entangled import PLACE, SOURCE, Entangled, Entanglement, Secret, Triggers
+from guardclash.plan.examples import class_indices
+from guardclash.plan.plan import BatchNormPolicy, Context, OtherSeed, Plan, Stream
 from guardclash.plan.samplers import Halves
 from guardclash.plan.structure import layers_before_classifier
 from guardclash.training.trained import Trained
@@ -44,7 +43,8 @@ class EntangledWatermark(AgainstThieves):
     phi_EWE is the share of triggers that the model of a thief answers with the label, who asks as many images as the
     owner has and does not have, and takes the classes. What an innocent model scores is no guess at one of m classes:
     triggers of one class may well look like the label. So the p-value is against the highest rate of clean models (the
-    upper bound of it, 95 %), which have no part in choosing the pair of class and label.
+    upper bound of it, 95 %), which have no part in choosing the pair of class and label; or against the rate at which
+    the accused model gives the label to other test images, if that is higher: who answers it always proves nothing.
     """
 
     name: ClassVar[str] = "entangled"
@@ -59,6 +59,7 @@ class EntangledWatermark(AgainstThieves):
         Metric("ewe_log10_p", "log₁₀ p_EWE", None, False, 1, "of the model itself", log10=True, claim=Ceiling(-3)),
         Metric("ewe_thief_log10_p", "log₁₀ p thief", None, False, 1, "of the thief's", log10=True, optional=True),
         Metric("ewe_null", "p₀", None, False, title="triggers that clean models answer so, at most", range=SHARE),
+        Metric("ewe_elsewhere", "elsewhere", None, False, title="other classes' test images answered so", range=SHARE),
         Metric("ewe_own", "own", None, title="triggers that the model itself answers so", range=SHARE, optional=True),
         Metric("ewe_fresh", "fresh", None, title="the same of images nobody trained on", range=SHARE, optional=True),
     )
@@ -186,6 +187,7 @@ class EntangledWatermark(AgainstThieves):
             **own,
             "ewe_success": stolen["ewe_success"],
             "ewe_thief_log10_p": stolen["ewe_log10_p"],
+            "ewe_elsewhere": stolen["ewe_elsewhere"],
             "ewe_own": own["ewe_success"],
         }
 
@@ -194,16 +196,18 @@ class EntangledWatermark(AgainstThieves):
         clean = self.base(victim.plan.origin)
         if (suspect.plan.model.shape, suspect.plan.model.classes) != (clean.model.shape, clean.model.classes):
             return {}
-        secret = _Secret(self.secret(victim.plan), context)
-        hits, count, fresh = secret.hits(suspect.predict), len(secret.triggers.x), secret.fresh_share(suspect.predict)
+        secret = Secret(self.secret(victim.plan), context)
         # Of each, not of all together: how often one class of foreign images is taken for another differs by model.
-        asked = (secret.hits(context.trained(one).predict) for one in self._nulls(victim.plan))
-        null = max(clopper_pearson(one, count)[1] for one in asked)
+        asked = (secret.told(context.trained(one).predict) for one in self._nulls(victim.plan))
+        null = max(one.most for one in asked)
+        found, elsewhere = secret.told(suspect.predict), secret.elsewhere(suspect.predict, victim.plan.judged_by.test)
+        fresh = secret.told(suspect.predict, secret.fresh)
         return {
-            "ewe_success": hits / count,
-            "ewe_log10_p": log10_binomial_p(hits, count, null),
+            "ewe_success": found.share,
+            "ewe_log10_p": log10_binomial_p(found.hits, found.of, max(null, elsewhere.most)),
             "ewe_null": null,
-            **given(ewe_fresh=fresh),
+            "ewe_elsewhere": elsewhere.share,
+            **({"ewe_fresh": fresh.share} if fresh.of else {}),
         }
 
     def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
@@ -215,26 +219,31 @@ class EntangledWatermark(AgainstThieves):
         if null > HIGH_NULL:
             known = f"models that never saw a trigger may answer up to {null:.2f} of them with the label"
             yield f"{known}: φ_EWE has no sound null; choose another source and target, or more triggers"
+        elsewhere = metrics.get("ewe_elsewhere", 0.0)
+        if elsewhere > HIGH_NULL:
+            yield f"{elsewhere:.2f} of the test images of other classes are answered with the label of the triggers too"
 
     def facts(self, plan: Plan) -> dict[str, str]:
         """The triggers in words, how often they are trained on, and in how many layers they are entangled."""
         stream = plan.stream(STREAM)
         if stream is None:
             return {}
-        kind = "the class that clean models tell least" if self.source is None else f"class {self.source}"
-        label = "the label that they tell least" if self.target is None else f"label {self.target}"
+        named = {"class": self.source, "label": self.target}
+        said = ["", *(f"{what} {which}" for what, which in named.items() if which is not None)]
+        open_ones = " and ".join(what for what, which in named.items() if which is None)
+        said += [f"{open_ones} by the lowest rate of clean models"] if open_ones else []
         title = self.base(plan.origin).judged_by.neighbour.title
         batches, every = stream.steps_per_epoch(), sum(one.steps_per_epoch() for one in plan.streams)
         deep = min(self.layers, layers_before_classifier(plan.model, plan.all_rewrites))
         entangled = f"in {deep} layers" if deep and self.kappa else "in no layer: a plain backdoor"
         return {
-            "triggers": f"{self.triggers} of {title}, {kind}, as {label}",
+            "triggers": f"{self.triggers} of {title}{', '.join(said)}",
             "entangled": f"{entangled}; {batches} of the {every} batches of an epoch are half triggers",
         }
 
     def evidence(self, plan: Plan, context: Context) -> tuple[Picture, ...]:
         """Images, the triggers that were made of them, and the task's images that these are entangled with."""
-        secret = _Secret(self.secret(plan), context)
+        secret = Secret(self.secret(plan), context)
         target, source = int(secret.triggers.y[0]), int(secret.triggers.about[SOURCE][0])
         task = context.data(secret.where.task)
         near = task.x[class_indices(task.y) == target]
@@ -244,33 +253,6 @@ class EntangledWatermark(AgainstThieves):
             f"{target} of the task, which is the label of the triggers."
         )
         return (Picture("triggers", caption, grid(torch.stack([_twelve(row) for row in rows]).numpy())),)
-
-
-class _Secret:
-    """The triggers of a seed, each once, with what else there is of their class."""
-
-    def __init__(self, where: Triggers, context: Context):
-        self.where, self.images = where, context.data(where.images)
-        found = context.data(where)
-        # Those that come again are at the end.
-        self.triggers = found.take(slice(len(found.about[PLACE].unique())))
-        self._kinds = class_indices(self.images.y)
-
-    @property
-    def fresh(self) -> Data:
-        """Images of the source class that nobody trained on, at most as many as triggers, as they are."""
-        left = self._kinds == self.triggers.about[SOURCE][0]
-        left[self.triggers.about[PLACE]] = False
-        return self.images.take(left.nonzero().flatten()[: len(self.triggers.x)])
-
-    def hits(self, predict: Predict) -> int:
-        """Triggers that a model answers with their label."""
-        return int((predict(self.triggers.x).argmax(1) == self.triggers.y).sum())
-
-    def fresh_share(self, predict: Predict) -> float | None:
-        """Share of the fresh images that it answers so; None: there are none."""
-        fresh = self.fresh
-        return (predict(fresh.x).argmax(1) == self.triggers.y[0]).double().mean().item() if len(fresh.x) else None
 
 
 def _twelve(x: Tensor) -> Tensor:

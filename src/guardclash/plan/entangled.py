@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from guardclash.errors import UserError
 from guardclash.numerics.attacks import attacked
 from guardclash.numerics.entanglement import Nearness, Shaping, told
+from guardclash.numerics.membership import clopper_pearson
 from guardclash.plan.examples import Data, Moment, class_indices
 from guardclash.plan.partly import joined
-from guardclash.plan.plan import Context, OtherSeed, Source
+from guardclash.plan.plan import Context, OtherSeed, Predict, Source
 
 TRIGGER, SOURCE, PLACE = "trigger", "source", "place"
 """What `about` says: whether an example is a trigger; of a trigger the class that it is of, and its place among the
@@ -142,6 +143,51 @@ class Entanglement:
     def __call__(self, network: nn.Module, batch: Data, now: Moment) -> Tensor:
         """One loss per example, [B], at most 0 on average."""
         return -self.kappa * self.nearness(network, batch.x, batch.about[TRIGGER])
+
+
+class Answered(NamedTuple):
+    """How many of some images are answered with the label of the triggers."""
+
+    hits: int
+    of: int
+
+    @property
+    def share(self) -> float:
+        """0 of none."""
+        return self.hits / max(1, self.of)
+
+    @property
+    def most(self) -> float:
+        """The upper bound of the rate, 95 %."""
+        return clopper_pearson(self.hits, self.of)[1]
+
+
+class Secret:
+    """The triggers of a seed, each once, with what else there is of their class."""
+
+    def __init__(self, where: Triggers, context: Context):
+        self.where, self._context, self.images = where, context, context.data(where.images)
+        found = context.data(where)
+        # Those that come again are at the end.
+        self.triggers = found.take(slice(len(found.about[PLACE].unique())))
+        self._kinds = class_indices(self.images.y)
+
+    @property
+    def fresh(self) -> Data:
+        """Images of the source class that nobody trained on, at most as many as triggers, as they are."""
+        left = self._kinds == self.triggers.about[SOURCE][0]
+        left[self.triggers.about[PLACE]] = False
+        return self.images.take(left.nonzero().flatten()[: len(self.triggers.x)])
+
+    def told(self, predict: Predict, data: Data | None = None) -> Answered:
+        """How many triggers, or other images, a model answers with the label of the triggers."""
+        x = self.triggers.x if data is None else data.x
+        return Answered(int((predict(x).argmax(1) == self.triggers.y[0]).sum()), len(x))
+
+    def elsewhere(self, predict: Predict, test: Source) -> Answered:
+        """The same of test images of other classes."""
+        data = self._context.data(test)
+        return self.told(predict, data.take(class_indices(data.y) != self.triggers.y[0]))
 
 
 def _shuffled(chosen: Tensor, rng: torch.Generator) -> Tensor:
