@@ -177,6 +177,7 @@ def test_every_mechanism_reads_only_data_that_its_plan_names(own):
         "di": {"images": 12, "embedding": "mingd", "steps": 5},
         "raddata": {"iterations": 3, "held_out": 20},
         "wm": {"triggers": 20, "batch_size": 10},
+        "entangled": {"triggers": 20, "rounds": 1, "references": 1},
     }
     wanted = own_study(*([{"name": name, **quick.get(name, {})}] for name in find_mechanisms()))
     content = ran(wanted, own, Inline())

@@ -29,6 +29,7 @@ FEW = {
     "distance": {"images": 20},
     "raddata": {"iterations": 2, "held_out": 20},
     "dawn": {"rate": 0.3},
+    "entangled": {"triggers": 20, "rounds": 1, "references": 1},
     "prada": {"length": 60, "sessions": 1, "seeds": 20, "rounds": 2},
     "smoothing": {"draws": 100, "test_examples": 10, "votes": 10},
 }
@@ -93,8 +94,8 @@ def test_it_trains_and_measures_or_clashes_with_its_reason(kind, named, context)
     assert all(picture.png.startswith(PNG) for picture in one.evidence(composed, context(0)))
 
 
-MOVES, MARKS = {"advtr", "trades", "nfgsm", "smoothing", "di"}, {"raddata"}
-ONE_CLASS = {"wm", "raddata", "di", "distance", "dawn", "prada", "smoothing"}
+MOVES, MARKS = {"advtr", "trades", "nfgsm", "smoothing", "di"}, {"raddata", "entangled"}
+ONE_CLASS = {"wm", "raddata", "di", "distance", "dawn", "entangled", "prada", "smoothing"}
 CLASHES = {
     "row": MARKS,
     "number": MARKS,

@@ -51,6 +51,40 @@ def penultimate(network: nn.Module) -> Callable[[Tensor], Tensor]:
     return features
 
 
+def hidden_outputs(network: nn.Module, x: Tensor, count: int | None = None) -> list[Tensor]:
+    """What the last layers with weights before the classifier make of inputs, with gradients.
+
+    Layers count in the order in which they run, norms are left out, and so is what gives no row for each input.
+
+    Args:
+        network: Read in the mode that it is in.
+        x: Inputs [N, ...].
+        count: How many layers, at most; None: all.
+
+    Returns:
+        Of each layer [N, features], before what follows it; none of a network that is a classifier alone.
+    """
+    linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor | tuple[Tensor, ...]) -> None:
+        found = output[0] if isinstance(output, tuple) else output
+        if isinstance(found, Tensor) and found.dim() > 1 and len(found) == len(x):
+            seen.append(found.flatten(1))
+
+    handles = [
+        module.register_forward_hook(look)
+        for module in network.modules()
+        if module not in linear[-1:] and any(own.dim() > 1 for own in module.parameters(recurse=False))
+    ]
+    try:
+        network(x)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen if count is None else seen[-count:]
+
+
 @torch.no_grad()
 def features_of(network: nn.Module, x: Tensor, batch_size: int = 1000) -> Tensor:
     """What the classifier sees of images [N, C, H, W], N >= 1, without gradients and on the CPU: [N, features]."""

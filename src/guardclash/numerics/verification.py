@@ -38,3 +38,34 @@ def log10_verification_p(errors: int, triggers: int, classes: int) -> float:
     choose = gammaln(triggers + 1) - gammaln(i + 1) - gammaln(triggers - i + 1)
     terms = choose + i * math.log((classes - 1) / classes) - (triggers - i) * math.log(classes)
     return min(0.0, float(logsumexp(terms)) / math.log(10))
+
+
+def log10_binomial_p(hits: int, draws: int, rate: float) -> float:
+    """log10 of the chance of at least so many hits where each draw hits with a known rate, independently.
+
+    Args:
+        hits: Counted.
+        draws: Of which they are.
+        rate: At most which one an innocent model has, in [0, 1].
+
+    Returns:
+        0 or below; -inf where no hit was possible.
+
+    Raises:
+        UserError: Unless 0 <= hits <= draws and the rate is one.
+
+    Example:
+        >>> round(log10_binomial_p(hits=12, draws=100, rate=0.0362), 4)
+        -3.5596
+    """
+    if not 0 <= hits <= draws or not 0 <= rate <= 1:
+        what, allowed = "no such binomial test", "0 <= hits <= draws, 0 <= rate <= 1"
+        raise UserError(what, got=(hits, draws, rate), allowed=allowed)
+    if hits == 0 or rate == 1:
+        return 0.0
+    if rate == 0:
+        return -math.inf
+    i = np.arange(hits, draws + 1)
+    choose = gammaln(draws + 1) - gammaln(i + 1) - gammaln(draws - i + 1)
+    terms = choose + i * math.log(rate) + (draws - i) * math.log1p(-rate)
+    return min(0.0, float(logsumexp(terms)) / math.log(10))

@@ -43,13 +43,14 @@ class Partly:
         return torch.zeros(self.size, dtype=torch.bool).index_fill(0, order[: self.count], True)
 
     def load(self, context: Context) -> Data:
-        """The chosen examples, then the first others; of `about`, what is known of both. Who has no weight has 1."""
+        """The chosen examples, then the first others."""
         chosen = context.data(self.images).take(self.chosen(context))
         others = context.data(self.others).take(slice(self.size - self.count))
-        return _joined(chosen, others)
+        return joined(chosen, others)
 
 
-def _joined(first: Data, second: Data) -> Data:
+def joined(first: Data, second: Data) -> Data:
+    """The examples of both; of `about`, what is known of both. Who has no weight has 1."""
     both = [_weighted(one) if "weight" in {*first.about, *second.about} else one for one in (first, second)]
     join: Callable[..., Tensor] = torch.cat
     about = {name: join([one.about[name] for one in both]) for name in both[0].about if name in both[1].about}

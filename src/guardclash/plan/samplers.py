@@ -62,3 +62,26 @@ class Poisson:
         # In float64: 24 random bits would make the true rate differ from the accounted one.
         draws = (torch.rand(size, generator=rng, dtype=torch.float64) for _ in range(self.steps(size)))
         return [(draw < rate).nonzero().flatten() for draw in draws]
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Every example once per pass; each batch is half of the first and half of the second half of the source."""
+
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        within("", ">= 2", batch_size=self.batch_size)
+
+    @property
+    def _half(self) -> Shuffled:
+        return Shuffled(self.batch_size // 2)
+
+    def steps(self, size: int) -> int:
+        """Batches in one pass over `size` examples, an even number."""
+        return self._half.steps(size // 2)
+
+    def batches(self, size: int, rng: torch.Generator) -> list[Tensor]:
+        """One pass: index tensors, those of the first half first."""
+        first, second = (self._half.batches(size // 2, rng) for _ in range(2))
+        return [torch.cat([one, other + size // 2]) for one, other in zip(first, second, strict=True)]

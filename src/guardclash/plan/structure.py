@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 
 from guardclash.errors import UserError
 from guardclash.numerics.clipping_checks import BufferState, buffers_of, moved
+from guardclash.numerics.features import hidden_outputs
 from guardclash.plan.plan import Model, Rewrite
 from guardclash.plan.rewrites import WithoutDropout, dropouts_left
 
@@ -147,6 +148,15 @@ def recurrent_layers(model: Model, rewrites: tuple[Rewrite, ...]) -> tuple[str, 
     """The layers of a rewritten network that go through a sequence step by step: their names and types."""
     found = skeleton(model, rewrites).named_modules()
     return tuple(f"{name} ({type(module).__name__})" for name, module in found if isinstance(module, nn.RNNBase))
+
+
+@lru_cache
+def layers_before_classifier(model: Model, rewrites: tuple[Rewrite, ...]) -> int:
+    """How many layers with weights a rewritten network has before its classifier; 0 where that cannot be told."""
+    network = skeleton(model, rewrites).eval()
+    with torch.no_grad(), contextlib.suppress(*UNSEEN):
+        return len(hidden_outputs(network, _inputs(model, network)))
+    return 0
 
 
 class Operation(NamedTuple):
