@@ -42,6 +42,7 @@ FLOORS = (
     "watching",
     "planning interface",
     "cli",
+    "__main__",
 )
 """From the ground up. A module may import from its own package and from lower floors; packages that share a floor know
 nothing of each other."""
