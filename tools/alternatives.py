@@ -1,0 +1,208 @@
+"""Other mechanisms for the same concerns, in the docs: which conflicts belong to two concerns, which to two mechanisms.
+
+python tools/alternatives.py            writes the tables of docs/alternatives.md anew
+python tools/alternatives.py --check    exit code 1 if they are not those of the records
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from guardclash.records.cells import Cell, braces
+from guardclash.records.file import read_results
+from guardclash.reporting.claims import ITSELF
+from guardclash.reporting.findings import Findings, find
+from guardclash.reporting.tables import number
+from guardclash.studies.study_file import read_study
+
+ROOT = Path(__file__).parent.parent
+FOLDER, PAGE = ROOT / "studies/alternatives", ROOT / "docs/alternatives.md"
+CONCERNS = {
+    "model watermarking": ("wm", "dawn", "uchida", "entangled"),
+    "dataset watermarking": ("raddata",),
+    "model fingerprinting": ("di", "duci"),
+    "differential privacy": ("dpsgd", "scatterdp", "pate"),
+    "model evasion": ("advtr", "nfgsm", "smoothing"),
+}
+"""The mechanisms that stand for a concern, in the order of the tables."""
+PAIRS = {
+    "MNIST": ("mnist", "mnist-fingerprint", "pate"),
+    "FashionMNIST": ("fmnist", "fmnist-fingerprint"),
+}
+SUSPECTS = ("removal", "thieves")
+DECIDED = {"conflict", "clash", "compatible", "does not train together"}
+BAD = DECIDED - {"compatible"}
+NOT_MEASURED = "not measured"
+NOTHING = "Nothing is on record yet."
+
+
+def on_record(name: str) -> Findings | None:
+    """What a study says; None where it is not on record yet."""
+    path, records = FOLDER / f"{name}.toml", ROOT / f"results/alternatives-{name}/results.json"
+    return find(read_study(path), read_results(records)) if path.is_file() and records.is_file() else None
+
+
+def verdicts_of(names: Iterable[str]) -> dict[tuple[str, ...], tuple[str, str]]:
+    """Word and numbers of each pair on record, by the labels of its mechanisms in the order of their names."""
+    found = {}
+    for name in names:
+        findings = on_record(name)
+        for cell in findings.study.cells() if findings else ():
+            if findings and len(cell.combination) == 2 and cell.key in findings.by_cell:
+                labels = tuple(sorted(map(findings.study.label, cell.combination)))
+                found[labels] = _told(findings, cell)
+    return found
+
+
+def _told(findings: Findings, cell: Cell) -> tuple[str, str]:
+    verdict = findings.by_cell[cell.key]
+    word = verdict.outcome(findings.rule)
+    judged = [one for one in verdict.judgements if one.outcome(findings.rule) == word and one.metric.criterion]
+    if not (verdict.clash or any(one.together.n for one in verdict.judgements)):
+        return NOT_MEASURED, ""
+    changes = (
+        f"{one.symbol} {number(one.metric, one.alone.mean)} → {number(one.metric, one.together.mean)}"
+        for one in judged
+        if one.alone.n and one.together.n
+    )
+    return word, "<br>".join(changes)
+
+
+def tables() -> dict[str, str]:
+    """The generated parts of the page, by the name of their place."""
+    on = {data: verdicts_of(names) for data, names in PAIRS.items()}
+    made = {"pairs": _pairs(on), "belongs": _belongs(on), "alone": _alone(), "suspects": _suspects()}
+    return {name: "\n".join(lines).strip() or NOTHING for name, lines in made.items()}
+
+
+On = dict[str, dict[tuple[str, ...], tuple[str, str]]]
+
+
+def _sides() -> tuple[list[str], list[str]]:
+    """Mechanisms of ownership, and those that they stand beside."""
+    concerns = list(CONCERNS.values())
+    return [name for names in concerns[:3] for name in names], [name for names in concerns[3:] for name in names]
+
+
+def _pairs(on: On) -> Iterator[str]:
+    """Ownership by privacy and robustness, a table for each data set that is on record."""
+    rows, columns = _sides()
+    for data, found in on.items():
+        if found:
+            yield f"**{data}**"
+            yield ""
+            yield "| | " + " | ".join(f"`{name}`" for name in columns) + " |"
+            yield "|---" * (1 + len(columns)) + "|"
+            for row in rows:
+                cells = (found.get(tuple(sorted((row, name))), (NOT_MEASURED, "")) for name in columns)
+                yield f"| `{row}` | " + " | ".join(_cell(*one) for one in cells) + " |"
+            yield ""
+            for labels, told in found.items():
+                if any("(" in label for label in labels):
+                    yield f"{braces(labels)}: {_cell(*told).replace('<br>', ' ')}"
+                    yield ""
+
+
+def _cell(word: str, numbers: str) -> str:
+    return "-" if word == NOT_MEASURED else f"**{word}**" + (f"<br>{numbers}" if numbers else "")
+
+
+def _belongs(on: On) -> Iterator[str]:
+    """For each two concerns, whether all their mechanisms say the same."""
+    concerns, head = (
+        list(CONCERNS),
+        "| concerns | data | pairs decided | conflict | compatible | it belongs to |\n" + "|---" * 6 + "|",
+    )
+    for first in concerns[:3]:
+        for second in concerns[3:]:
+            for data, found in on.items():
+                names = [tuple(sorted((one, other))) for one in CONCERNS[first] for other in CONCERNS[second]]
+                words = [found[pair][0] for pair in names if pair in found and found[pair][0] in DECIDED]
+                if words:
+                    yield from filter(None, (head,))
+                    head = ""
+                    bad = sum(word in BAD for word in words)
+                    whose = belongs(bad, len(words))
+                    yield f"| {first} × {second} | {data} | {len(words)} | {bad} | {len(words) - bad} | {whose} |"
+
+
+def belongs(bad: int, decided: int) -> str:
+    """Whose a conflict is, seeing how many of the decided pairs of two concerns have one."""
+    if decided < 2:
+        return "one pair does not tell"
+    return "the concerns" if bad == decided else "nobody" if not bad else "the mechanisms"
+
+
+def _alone() -> Iterator[str]:
+    """What each mechanism gains by itself on its judged metrics, with what it costs."""
+    head = "| study | mechanism | metric | unprotected | with it | accuracy |\n" + "|---" * 6 + "|"
+    for name in (*(name for names in PAIRS.values() for name in names), "slowing"):
+        found = on_record(name)
+        for cell in found.study.cells() if found else ():
+            if found and len(cell.combination) == 1:
+                for row in _gains(found, cell):
+                    yield from filter(None, (head, f"| `{name}` | {row}"))
+                    head = ""
+
+
+def _gains(found: Findings, cell: Cell) -> Iterator[str]:
+    (named,) = cell.combination
+    bare, utility = Cell(cell.recipe, (), found.study.alone), found.results.utility(cell)
+    accuracy = [found.sample(one, None, utility) for one in (bare, cell)]
+    if accuracy[1].n:
+        cost = " → ".join(number(utility, one.mean) for one in accuracy)
+        for metric in found.results.metrics(cell, named):
+            if metric.criterion is not None or metric.claim is not None:
+                values = [found.sample(one, named, metric) for one in (bare, cell)]
+                told = [number(metric, one.mean) if one.n else "-" for one in values]
+                label = found.study.label(named)
+                yield f"`{label}` | {metric.symbol} | {told[0]} | {told[1]} (n={values[1].n}) | {cost} |"
+
+
+def _suspects() -> Iterator[str]:
+    """What is claimed of each suspect, by the mechanism that was to find it."""
+    for name in SUSPECTS:
+        found = on_record(name)
+        if found is None:
+            continue
+        owners = dict.fromkeys((claim.combination, claim.mechanism) for claim in found.claims)
+        yield f"`studies/alternatives/{name}.toml`:"
+        yield ""
+        yield "| suspect | " + " | ".join(f"{who} of {braces(whole)}" for whole, who in owners) + " |"
+        yield "|---" * (1 + len(owners)) + "|"
+        for suspect in dict.fromkeys(claim.suspect for claim in found.claims):
+            told = {(one.combination, one.mechanism): one.outcome for one in found.claims if one.suspect == suspect}
+            shown = "the model itself" if suspect == ITSELF else suspect
+            yield f"| {shown} | " + " | ".join(told.get(owner, "-") for owner in owners) + " |"
+        yield ""
+
+
+def written(page: str) -> str:
+    """The page with its tables made anew."""
+    for name, table in tables().items():
+        mark = f"<!-- {name} -->"
+        if mark not in page:
+            raise SystemExit(f"{PAGE}: no place {mark}")
+        place = f"{mark}\n\n{table}\n\n<!-- end -->"
+        page = re.sub(f"{mark}.*?<!-- end -->", lambda _, place=place: place, page, flags=re.S)
+    return page
+
+
+def main() -> int:
+    """Writes the page, or checks it."""
+    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    asked.add_argument("--check", action="store_true", help="change nothing; fail if the page is not up to date")
+    before = PAGE.read_text(encoding="utf-8")
+    now = written(before)
+    if asked.parse_args().check:
+        return int(now != before)
+    PAGE.write_text(now, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
