@@ -52,7 +52,7 @@ def sentences(found: Findings) -> tuple[Told, ...]:
     kept = _kept(found)
     names = _Names({found.study.label(one): found.results.titles.get(one.name, "") for one in _mechanisms(found)})
     return tuple(
-        Told(verdict, outcome, _sentence(verdict, outcome, _judged(verdict, found.rule), names, instead))
+        Told(verdict, outcome, _sentence(verdict, found.rule, names, instead))
         for verdict in found.verdicts
         for outcome in (verdict.outcome(found.rule),)
         for instead in (kept.get(_alike(found, verdict), ()),)
@@ -95,14 +95,15 @@ def _kept(found: Findings) -> Mapping[tuple[str, tuple[str, ...]], tuple[str, ..
     return kept
 
 
-def _judged(verdict: Verdict, rule: Rule) -> list[Judgement]:
+def decisive(verdict: Verdict, rule: Rule) -> list[Judgement]:
     """The judgements that its outcome is of; of a compatible one all that have a limit."""
     outcome = verdict.outcome(rule)
     limited = [one for one in verdict.judgements if one.metric.criterion is not None and one.together.n]
     return limited if outcome == "compatible" else [one for one in verdict.judgements if one.outcome(rule) == outcome]
 
 
-def _sentence(verdict: Verdict, outcome: str, judged: list[Judgement], names: _Names, instead: Sequence[str]) -> Said:
+def _sentence(verdict: Verdict, rule: Rule, names: _Names, instead: Sequence[str]) -> Said:
+    outcome, judged = verdict.outcome(rule), decisive(verdict, rule)
     if outcome == "conflict":
         rest = Said(" {} {} compatible.", (_and(instead), "is" if len(instead) == 1 else "are")) if instead else NOTHING
         return _joined([_harm(verdict, one, names) for one in judged], rest)
@@ -114,7 +115,7 @@ def _sentence(verdict: Verdict, outcome: str, judged: list[Judgement], names: _N
     if outcome == "compatible":
         return _joined([_listed(Said("{} are compatible: ", (everybody,)), map(_change, judged))])
     if outcome == "undecided":
-        return _open(everybody, judged)
+        return _open(everybody, verdict, rule)
     word = {"ineffective": _ineffective, "not credible": _not_credible}.get(outcome, _not_measured)
     return _joined([_listed(Said("{}: ", (everybody,)), map(word, judged))])
 
@@ -127,14 +128,23 @@ def _not_measured(one: Judgement) -> Said:
     return Said("{} is measured alone and not together", (Symbol(one.symbol),))
 
 
-def _open(everybody: str, judged: Sequence[Judgement]) -> Said:
+def lacking(verdict: Verdict, rule: Rule) -> int | None:
+    """How many more seeds would probably decide an undecided verdict; None where nobody can say."""
+    judged = decisive(verdict, rule) if verdict.outcome(rule) == "undecided" else []
+    wanted = [one.replicates_needed - one.together.n for one in judged if one.replicates_needed and not one.missing]
+    return max(wanted, default=0) or None
+
+
+def _open(everybody: str, verdict: Verdict, rule: Rule) -> Said:
+    judged = decisive(verdict, rule)
     measured = [one for one in judged if one.alone.n and one.together.n]
     if not measured:
         return Said("{}: not measured yet.", (everybody,))
-    wanted = max((one.replicates_needed or 0 for one in judged), default=0) - max(one.together.n for one in measured)
-    about = (" About {} more seeds would decide.", (wanted,)) if wanted <= MANY else (MORE, (MANY,))
-    more = Said(*about) if wanted > 0 else NOTHING
-    rest = Said(" Not all is measured yet.") if any(one.missing for one in judged) else more
+    more, rest = lacking(verdict, rule), NOTHING
+    if any(one.missing for one in judged):
+        rest = Said(" Not all is measured yet.")
+    elif more:
+        rest = Said(" About {} more seeds would decide." if more <= MANY else MORE, (min(more, MANY),))
     return _joined([_listed(Said("{}: undecided: ", (everybody,)), map(_change, measured))], rest)
 
 

@@ -31,6 +31,7 @@ from guardclash.reporting.page_parts.pictures import Exhibit, exhibits
 from guardclash.reporting.page_parts.plan_tree import PlanTree, plan_tree
 from guardclash.reporting.page_parts.recorded import recorded_charts
 from guardclash.reporting.page_parts.sweeps import SweepSection
+from guardclash.reporting.sentences import decisive, lacking
 from guardclash.reporting.tables import failing, limit, number, p_value, summary
 from guardclash.studies.study import Study
 
@@ -82,8 +83,10 @@ class Detail:
     """Of the combination under the page's rule; "no verdict" of a mechanism deployed alone."""
     other: str
     """Under the other rule; empty without a verdict."""
-    broken: tuple[str, ...]
-    """Symbols of the metrics in conflict."""
+    because: tuple[tuple[str, str], ...]
+    """Symbols of the metrics that its outcome rests on, and what they did: "0.97 → 0.35"."""
+    needed: int | None
+    """More seeds that would probably decide what is undecided."""
     sentences: tuple[Markup, ...]
     missing: tuple[str, ...]
     charts: tuple[MetricChart, ...]
@@ -135,7 +138,8 @@ def detail(found: Findings, swept: Sequence[SweepSection], cell: Cell, id: str) 
         combination=braces(place[1]),
         outcome=verdict.outcome(found.rule) if verdict else "clash" if entry.clash else "no verdict",
         other=verdict.outcome(study.rules[1]) if verdict else "",
-        broken=_symbols(verdict, found.rule) if verdict else (),
+        because=because(verdict, found.rule) if verdict else (),
+        needed=lacking(verdict, found.rule) if verdict else None,
         sentences=tuple(verdict_sentences(study, verdict, found.rule)) if verdict else alone_sentence(entry),
         missing=verdict.missing if verdict else (),
         charts=tuple(judged),
@@ -155,8 +159,22 @@ def detail(found: Findings, swept: Sequence[SweepSection], cell: Cell, id: str) 
     )
 
 
-def _symbols(verdict: Verdict, rule: Rule) -> tuple[str, ...]:
-    return tuple(one.symbol for one in verdict.judgements if one.outcome(rule) == "conflict")
+def because(verdict: Verdict, rule: Rule) -> tuple[tuple[str, str], ...]:
+    """The metrics that an outcome rests on, and what they did; of a compatible one the nearest to its limit."""
+    rests = [one for one in decisive(verdict, rule) if one.alone.n]
+    if verdict.outcome(rule) == "compatible":
+        rests = sorted(rests, key=_used_up)[-1:]
+    return tuple((one.symbol, _change(one)) for one in rests)
+
+
+def _used_up(one: Judgement) -> float:
+    """How much of what may be lost is lost."""
+    return (one.drop or 0.0) / one.threshold if one.threshold else 0.0
+
+
+def _change(one: Judgement) -> str:
+    alone = number(one.metric, one.alone.mean)
+    return f"{alone} → {number(one.metric, one.together.mean)}" if one.together.n else alone
 
 
 def _remarks(study: Study, cell: Cell, verdict: Verdict) -> Iterator[tuple[str, str]]:
