@@ -126,6 +126,20 @@ def test_a_click_on_a_cell_opens_its_details_with_their_charts(visit, page_of):
     here.page.wait_for_selector(f'.matrix a[href="{CELL}"][aria-expanded="false"]')
 
 
+def test_chips_leave_only_what_has_an_outcome(visit, page_of):
+    here = visit(page_of("wm-dpsgd-mnist"))
+    said, sections = here.page.locator(".said li"), here.page.locator("section > details.cell")
+    before = sections.count()
+    chip = here.page.locator('[data-value="compatible"]')
+    chip.click()
+    assert chip.get_attribute("aria-pressed") == "true"
+    assert [one.get_attribute("data-outcome") for one in said.all() if one.is_visible()] == ["compatible"]
+    assert not here.page.locator(CELL).is_visible()
+    assert here.page.locator(".matrix td.apart").count() == 1
+    chip.press("Enter")
+    assert not here.page.locator("[data-outcome][hidden]").count() and sections.count() == before
+
+
 def test_an_address_opens_what_it_names(visit, page_of):
     here = visit(page_of("wm-dpsgd-mnist"), CELL)
     here.page.locator(CELL).wait_for(state="visible")
@@ -154,6 +168,9 @@ def test_the_keyboard_suffices(visit, page_of):
     assert here.page.evaluate(f"{active}.textContent") == "To the verdicts"
     assert here.page.evaluate(f"{active}.getBoundingClientRect().width") > 50, "it is seen once it has the focus"
     keys.press("Enter")
+    for _ in range(2):  # what chooses among the outcomes
+        keys.press("Tab")
+        assert here.page.evaluate(f"{active}.getAttribute('aria-pressed')") == "false"
     keys.press("Tab")
     assert here.page.evaluate(f"{active}.getAttribute('href')") == CELL
     assert here.page.evaluate(f"getComputedStyle({active}).outlineStyle") == "solid"

@@ -185,16 +185,18 @@ def test_larger_combinations_stand_below_the_matrix(whole):
     assert row_with(table, "{a, b, c}", "digits/smoke").all("a")[0].said.startswith("conflict φMARK")
 
 
-@pytest.mark.parametrize(("recipes", "across"), [(2, True), (4, False)])
-def test_recipes_stand_side_by_side_until_they_are_too_many(recipes, across):
+@pytest.mark.parametrize(("recipes", "layout"), [(2, "colgroup"), (4, "pairs"), (9, "rowgroup")])
+def test_recipes_stand_side_by_side_until_they_are_too_many(recipes, layout):
     scales = [{"dataset": "digits", "scale": "smoke", "epochs": epochs} for epochs in range(1, recipes + 1)]
     wanted = study(["a", "c"], ["b", "c"], ["a", "b"], recipes=scales)
     page = read(render_html(find(wanted, results(wanted), "strict")))
     sound(page)
     table = page.all("table", class_="matrix")[0]
     assert len(table.all("a")) == 3 * recipes
-    assert bool(table.all("th", scope="colgroup")) == across
-    assert bool(table.all("th", scope="rowgroup")) == (not across)
+    assert bool(table.all("th", scope="colgroup")) == (layout == "colgroup")
+    assert bool(table.all("th", scope="rowgroup")) == (layout == "rowgroup")
+    if layout == "pairs":
+        assert [one.said for one in table.all("th", scope="row")] == ["{a, c}", "{a, b}", "{c, b}"]
     grid = [
         sum(int(one.attributes.get("colspan") or 1) for one in row.content if isinstance(one, Element))
         for row in table.all("tr")

@@ -137,6 +137,11 @@ class Page:
         """Whether a sentence must say of which recipe it is."""
         return len(self.study.recipes) > 1
 
+    @property
+    def recipe_labels(self) -> tuple[str, ...]:
+        """Of all recipes."""
+        return tuple(map(self.study.recipe_label, self.study.recipes))
+
 
 def render_html(found: Findings) -> str:
     """The whole report as the text of one HTML file; the same records give the same text."""

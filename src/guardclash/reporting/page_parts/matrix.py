@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from guardclash.records.cells import braces
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.page_parts.details import Detail
 from guardclash.reporting.pairs import NOT_ASKED, Pair
 
 ACROSS = 6
-"""So many cells may stand side by side; of more, recipes go down instead of across."""
+"""So many cells may stand side by side; of more, pairs go down and recipes across."""
+RECIPES = 8
+"""So many recipes may; of more, these go down within each mechanism."""
 
 
 @dataclass(frozen=True)
@@ -46,9 +49,19 @@ class Matrix:
         return len(self.columns) * len(self.recipes) <= ACROSS
 
     @property
+    def by_pair(self) -> tuple[tuple[str, tuple[Slot, ...]], ...]:
+        """Where neither fits side by side, a row for each pair that is asked for, by recipe; else none."""
+        if self.across or len(self.recipes) > RECIPES:
+            return ()
+        rows = ((row.label, zip(self.columns, row.slots, strict=True)) for row in self.rows)
+        pairs = ((braces((label, column)), slots) for label, columns in rows for column, slots in columns)
+        return tuple((label, slots) for label, slots in pairs if any(slot.details for slot in slots))
+
+    @property
     def gaps(self) -> bool:
         """Whether a pair is not asked for."""
-        return any(slot.why == NOT_ASKED for slot in self._slots)
+        # A list of the pairs that are asked for has none.
+        return not self.by_pair and any(slot.why == NOT_ASKED for slot in self._slots)
 
     @property
     def ways(self) -> bool:

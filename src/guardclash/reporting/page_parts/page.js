@@ -59,6 +59,33 @@
     });
   }
 
+  // Chips show only what has an outcome, or is on a recipe: of each kind those that are pressed.
+  const pressed = { outcome: new Set(), recipe: new Set() };
+  const wanted = (one) =>
+    Object.entries(pressed).every(([kind, values]) => !values.size || values.has(one.dataset[kind]));
+  const choose = (chip) => {
+    const values = pressed[chip.dataset.only], value = chip.dataset.value;
+    if (!values.delete(value)) values.add(value);
+    chip.setAttribute("aria-pressed", String(values.has(value)));
+    for (const one of all("[data-outcome]")) {
+      if (one.tagName === "TD") one.classList.toggle("apart", !wanted(one));
+      else one.hidden = !wanted(one);
+    }
+    const rest = document.querySelector("section > details.more:has(.said)");
+    if (rest && (pressed.outcome.size || pressed.recipe.size)) rest.open = true;
+  };
+  for (const chip of all("[data-only]")) {
+    chip.setAttribute("role", "button");
+    chip.setAttribute("aria-pressed", "false");
+    chip.tabIndex = 0;
+    chip.addEventListener("click", () => choose(chip));
+    chip.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      choose(chip);
+    });
+  }
+
   // A chart as a file: with its heading, its notes and its styles, readable by itself.
   const file = (chart) => {
     const copy = chart.cloneNode(true);
