@@ -23,6 +23,7 @@ from guardclash.cli.options import (
     results_of,
     rule_of,
 )
+from guardclash.errors import UserError
 from guardclash.reporting.forms import FORMS, form_asked
 from guardclash.studies.study_file import read_study
 
@@ -43,6 +44,9 @@ def report(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     datasets: Datasets = None,
     data_dir: DataPath = None,
     wide: Wide = False,
+    bib: Annotated[
+        Path | None, typer.Option("--bib", help="Also write the sources of the method, for --format tex.")
+    ] = None,
 ) -> None:
     """What is measured so far, in the form that is asked for.
 
@@ -51,6 +55,8 @@ def report(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     from guardclash.reporting.findings import find
 
     chosen = form_asked(form, output)
+    if bib is not None and chosen != "tex":
+        raise UserError("sources go with LaTeX", where="--bib", got=chosen, allowed="--format tex")
     whole = read_study(study, scale)
     known = results_of(whole, store, results, data_dir)
     found = find(restricted(whole, datasets), known, rule_of(rule))
@@ -62,5 +68,9 @@ def report(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
         sys.stdout.buffer.write(content)  # bytes, as in a file: no encoding of the terminal, no line ends
     else:
         write(content, output, "report")
+    if bib is not None:
+        from guardclash.reporting.latex_parts.overview import bibliography
+
+        write(bibliography(found).encode(), bib, "bibliography")
     if found.unfinished:
         say(f"note: {found.unfinished}")

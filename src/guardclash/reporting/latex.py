@@ -14,6 +14,7 @@ from guardclash.records.cells import Cell, Named
 from guardclash.reporting.claims_text import claim_tables
 from guardclash.reporting.findings import Findings
 from guardclash.reporting.latex_parts.layout import heading, paged, row
+from guardclash.reporting.latex_parts.overview import methods, verdict_table
 from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables, criterion_of, measured
 from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.looks import look_of
@@ -59,6 +60,8 @@ def render_latex(found: Findings) -> str:
         comment("\n".join([head, *(f"Missing: {line}" for line in lacking)])) + PREAMBLE,
         *([unready] if lacking else []),
         *_sentences(found),
+        *([methods(found)] if found.verdicts else []),
+        *verdict_table(found),
         *combination_tables(found),
         *(_text_table(plain(effect_table(found)), "Against the unprotected model.") if found.side_effects else ()),
         *alone_tables(found),
