@@ -137,8 +137,8 @@ def methods(found: Findings) -> str:
         most = max(study.alone, study.together)
         seeds = f"{study.start} seeds, and with up to {most} while a verdict was undecided, at corrected levels"
     parts = [
-        rf"\paragraph{{Method.}} We follow the framework of {cite}{{szyller2023conflicting}}: each mechanism was trained "
-        f"with {seeds}, and every metric of a mechanism deployed with others is held against its own value alone.",
+        rf"\paragraph{{Method.}} We follow the framework of {cite}{{szyller2023conflicting}}: each mechanism was "
+        f"trained with {seeds}, and every metric of a mechanism deployed with others is held against its own value alone.",
         _tests(found.rule, rf"$\alpha = {study.alpha:g}$", cite),
         {
             "verdict": rf"Conflicts are corrected within each verdict by Holm's procedure {cite}{{holm1979}}.",
