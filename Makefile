@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # otherwise wait for ever.
 SPREAD := -n auto --dist loadfile --max-worker-restart 0
 
-.PHONY: demo test test-all check audit mutate bench torture simulate lock clean
+.PHONY: demo test test-all check docs audit mutate bench torture simulate lock clean
 
 demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash run studies/digits.toml
@@ -23,6 +23,9 @@ check: $(READY) ## format, lint, types
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
+
+docs: $(READY) ## the documentation site, in site/; built offline, and any warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 audit: ## known faults of the packages in constraints.txt; needs the network, so it is no part of check
 	$(PYTHON) -m venv $(VENV)-audit
