@@ -16,6 +16,7 @@ from rich.text import Text
 
 import guardclash
 from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms, known
+from guardclash.reporting.atlas import atlas, literature_from, to_markdown
 from guardclash.reporting.card import card
 from guardclash.reporting.markdown import escaped
 from guardclash.reporting.tables import plain
@@ -43,7 +44,9 @@ def on_files(files: Any, config: Any) -> Any:
     """Adds the pages that are made: the start page from the README, and what the code says of itself."""
     from mkdocs.structure.files import File
 
+    known = literature_from(ROOT / "studies/table9/literature.json")
     made = {"index.md": home(), "reference/python.md": interface()}
+    made["atlas.md"] = to_markdown(atlas([ROOT / "studies"]), known)
     made |= {f"reference/{title.lower()}.md": reference(title) for title in named()}
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))

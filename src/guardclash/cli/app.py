@@ -13,6 +13,7 @@ from typing import Annotated
 
 import typer
 
+from guardclash.cli.atlas import atlas
 from guardclash.cli.check import check
 from guardclash.cli.compare import compare
 from guardclash.cli.console import say, streams
@@ -75,6 +76,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report,
     "figure": figure,
     "compare": compare,
+    "atlas": atlas,
     "export": export_records,
     "evidence": evidence,
     "show": show,

@@ -138,7 +138,7 @@ def methods(found: Findings) -> str:
         seeds = f"{study.start} seeds, and with up to {most} while a verdict was undecided, at corrected levels"
     parts = [
         rf"\paragraph{{Method.}} We follow the framework of {cite}{{szyller2023conflicting}}: each mechanism was "
-        f"trained with {seeds}, and every metric of a mechanism deployed with others is held against its own value alone.",
+        f"trained with {seeds}, and every metric of a mechanism in company is held against its own value alone.",
         _tests(found.rule, rf"$\alpha = {study.alpha:g}$", cite),
         {
             "verdict": rf"Conflicts are corrected within each verdict by Holm's procedure {cite}{{holm1979}}.",
