@@ -20,6 +20,7 @@ _MODULES = {
     "guardclash.plan.plan": ("Plan", "Stream"),
     "guardclash.registry": ("find_mechanism", "find_mechanisms"),
     "guardclash.reporting.rows": ("frame",),
+    "guardclash.reporting.sentences": ("explain",),
     "guardclash.studies.verdicts": ("verdicts",),
     "guardclash.studies.dry_run": ("check_study",),
     "guardclash.studies.engines": ("Inline", "processes"),

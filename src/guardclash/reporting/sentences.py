@@ -11,9 +11,11 @@ from guardclash.judging.judgement import Judgement
 from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Named, braces
-from guardclash.reporting.findings import Findings
+from guardclash.records.results import Results
+from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.reasons import Said, Symbol
 from guardclash.reporting.tables import bound, number
+from guardclash.studies.study import Study
 
 NOTHING = Said("")
 MANY = 100
@@ -45,6 +47,20 @@ class Told(NamedTuple):
 
     def __str__(self) -> str:
         return "".join(self.pieces)
+
+
+def explain(study: Study, results: Results, rule: Rule | None = None) -> tuple[str, ...]:
+    """Every verdict of a study in one sentence, in its order.
+
+    Args:
+        study: What was asked.
+        results: What is measured so far.
+        rule: Which rule decides; None: the study's own.
+
+    Raises:
+        UserError: If the study cannot be judged by that rule.
+    """
+    return tuple(map(str, sentences(find(study, results, rule))))
 
 
 def sentences(found: Findings) -> tuple[Told, ...]:
