@@ -170,7 +170,7 @@ class Explanation(Measure):
     def measure(self, trained: Trained, context: Context) -> dict[str, float]:
         """All metrics of any model; nothing if it tells other classes, or other inputs, or no finite numbers."""
         reference, _ = self.needs(trained.plan)
-        if isinstance(reference, OtherSeed) or _question(trained.plan) != _question(reference):
+        if isinstance(reference, OtherSeed) or trained.plan.question != reference.question:
             return {}
         data = self.examples(reference, context)
         kept = self._maps(reference, reference, context)
@@ -253,8 +253,3 @@ class Explanation(Measure):
         absent = [one.symbol for one in self.metrics if one.name not in metrics]
         if absent:
             yield f"no {', '.join(absent)}: maps say the same everywhere, or a model answers no finite numbers"
-
-
-def _question(plan: Plan) -> tuple[tuple[int, ...], int]:
-    """What goes in and how many classes there are to tell apart."""
-    return plan.model.shape, plan.model.classes

@@ -132,8 +132,7 @@ class DAWN(AgainstThieves):
 
     def applies(self, plan: Plan) -> bool:
         """Whether a plan's model answers the questions of the task that it is bound to."""
-        base = self.base(plan)
-        return (plan.model.shape, plan.model.classes) == (base.model.shape, base.model.classes)
+        return plan.question == self.base(plan).question
 
     def serve(self, predict: Predict, trained: Trained, context: Context) -> Predict:
         """Wrong classes for the chosen queries."""

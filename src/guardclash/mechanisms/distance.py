@@ -116,7 +116,7 @@ class ModelDistance(Mechanism):
 
     def curves(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, Curve]:
         """The means over the first images, by metric."""
-        if _question(suspect.plan) != _question(victim.plan):
+        if suspect.plan.question != victim.plan.question:
             return {}
         drawn = tuple(self._drawn(victim.plan))
         weights = suspect.weights, victim.weights
@@ -140,8 +140,3 @@ class ModelDistance(Mechanism):
         sources = {"members": own, "others": others, "test": plan.judged_by.test}
         for name, source in sources.items():
             yield name, Drawn(source, min(self.images, source.size), f"distance/{name}")
-
-
-def _question(plan: Plan) -> tuple[tuple[int, ...], int]:
-    """What goes in and how many classes there are to tell apart."""
-    return plan.model.shape, plan.model.classes

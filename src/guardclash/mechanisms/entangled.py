@@ -195,7 +195,7 @@ class EntangledWatermark(AgainstThieves):
     def verify(self, suspect: Trained, victim: Trained, context: Context) -> dict[str, float]:
         """How many of the victim's triggers a suspect answers so, fresh images too; nothing if it has other classes."""
         clean = self.base(victim.plan.origin)
-        if (suspect.plan.model.shape, suspect.plan.model.classes) != (clean.model.shape, clean.model.classes):
+        if suspect.plan.question != clean.question:
             return {}
         secret = Secret(self.secret(victim.plan), context)
         # Of each, not of all together: how often one class of foreign images is taken for another differs by model.

@@ -192,6 +192,11 @@ class Plan:
         return self.purpose
 
     @property
+    def question(self) -> tuple[tuple[int, ...], int]:
+        """What its model is asked, and among how many classes it answers: models of one question can be compared."""
+        return self.model.shape, self.model.classes
+
+    @property
     def several_labels(self) -> bool:
         """Whether the task's examples may have several labels; where nothing says so, each has one class."""
         return self.purpose is not None and self.purpose.several_labels
