@@ -75,15 +75,16 @@ def ten(first: float) -> Tensor:
 
 def test_closeness_by_hand():
     same, far = torch.stack([logits(0.8, 0.2), logits(0.8, 0.2)]), torch.stack([logits(0.8, 0.2), logits(0.4, 0.6)])
-    cosine, l1, l2 = closeness(same, far).tolist()
+    cosine, l1, l2, fidelity = closeness(same, far).tolist()
     assert cosine == pytest.approx([1, 0.44 / math.sqrt(0.68 * 0.52)])
     assert l1 == pytest.approx([1, 1 - 0.8])
     assert l2 == pytest.approx([1, 1 - math.sqrt(0.32)])
+    assert fidelity == [1, 0]
 
 
 def test_opposite_answers_are_as_far_apart_as_can_be():
-    cosine, l1, l2 = closeness(torch.tensor([[1000.0, 0, 0]]), torch.tensor([[0, 1000.0, 0]])).flatten().tolist()
-    assert (cosine, l1, l2) == pytest.approx((0, -1, 1 - math.sqrt(2)))
+    found = closeness(torch.tensor([[1000.0, 0, 0]]), torch.tensor([[0, 1000.0, 0]])).flatten().tolist()
+    assert found == pytest.approx((0, -1, 1 - math.sqrt(2), 0))
 
 
 @settings(deadline=None, max_examples=50)
@@ -92,13 +93,13 @@ def test_closeness_is_symmetric_and_in_range(n: int, classes: int, scale: float,
     rng = torch.Generator().manual_seed(seed)
     one, other = (scale * torch.randn((n, classes), generator=rng) for _ in range(2))
     found = closeness(one, other)
-    assert found.shape == (3, n)
+    assert found.shape == (4, n)
     assert found.dtype == torch.float64
     assert torch.allclose(found, closeness(other, one))
-    for row, low in zip(found, (0, -1, 1 - math.sqrt(2)), strict=True):
+    for row, low in zip(found, (0, -1, 1 - math.sqrt(2), 0), strict=True):
         assert (row >= low - 1e-9).all()
         assert (row <= 1 + 1e-9).all()
-    assert torch.allclose(closeness(one, one + 3), torch.ones(3, n, dtype=torch.float64), atol=1e-5), "softmax"
+    assert torch.allclose(closeness(one, one + 3), torch.ones(4, n, dtype=torch.float64), atol=1e-5), "softmax"
 
 
 @settings(deadline=None, max_examples=50)

@@ -23,7 +23,12 @@ from guardclash.plan.sources import Drawn
 from guardclash.suspect import disjoint
 from guardclash.training.trained import Trained
 
-CLOSENESS = {"cosine": "cosine similarity", "one_minus_l1": "1 − L₁", "one_minus_l2": "1 − L₂"}
+CLOSENESS = {
+    "cosine": "cosine similarity",
+    "one_minus_l1": "1 − L₁",
+    "one_minus_l2": "1 − L₂",
+    "fidelity": "fidelity",
+}
 """Ways to compare two answers, in the order of `closeness`; the talk plots 1 - L_p "to be visually consistent"."""
 IMAGES = {
     "members": "images the owner trained on",
@@ -43,11 +48,13 @@ def closeness(one: Tensor, other: Tensor) -> Tensor:
         other: Those of another for the same images, [N, classes].
 
     Returns:
-        Of their probabilities, [3, N]: cosine similarity in [0, 1], 1 - L1 in [-1, 1], 1 - L2 in [1 - sqrt(2), 1].
+        Of their probabilities, [4, N]: cosine similarity in [0, 1], 1 - L1 in [-1, 1], 1 - L2 in [1 - sqrt(2), 1], and
+        whether both name the same class, 0 or 1.
     """
     p, q = (functional.softmax(logits.double(), 1) for logits in (one, other))
     cosine = functional.cosine_similarity(p, q, dim=1)
-    return torch.stack([cosine, 1 - (p - q).norm(p=1, dim=1), 1 - (p - q).norm(p=2, dim=1)])
+    same = (p.argmax(1) == q.argmax(1)).double()
+    return torch.stack([cosine, 1 - (p - q).norm(p=1, dim=1), 1 - (p - q).norm(p=2, dim=1), same])
 
 
 def cumulative(values: Tensor) -> Curve:
@@ -66,6 +73,8 @@ def cumulative(values: Tensor) -> Curve:
 class Compared:
     """Two models on given images: what is kept of a comparison."""
 
+    version: ClassVar[int] = 2  # 1 had no fidelity
+
     suspect: Deployed
     victim: Deployed
     images: tuple[tuple[str, Drawn], ...]
@@ -80,14 +89,15 @@ class ModelDistance(Mechanism):
     """Model distance: are the answers of a stolen model closer to the owner's than those of an innocent one?
 
     It changes no training. On training images of the owner, images that the owner does not have, test images and
-    random noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1 and 1 - mean
-    L2 distance. Fingerprinting by dataset is feasible only if these tell models of the same data from models of other
+    random noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1, 1 - mean L2
+    distance, and fidelity, the share of images of which both name the same class. Fingerprinting by dataset is feasible only if these tell models of the same data from models of other
     data of the same distribution. Nothing is claimed and nothing judged: values on suspects are reported, with their
     running means over the number of images as curves. A model's distance to itself says nothing, so none is measured.
     """
 
     name: ClassVar[str] = "distance"
     title: ClassVar[str] = "the model distance"
+    version: ClassVar[int] = 2  # 1 had no fidelity
     spaces: ClassVar[tuple[type[Space], ...]] = (Images, Rows, Tokens)
     one_class: ClassVar[bool] = True
     concern: ClassVar[str] = "model fingerprinting"
