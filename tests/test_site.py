@@ -61,6 +61,13 @@ def test_every_mechanism_has_a_section(site):
     assert set(find_mechanisms()) <= set(re.findall(r'<h2 id="([\w-]+)"', text))
 
 
+def test_programs_find_every_page(site):
+    text = (site / "llms.txt").read_text("utf-8")
+    listed = set(re.findall(r"^- \[.+?\]\((.+?)\): ", text, re.M))
+    pages = {str(page.relative_to(site)) for page in site.rglob("*.html")} - {"404.html"}
+    assert listed == pages
+
+
 def test_nothing_is_fetched(site):
     for page in site.rglob("*.html"):
         loaded = re.findall(r'<(?:script|link|img)[^>]+(?:src|href)="(https?:[^"]+)"', page.read_text("utf-8"))

@@ -48,6 +48,7 @@ def on_files(files: Any, config: Any) -> Any:
     made = {"index.md": home(), "reference/python.md": interface()}
     made["atlas.md"] = to_markdown(atlas([ROOT / "studies"]), known)
     made |= {f"reference/{title.lower()}.md": reference(title) for title in named()}
+    made["llms.txt"] = for_machines(made)
     for path, content in made.items():
         files.append(File.generated(config, path, content=content))
     return files
@@ -99,6 +100,26 @@ def inside(markdown: str, folder: str) -> str:
     # Code is no text: an example may look like a link.
     parts = FENCED.split(markdown)
     return "".join(part if place % 2 else LINK.sub(shown, part) for place, part in enumerate(parts))
+
+
+def for_machines(made: Mapping[str, str]) -> str:
+    """The site's pages for programs that read texts (llmstxt.org): each with its heading and its first sentence."""
+    written = {str(path.relative_to(ROOT / "docs")): path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")}
+    lines = [
+        "# guardclash",
+        "",
+        "> Which protections of a machine-learning model survive each other?",
+        "",
+        "## Pages",
+        "",
+    ]
+    for path, text in sorted(
+        {**written, **{name: text for name, text in made.items() if name.endswith(".md")}}.items()
+    ):
+        title, _, rest = text.lstrip().removeprefix("# ").partition("\n")
+        said = re.split(r"(?<=[.?!])\s", " ".join(rest.strip().split("\n\n")[0].split()))[0]
+        lines.append(f"- [{title}]({path.removesuffix('.md')}.html): {said}")
+    return "\n".join(lines) + "\n"
 
 
 def interface() -> str:
