@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from guardclash.judging.rules import RULES
+from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.registry import find_mechanisms
 from guardclash.reporting.findings import find
 from guardclash.reporting.latex import render_latex
 from guardclash.reporting.markdown import render_markdown
 from guardclash.reporting.page import render_html
-from guardclash.reporting.sentences import sentences, unbegun
+from guardclash.reporting.sentences import claim_sentences, sentences, unbegun
 from guardclash.reporting.text import render
 from guardclash.studies.engines import Inline
 from guardclash.studies.run import run_study
+from guardclash.studies.study_file import read_study
 from running import site
 from running import study as ran_study
 from test_results_reports import results, smooth, study
@@ -162,6 +165,23 @@ def test_every_form_begins_with_them_and_ends_with_the_rule(form, matrix, rule):
     assert 0 < text.find(told) < text.find(matrix), "sentences come first"
     foot = "How it was judged</h2>" if form is render_html else f"ule {rule}"
     assert text.rfind(foot) > text.find(matrix), "by what it was judged comes last"
+
+
+def test_claims_are_told_with_whom_they_accuse():
+    folder = Path(__file__).parents[1]
+    found = find(read_study(folder / "studies/di-suspects.toml"), read_results(folder / "results/di-suspects"))
+    told = claim_sentences(found)
+    published = next(
+        line for line in told if line.startswith("On fmnist/reduced, di(layout=published, statistic=full)")
+    )
+    assert "accuses independent(images=train) and independent(images=test) falsely; claims" in published
+    assert published.endswith("but so does a control: not credible; clears unrelated.")
+    for form in (render, render_markdown, render_latex, render_html):
+        text = form(found).replace("<wbr>", "").replace('<wbr class="late">', "")
+        assert " ".join(text.split()).count("so does a control: not credible") >= len(
+            [one for one in told if "not credible" in one]
+        )
+    assert not claim_sentences(find(study(), results(study())))
 
 
 def test_every_mechanism_has_a_title_that_stands_in_a_sentence():

@@ -89,10 +89,11 @@ class ModelDistance(Mechanism):
     """Model distance: are the answers of a stolen model closer to the owner's than those of an innocent one?
 
     It changes no training. On training images of the owner, images that the owner does not have, test images and
-    random noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1, 1 - mean L2
-    distance, and fidelity, the share of images of which both name the same class. Fingerprinting by dataset is feasible only if these tell models of the same data from models of other
-    data of the same distribution. Nothing is claimed and nothing judged: values on suspects are reported, with their
-    running means over the number of images as curves. A model's distance to itself says nothing, so none is measured.
+    random noise it compares the probabilities of suspect and victim: mean cosine similarity, 1 - mean L1, 1 - mean
+    L2 distance, and fidelity, the share of images of which both name the same class. Fingerprinting by dataset is
+    feasible only if these tell models of the same data from models of other data of the same distribution. Nothing
+    is claimed and nothing judged: values on suspects are reported, with their running means over the number of
+    images as curves. A model's distance to itself says nothing, so none is measured.
     """
 
     name: ClassVar[str] = "distance"

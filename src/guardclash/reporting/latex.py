@@ -19,7 +19,7 @@ from guardclash.reporting.latex_parts.tables import FRACTION, combination_tables
 from guardclash.reporting.latex_parts.text import comment, escaped, prose
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes, scales
-from guardclash.reporting.sentences import sentences, unbegun
+from guardclash.reporting.sentences import claim_sentences, sentences, unbegun
 from guardclash.reporting.tables import Plain, plain, utility_head
 from guardclash.reporting.text import effect_table
 
@@ -80,7 +80,9 @@ def _sentences(found: Findings) -> list[str]:
         items = "\n".join(rf"\item {''.join(prose(piece) for piece in one.pieces)}" for one in own)
         parts.append(rf"\noindent On {escaped(recipe)}:" + f"\n\\begin{{itemize}}\n{items}\n\\end{{itemize}}\n")
     lacking = unbegun(told)
-    return [*parts, *([rf"\noindent {lacking}" + "\n"] if lacking else [])]
+    claims = "\n".join(rf"\item {prose(line)}" for line in claim_sentences(found))
+    listed = f"\\begin{{itemize}}\n{claims}\n\\end{{itemize}}\n" if claims else ""
+    return [*parts, *([rf"\noindent {lacking}" + "\n"] if lacking else []), *filter(None, (listed,))]
 
 
 def alone_tables(found: Findings) -> Iterator[str]:

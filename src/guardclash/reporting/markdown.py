@@ -11,7 +11,7 @@ from guardclash.reporting.findings import Findings
 from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
-from guardclash.reporting.sentences import sentences, unbegun
+from guardclash.reporting.sentences import claim_sentences, sentences, unbegun
 from guardclash.reporting.tables import plain
 from guardclash.reporting.text import judgement_tables, other_tables, verdict_table
 from guardclash.words import shown
@@ -47,7 +47,8 @@ def _sentences(found: Findings) -> list[str]:
         own = [one for one in told if one.begun and one.verdict.recipe == recipe]
         parts += [f"On {escaped(recipe)}:", "\n".join(f"- {_word(one.outcome)}: {escaped(str(one))}" for one in own)]
     lacking = unbegun(told)
-    return [*parts, *([lacking] if lacking else [])]
+    claims = "\n".join(f"- {escaped(line)}" for line in claim_sentences(found))
+    return [*parts, *filter(None, (lacking, claims))]
 
 
 def _word(outcome: str) -> str:

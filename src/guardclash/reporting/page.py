@@ -52,6 +52,7 @@ from guardclash.reporting.page_parts.words import (
     symbol,
     unique,
 )
+from guardclash.reporting.sentences import claim_sentences
 from guardclash.reporting.tables import limit, percent, summary
 from guardclash.reporting.text import changed
 from guardclash.studies.study import Study
@@ -111,6 +112,8 @@ class Page:
     progress: Progress
     spoken: tuple[Spoken, ...]
     """Verdicts as sentences."""
+    claimed: tuple[str, ...]
+    """Ownership claims as sentences."""
     counts: tuple[tuple[str, int], ...]
     """Verdicts by outcome."""
     key: tuple[tuple[str, str], ...]
@@ -188,6 +191,7 @@ def _page(found: Findings) -> Page:
         head=_head(found),
         progress=progress(found),
         spoken=spoken(found, {cell.key: one.id for cell, one in details.items()}),
+        claimed=claim_sentences(found),
         counts=counts,
         key=tuple((word, meaning) for word, meaning in MEANINGS.items() if word in words),
         matrix=pairs,

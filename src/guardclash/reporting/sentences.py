@@ -12,6 +12,7 @@ from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Named, braces
 from guardclash.records.results import Results
+from guardclash.reporting.claims import ITSELF
 from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.reasons import Said, Symbol
 from guardclash.reporting.tables import bound, number
@@ -72,6 +73,38 @@ def sentences(found: Findings) -> tuple[Told, ...]:
         for verdict in found.verdicts
         for outcome in (verdict.outcome(found.rule),)
         for instead in (kept.get(_alike(found, verdict), ()),)
+    )
+
+
+CLAIMED = {
+    "false claim": "accuses {} falsely",
+    "not credible": "claims {}, but so does a control: not credible",
+    "detected": "rightly claims {}",
+    "claimed": "claims {}, of unknown origin",
+    "mixed": "claims {} under some seeds only",
+    "missed": "misses {}",
+    "removed with the model": "finds nothing in {}, which lost what the model was worth",
+    "not claimed": "does not claim {}, of unknown origin",
+    "cleared": "clears {}",
+    "undecided": "is not measured under all seeds of {}",
+    "not measured": "is not measured on {}",
+    "clash": "has nothing to say of {}, which cannot be built",
+}
+"""Of ownership claims, by outcome, what is worst first."""
+
+
+def claim_sentences(found: Findings) -> tuple[str, ...]:
+    """A sentence for every mechanism that claims models, on each recipe and combination: whom, and whom not."""
+    told: dict[tuple[str, tuple[str, ...], str, str], dict[str, list[str]]] = {}
+    for claim in found.claims:
+        place = claim.recipe, claim.combination, claim.mechanism, claim.finding.metric.symbol
+        whom = "the owner's own model" if claim.suspect == ITSELF else claim.suspect
+        told.setdefault(place, {}).setdefault(claim.outcome, []).append(whom)
+    return tuple(
+        f"On {recipe}, {mechanism} of {braces(combination)} ({symbol}) "
+        + "; ".join(said.format(_and(by[outcome])) for outcome, said in CLAIMED.items() if outcome in by)
+        + "."
+        for (recipe, combination, mechanism, symbol), by in told.items()
     )
 
 

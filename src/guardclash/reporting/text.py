@@ -19,7 +19,7 @@ from guardclash.reporting.looks import look_of
 from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.screen import literal
-from guardclash.reporting.sentences import sentences, unbegun
+from guardclash.reporting.sentences import claim_sentences, sentences, unbegun
 from guardclash.reporting.stacked import Terminal
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
 
@@ -75,7 +75,9 @@ def sentence_tables(found: Findings) -> Iterator[Any]:
         yield table
     if lacking := unbegun(told):
         yield lacking
-    if told:
+    for line in claim_sentences(found):
+        yield literal(line)
+    if told or found.claims:
         yield ""
 
 
