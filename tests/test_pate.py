@@ -236,7 +236,7 @@ class Model:
     """A trained model as far as its plan."""
 
     def __init__(self, plan: Plan):
-        self.plan = plan
+        self.plan, self.serving = plan, ()
 
 
 # Trained

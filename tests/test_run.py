@@ -204,6 +204,24 @@ def test_known_seconds_are_used_for_the_estimate(finished):
         assert seconds[key] == pytest.approx(sum(same) / 2)
 
 
+def test_trainings_that_differ_in_whose_they_are_are_timed_once(site):
+    """Teachers of a committee, each on as many examples."""
+
+    class Counted(Inline):
+        def submit(self, fn, /, *args):
+            asked.append(args[0].key)
+            return super().submit(fn, *args)
+
+    teachers = {"name": "pate", "teachers": 5, "epsilon": 2000.0, "answers": 120, "sigma2": 0.4, "variant": "gnmax"}
+    composed = compose_study(study([teachers], seeds=1, recipe={"examples": 500}))
+    missing = trials_of(waves(composed, site.store), site.store)
+    asked: list[str] = []
+    seconds = estimates(missing.values(), site, Counted())
+    assert len(missing) >= 7 and len(asked) <= len(missing) - 4
+    parties = [key for key, trial in missing.items() if trial.plan.party.startswith("teacher")]
+    assert len(parties) == 5 and len({seconds[key] for key in parties}) == 1 and seconds[parties[0]] > 0
+
+
 # A changed default
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from guardclash.errors import UserError
 from guardclash.reporting.screen import Screen
-from guardclash.reporting.stacked import Terminal
+from guardclash.reporting.stacked import NARROW, Terminal
 from guardclash.writing import write_whole
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _flushed(stream: Any) -> OSError | None:
 
 def print_text(found: Findings, wide: bool = False) -> None:
     """Prints the report as text; wide: whole tables, whatever the terminal's width."""
-    from guardclash.reporting.text import NARROW, told
+    from guardclash.reporting.text import told
 
     out.wide = wide
     for part in told(found, narrow=out.width < NARROW and not out.wide):

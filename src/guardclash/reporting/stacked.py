@@ -19,6 +19,8 @@ MOST_LEADING = 3
 """Columns that may be needed to tell rows apart."""
 PLACES = {"recipe", "combination", "mechanism", "metric", "name"}
 """Heads of columns whose cells say by themselves what they are."""
+NARROW = 120
+"""Columns below which nothing is wrapped within a table, and of each metric only what matters most is shown."""
 ENDLESS = 100_000
 
 
@@ -41,15 +43,16 @@ class Terminal(Screen):
         if isinstance(one, Group):
             for part in one.renderables:
                 yield from self._fitting(part)
-        elif isinstance(one, Table) and width(one, self) > self.width:
+        elif isinstance(one, Table) and not fits(one, self):
             yield stacked(plain(one), self.width)
         else:
             yield one
 
 
-def width(table: Table, console: Console) -> int:
-    """How many columns of a terminal a table takes where nothing is folded."""
-    return Measurement.get(console, console.options.update(max_width=ENDLESS), table).maximum
+def fits(table: Table, console: Console) -> bool:
+    """Whether a table can be shown as one: below `NARROW` columns with each cell on one line, else with whole words."""
+    needed = Measurement.get(console, console.options.update(max_width=ENDLESS), table)
+    return (needed.maximum if console.width < NARROW else needed.minimum) <= console.width
 
 
 def stacked(table: Plain, columns: int) -> RenderableType:

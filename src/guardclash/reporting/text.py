@@ -20,12 +20,10 @@ from guardclash.reporting.notes import notes
 from guardclash.reporting.reasons import ruling
 from guardclash.reporting.screen import literal
 from guardclash.reporting.sentences import claim_sentences, sentences, unbegun
-from guardclash.reporting.stacked import Terminal
+from guardclash.reporting.stacked import NARROW, Terminal
 from guardclash.reporting.tables import failing, limit, number, p_value, styled, summary, titled, utility_head
 
 WIDTH = 140
-NARROW = 120
-"""Columns below which of each metric only what matters most is shown."""
 
 
 def render(found: Findings, width: int = WIDTH) -> str:

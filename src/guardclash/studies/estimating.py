@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from guardclash.errors import SiteError
 from guardclash.plan.identity import plan_key
+from guardclash.plan.plan import Plan
 from guardclash.registry import adopt_tasks
 from guardclash.studies.jobs import Job, Site
 from guardclash.studies.signals import signals_kept
@@ -32,17 +34,36 @@ def trials_of(jobs: Iterable[tuple[Job, ...]], store: Store) -> dict[str, Trial]
 
 
 def estimates(trials: Iterable[Trial], site: Site, executor: Executor) -> dict[str, float]:
-    """Seconds that each training will take: as its other seeds took, or by timing a few of its steps."""
+    """Seconds that each training will take: as its other seeds took, or by timing a few of its steps.
+
+    Trainings that are alike but for whose they are and on which of as many examples are timed once.
+    """
     trials = tuple(trials)
     plans = {plan_key(trial.plan): trial for trial in reversed(trials)}
     found = _measured_seconds(site.store, plans)
-    timed = {plan: executor.submit(_estimate, trial, site) for plan, trial in plans.items() if not found.get(plan)}
-    for plan, future in timed.items():
+    alike = {plan: plan_key(_outline(trial.plan)) for plan, trial in plans.items()}
+    known = {alike[plan]: seconds for plan, seconds in found.items() if seconds}
+    first = {alike[plan]: trial for plan, trial in plans.items() if alike[plan] not in known}
+    timed = {outline: executor.submit(_estimate, trial, site) for outline, trial in first.items()}
+    for outline, future in timed.items():
         try:
-            found[plan] = future.result()
+            known[outline] = future.result()
         except WorkerLost:
-            found[plan] = 0.0  # its job will be lost as well, and say why
-    return {trial.key: found[plan_key(trial.plan)] for trial in trials}
+            known[outline] = 0.0  # its job will be lost as well, and say why
+    return {trial.key: found.get(key := plan_key(trial.plan)) or known[alike[key]] for trial in trials}
+
+
+@dataclass(frozen=True)
+class _Examples:
+    """So many examples, whichever."""
+
+    size: int
+
+
+def _outline(plan: Plan) -> Plan:
+    """What the time of a training hangs on: timing takes inputs of its own, whatever a source holds."""
+    streams = tuple(replace(one, source=_Examples(one.source.size)) for one in plan.streams)  # type: ignore[arg-type]
+    return replace(plan, streams=streams, party="")
 
 
 def _estimate(trial: Trial, site: Site) -> float:
