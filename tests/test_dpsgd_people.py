@@ -55,7 +55,7 @@ def train_nothing(plan: Plan):
         pass
 
     stub = Stub()
-    stub.plan = plan
+    stub.plan, stub.serving = plan, ()
     return stub
 
 

@@ -246,7 +246,7 @@ def test_epsilon_is_that_of_the_private_training(base, context):
     assert plan.initial == alone
 
     def epsilon(one: Plan) -> Any:
-        return private.measure(type("Model", (), {"plan": one})(), context(0))
+        return private.measure(type("Model", (), {"plan": one, "serving": ()})(), context(0))
 
     assert epsilon(plan) == epsilon(alone) and epsilon(plan)["epsilon"] == pytest.approx(3.0, rel=0.01)
     assert private.facts(plan) == private.facts(alone)
