@@ -27,9 +27,9 @@ def pairs(name: str) -> list[tuple[str, ...]]:
 
 
 def test_the_literature_is_on_all_55_pairs_in_order():
-    assert [tuple(cell["pair"]) for cell in LITERATURE["cells"]] == list(itertools.combinations(CONCERNS, 2))
-    assert sum(cell.get("unmeasured", False) for cell in LITERATURE["cells"]) == 9
-    expected = {cell["expected"] for cell in LITERATURE["cells"]}
+    assert [tuple(cell["pair"]) for cell in LITERATURE["pairs"]] == list(itertools.combinations(CONCERNS, 2))
+    assert sum(cell.get("unmeasured", False) for cell in LITERATURE["pairs"]) == 9
+    expected = {cell["expected"] for cell in LITERATURE["pairs"]}
     assert expected <= {"conflict", "none", "synergy", "mixed", "clash", "unknown"}
 
 

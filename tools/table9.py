@@ -132,7 +132,7 @@ def _pairs(known: dict[str, Any], on: On) -> Iterator[str]:
     shown = [data for data in STUDIES if on[data]]
     yield "| | pair | expected | " + " | ".join(shown) + " |"
     yield "|---" * (3 + len(shown)) + "|"
-    for place, cell in enumerate(known["cells"], 1):
+    for place, cell in enumerate(known["pairs"], 1):
         pair = frozenset(cell["pair"])
         star = " ★" if cell.get("unmeasured") else ""
         concerns = " × ".join(known["concerns"][name] for name in cell["pair"])
@@ -183,7 +183,7 @@ def _counts(known: dict[str, Any], on: On) -> Iterator[str]:
     for data, of_data in on.items():
         if of_data:
             said = [one.word for one in of_data.values()]
-            cells = {frozenset(cell["pair"]): cell for cell in known["cells"]}
+            cells = {frozenset(cell["pair"]): cell for cell in known["pairs"]}
             agreed = [_agreement(cells[pair], one) for pair, one in of_data.items() if pair in cells]
             numbers = [*map(said.count, words), *map(agreed.count, agreements)]
             yield f"| {data} | {len(of_data)} | {' | '.join(map(str, numbers))} |"
@@ -193,7 +193,7 @@ def _differences(known: dict[str, Any], on: On) -> Iterator[str]:
     """The cells that are not as expected, with the reason."""
     yield "| pair | data | expected | verdict | likely reason |"
     yield "|---|---|---|---|---|"
-    for cell in known["cells"]:
+    for cell in known["pairs"]:
         for data, of_data in on.items():
             found = of_data.get(frozenset(cell["pair"]))
             if found and _agreement(cell, found) == "differs":

@@ -135,18 +135,18 @@ def literature_from(path: Path) -> dict[tuple[str, ...], str]:
     """What publications expect, by the sorted names of mechanisms.
 
     Args:
-        path: JSON with a list `cells` of objects with `pair`, `expected` and `literature`, as
+        path: JSON with a list `pairs` of objects with `pair`, `expected` and `literature`, as
             studies/table9/literature.json.
 
     Raises:
         UserError: If it is not of that form.
     """
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        cells = json.loads(path.read_text(encoding="utf-8"))["pairs"]
         return {tuple(sorted(one["pair"])): f"{one['expected']}: {one['literature']}" for one in cells}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            "no literature in this form", where=path, got=error, allowed="cells of pair, expected"
+            "no literature in this form", where=path, got=error, allowed="pairs, of pair, expected and literature"
         ) from error
 
 
