@@ -38,7 +38,7 @@ again and again takes a fifth of the time."""
 app = typer.Typer(
     name="guardclash",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
