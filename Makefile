@@ -7,7 +7,7 @@ READY := $(VENV)/.ready
 # otherwise wait for ever.
 SPREAD := -n auto --dist loadfile --max-worker-restart 0
 
-.PHONY: demo test test-all check docs audit mutate bench torture simulate lock clean
+.PHONY: demo test test-all check docs release audit mutate bench torture simulate lock clean
 
 demo: $(READY) ## a verdict table from real trainings on bundled data
 	$(BIN)/guardclash run studies/digits.toml
@@ -26,6 +26,9 @@ check: $(READY) ## format, lint, types
 
 docs: $(READY) ## the documentation site, in site/; built offline, and any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+release: ## builds dist/, tries the wheel on each Python at hand, says what is left for a person; some minutes
+	$(PYTHON) tools/release.py
 
 audit: ## known faults of the packages in constraints.txt; needs the network, so it is no part of check
 	$(PYTHON) -m venv $(VENV)-audit
