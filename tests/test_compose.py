@@ -15,6 +15,7 @@ from guardclash.mechanisms.dpsgd import DPSGD, DPSGDControl
 from guardclash.mechanisms.trades import RobustnessGap, Trades
 from guardclash.mechanisms.wm import Watermark
 from guardclash.plan.adversarial import Adversarial
+from guardclash.plan.averaging import Averaging
 from guardclash.plan.fixedpoint import FixedPoint
 from guardclash.plan.gradients import ClippedNoisy, Mean
 from guardclash.plan.identity import fingerprint
@@ -153,6 +154,7 @@ def edit_of(stage: str, field: str, plan: Plan) -> Probe:
         "schedule": SGD(1.0),
         "rewrites": (WithoutDropout(),),
         "arithmetic": FixedPoint(9),
+        "averaging": Averaging(0.9),
         "name": "renamed",
         "source": Split("digits", limit=9),
         "sampler": Shuffled(9),
@@ -166,7 +168,7 @@ def edit_of(stage: str, field: str, plan: Plan) -> Probe:
     return Probe(stage=stage, field=field, value=others[field])
 
 
-PLAN_FIELDS = ("model", "epochs", "optimizer", "schedule", "rewrites", "arithmetic")
+PLAN_FIELDS = ("model", "epochs", "optimizer", "schedule", "rewrites", "arithmetic", "averaging")
 STREAM_FIELDS = ("name", "source", "sampler", "maps", "objectives", "gradient", "optimizer", "cadence", "passes")
 STREAM_FIELDS = (*STREAM_FIELDS, "batch_norm")
 
@@ -223,6 +225,7 @@ def test_two_mechanisms_in_one_exclusive_place_clash(stage, field, base):
     other = {
         "model": replace(base.model, hidden=8),
         "arithmetic": FixedPoint(8),
+        "averaging": Averaging(0.8),
         "sampler": Poisson(3),
         "gradient": ClippedNoisy(2.0, 2.0, 2.0),
         "optimizer": SGD(0.3),

@@ -160,6 +160,8 @@ def test_figures_and_latex_say_so_too(name: str) -> None:
     report = FORMS["tex"](found).decode()
     assert "U+" not in report, "every letter of our own has a command"
     printed = report.partition("Each mechanism alone: mean")[0]
+    first = re.compile(r"\\begin\{table\}(?:(?!\\end\{table\}).)*?textbf\{Verdicts\}.*?\\end\{table\}", re.S)
+    printed = first.sub("", printed)  # it has no values: tests/test_latex_overview.py
     values = re.findall(r"(\\gc(?:Kept|Conflict|Undecided|NotCredible|Ineffective))\{(\$[^$]*\$)\}", printed)
     assert Counter(values) == Counter(_in_latex(found))
 

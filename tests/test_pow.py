@@ -87,6 +87,7 @@ def test_honest_clients_take_at_most_twice_as_long():
     base = base_of(beyond, 2.0)
     assert base ** np.quantile(beyond[0], 0.99) == pytest.approx(2)
     assert slowdown(beyond[0], base) < 2
+    assert np.isfinite(base_of([np.zeros(5)], 2.0))
 
 
 # The mechanism
@@ -99,7 +100,8 @@ def base():
 
 def test_other_inputs_cost_more_than_those_of_the_task(base, context):
     own = ProofOfWork(queries=256).bind(base)
-    found = own.measure(context(0).trained(base), context(0))
+    (measure,) = own.measures()
+    found = measure.measure(context(0).trained(base), context(0))
     assert found["pow_thief"] > found["pow_honest"] and found["pow_thief_price"] > found["pow_honest_price"]
     assert 1 <= found["pow_honest"] < 2.5
     assert own.warnings(found) == ()

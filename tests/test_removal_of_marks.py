@@ -35,7 +35,7 @@ from guardclash.studies.engines import Inline
 from guardclash.suspects.fine_tuning import FineTuning
 from guardclash.suspects.permutation import Permutation, Reordered
 from guardclash.suspects.preprocessing import Prepared, Preprocessed, Preprocessing
-from guardclash.suspects.shifting import Shifted, Shifting
+from guardclash.suspects.shifting import ShiftedFilters, Shifting
 from guardclash.tasks.recipe import recipe
 from guardclash.training.train import build_network, train
 from guardclash.training.trained import Trained
@@ -283,7 +283,7 @@ def test_a_network_without_hidden_channels_is_refused(quick):
 def test_shifting_turns_round_what_the_mean_filter_says():
     torch.manual_seed(0)
     made = CNN(IMAGE, 5, (0.5,), (0.5,), (6, 8), 12, 3).build()
-    after = Shifted(1.5)(deepcopy(made))
+    after = ShiftedFilters(1.5)(deepcopy(made))
     for one, other in zip(made.modules(), after.modules(), strict=True):
         if isinstance(one, nn.Conv2d):
             torch.testing.assert_close(weight_of(other).mean(0), -0.5 * weight_of(one).mean(0))
@@ -291,9 +291,9 @@ def test_shifting_turns_round_what_the_mean_filter_says():
         elif isinstance(one, nn.Linear):
             assert torch.equal(one.weight, other.weight), "filters are those of convolutions"
     rows = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3))
-    moved = Shifted(1.0)(deepcopy(rows))
+    moved = ShiftedFilters(1.0)(deepcopy(rows))
     assert moved[0].weight.mean(0).abs().max() < 1e-6 and torch.equal(moved[2].weight, rows[2].weight)
-    noisy = Shifted(0.0, 0.1)(deepcopy(rows))
+    noisy = ShiftedFilters(0.0, 0.1)(deepcopy(rows))
     assert 0.02 < (noisy[0].weight - rows[0].weight).std() / rows[0].weight.std() < 0.2
 
 
@@ -303,9 +303,9 @@ def test_a_shifted_model_has_its_bits_turned_round_until_it_is_trained_on(owners
     assert turned["uchida_as_it_lies"] == 0 and turned["uchida_log10_p"] > -6
     assert mark.warnings(turned) == ("64 of 64 bits are wrong, more than chance makes: the message was turned round",)
     plan = Shifting(epochs=2, learning_rate=1.0).plan(owners.deployed, quick)
-    assert plan.rewrites[-1] == Shifted(1.5) and plan.epochs == 2
+    assert plan.rewrites[-1] == ShiftedFilters(1.5) and plan.epochs == 2
     assert plan == replace(
-        FineTuning(epochs=2, learning_rate=1.0).plan(owners.deployed, quick), rewrites=(Shifted(1.5),)
+        FineTuning(epochs=2, learning_rate=1.0).plan(owners.deployed, quick), rewrites=(ShiftedFilters(1.5),)
     )
     assert mark.verify(context(0).trained(plan), owners, context(0))["uchida_log10_p"] > -6
     with pytest.raises(UserError, match=r"shifting\.epochs"):

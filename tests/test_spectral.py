@@ -277,7 +277,7 @@ def test_under_dp_sgd_all_is_spent(clean, context, model):
     plan = compose(clean, [Spectral(model=model), private])
     assert private.spent(plan) == {"task": math.inf}
     assert private.facts(plan)["ε of task"].startswith("∞: which of the examples are used")
-    trained = type("Model", (), {"plan": plan})()
+    trained = type("Model", (), {"plan": plan, "serving": ()})()
     assert private.measure(trained, context(0)) == {"epsilon": math.inf}
     assert private.spent(compose(clean, [private]))["task"] == pytest.approx(3.0, rel=0.01)
 

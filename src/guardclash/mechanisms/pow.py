@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from guardclash.checks import given, within
 from guardclash.judging.criteria import Ceiling, Floor, Metric
+from guardclash.measure import Measure
 from guardclash.mechanism import Curve
 from guardclash.mechanisms.stealing import AgainstThieves
 from guardclash.numerics.vote_privacy import Floats
@@ -28,6 +29,30 @@ HONEST = 2.0
 SESSIONS = 10
 """Honest sessions by which the price of a batch is calibrated."""
 DELTA = 1e-5
+METRICS = (
+    Metric("pow_thief", "φ_POW", Floor(10), decimals=1, title="slowdown of a thief with other inputs"),
+    Metric("pow_honest", "honest", Ceiling(HONEST), False, 1, "slowdown of an honest client", gain=False),
+    Metric("pow_thief_price", "price", None, decimals=1, title="of the thief's session, as ε"),
+    Metric("pow_honest_price", "honest price", None, decimals=1, title="of the honest client's session, as ε"),
+)
+
+
+@dataclass(frozen=True)
+class Slowdown(Measure):
+    """How much slower an honest client and a thief with other inputs become."""
+
+    name: ClassVar[str] = "pow"
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
+
+    mechanism: ProofOfWork
+
+    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+        """The mechanism's metrics."""
+        return self.mechanism.slowed(trained, context)
+
+    def warnings(self, metrics: Mapping[str, float]) -> tuple[str, ...]:
+        """The mechanism's own."""
+        return self.mechanism.warnings(metrics)
 
 
 @dataclass(frozen=True)
@@ -47,12 +72,7 @@ class ProofOfWork(AgainstThieves):
     concern: ClassVar[str] = "model extraction"
     paper: ClassVar[str] = "Dziedzic et al. 2022"
     one_class: ClassVar[bool] = True
-    metrics: ClassVar[tuple[Metric, ...]] = (
-        Metric("pow_thief", "φ_POW", Floor(10), decimals=1, title="slowdown of a thief with other inputs"),
-        Metric("pow_honest", "honest", Ceiling(HONEST), False, 1, "slowdown of an honest client", gain=False),
-        Metric("pow_thief_price", "price", None, decimals=1, title="of the thief's session, as ε"),
-        Metric("pow_honest_price", "honest price", None, decimals=1, title="of the honest client's session, as ε"),
-    )
+    metrics: ClassVar[tuple[Metric, ...]] = METRICS
 
     neighbours: int | None = None
     """Training examples that vote on a query; None: 3 % of them, 10 at least and 300 at most."""
@@ -89,7 +109,11 @@ class ProofOfWork(AgainstThieves):
         """The answers as they are: they only come later."""
         return predict
 
-    def measure(self, trained: Trained, context: Context) -> dict[str, float]:
+    def measures(self) -> tuple[Measure, ...]:
+        """Who is slowed down."""
+        return (Slowdown(self),)
+
+    def slowed(self, trained: Trained, context: Context) -> dict[str, float]:
         """How much slower honest clients and a thief become."""
         till = _Till(self, trained, context)
         foreign = trained.plan.judged_by.neighbour_train

@@ -74,8 +74,8 @@ class Expected(NamedTuple):
 def base_of(beyond: list[Floats], most: float) -> float:
     """The base at which 99 % of honest batches take at most `most` times as long: `most` = base^excess."""
     excess = float(np.quantile(np.concatenate(beyond), 0.99))
-    # Honest clients who never exceed the line leave it to the smallest number that makes a difference.
-    return float(most ** (1 / max(excess, 1e-6)))
+    # Where honest clients never exceed the line, a hundredth of a unit more is too much.
+    return float(most ** (1 / max(excess, 0.01)))
 
 
 def slowdown(beyond: Floats, base: float) -> float:

@@ -17,7 +17,7 @@ from guardclash.suspects.fine_tuning import FineTuning
 
 
 @dataclass(frozen=True)
-class Shifted:
+class ShiftedFilters:
     """Takes a multiple of a layer's mean filter from each of its filters: beyond 1, what the mean said is turned round.
 
     Convolutions are moved; of a network without any, linear layers but the last.
@@ -61,10 +61,10 @@ class Shifting(FineTuning):
 
     def rewrites(self) -> tuple[Rewrite, ...]:
         """The shift comes first."""
-        return (Shifted(self.strength, self.noise), *super().rewrites())
+        return (ShiftedFilters(self.strength, self.noise), *super().rewrites())
 
     def plan(self, victim: Deployed, unprotected: Plan) -> Plan:
         """The victim's network, its filters moved, trained on unless there are no epochs."""
         if self.epochs == 0:  # which takes no images
-            return changed(victim, unprotected, Shifted(self.strength, self.noise))
+            return changed(victim, unprotected, ShiftedFilters(self.strength, self.noise))
         return super().plan(victim, unprotected)
