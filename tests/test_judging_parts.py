@@ -290,16 +290,17 @@ def by_hand(*terms: tuple[float, list[float]]) -> tuple[float, float, float]:
     return sum(weight * np.mean(values) for weight, values in terms), math.sqrt(sum(parts)), df
 
 
-@given(spread_out, spread_out, spread_out, st.floats(0, 0.95), st.booleans(), st.floats(0.05, 1))
+@given(spread_out, spread_out, spread_out, spread_out, st.floats(0, 0.95), st.booleans(), st.floats(0.05, 1))
 @settings(deadline=None, max_examples=80)
-def test_gains_are_welch_contrasts(alone, together, unprotected, share, higher, drop):
+def test_gains_are_welch_contrasts(alone, together, unprotected, absent, share, higher, drop):
     metric = Metric("m", "φ", MaxDrop(drop), higher, retain=share)
-    gain = gain_of(metric, *(Sample(tuple(values)) for values in (alone, together, unprotected)))
+    gain = gain_of(metric, *(Sample(tuple(values)) for values in (alone, together, unprotected, absent)))
     assert gain is not None
     sign = 1 if higher else -1
-    for values, p in ((alone, gain.alone), (together, gain.together)):
+    arms = (alone, unprotected, gain.alone), (together, unprotected, gain.together), (together, absent, gain.added)
+    for values, without, p in arms:
         beyond = sign * np.array(values) - drop / 2
-        theirs = scipy_stats.ttest_ind(beyond, sign * np.array(unprotected), equal_var=False, alternative="greater")
+        theirs = scipy_stats.ttest_ind(beyond, sign * np.array(without), equal_var=False, alternative="greater")
         assert p == pytest.approx(theirs.pvalue, abs=1e-8)
     terms = ((sign, together), (-sign * share, alone), (-sign * (1 - share), unprotected))
     value, error, df = by_hand(*(term for term in terms if term[0]))
@@ -357,7 +358,8 @@ def test_a_lost_effect_is_a_conflict_within_the_drop():
 
 
 def test_no_effect_alone_is_nothing_to_lose_and_nothing_to_praise():
-    weak, bare = Sample((0.12, 0.13, 0.11, 0.12)), Bare(Sample((0.1, 0.11, 0.09, 0.1)))
+    chance = Sample((0.1, 0.11, 0.09, 0.1))
+    weak, bare = Sample((0.12, 0.13, 0.11, 0.12)), Bare(chance, chance.scaled(1.0))
     assert judged(WM, weak, weak.scaled(1.0), bare=bare).outcomes == {"paper": "ineffective", "strict": "ineffective"}
     assert judged(WM, weak, weak.scaled(0.1), bare=bare).outcome("strict") == "ineffective"
     strong = Sample((0.95, 0.96, 0.97, 0.96))

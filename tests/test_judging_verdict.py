@@ -166,8 +166,11 @@ def test_growth_without_bound_is_a_conflict_and_no_error():
     lost = judged(EPSILON, bounded, endless)
     assert lost.outcomes == both("conflict") and lost.point == "conflict" and lost.failing == 1
     assert judged(EPSILON, endless, endless.scaled(1)).outcomes == both("ineffective"), "nothing to lose"
-    regained = judged(EPSILON, endless, bounded).outcomes
+    regained = judged(EPSILON, endless, bounded, bare=Bare(absent=endless.scaled(1))).outcomes
     assert combined([regained["strict"]]) == combined([regained["paper"]]) == "compatible"
+    assert judged(EPSILON, endless, bounded, bare=Bare(absent=bounded)).outcomes == both("ineffective"), (
+        "the others' bound"
+    )
     assert json.loads(json.dumps(lost.to_dict(), allow_nan=False))["together"]["mean"] == "inf"
 
 

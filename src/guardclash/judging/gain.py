@@ -22,7 +22,7 @@ class Gain:
     alone: float | None
     """Small when there is an effect alone: a gain that is more than the least one."""
     together: float | None
-    """Small when there is one in company."""
+    """Small when the combination gains over the unprotected model, whoever of its mechanisms does that."""
     unprotected: Sample
     """Empty where the gain is over a fixed bound."""
     absent: bool = False
@@ -33,6 +33,8 @@ class Gain:
     """Small when less than that share is left."""
     is_lost: bool = False
     """Whether less is left by the means alone."""
+    added: float | None = None
+    """Small when the combination also gains over itself without the mechanism; None where that is not known."""
 
     def shown(self, alpha: float) -> bool:
         """Whether an effect alone is shown; what cannot be tested yet counts as shown: it takes nothing back."""
@@ -51,8 +53,8 @@ class Gain:
         return self.absent and not self.shown(alpha)
 
     def shown_together(self, alpha: float) -> bool:
-        """Whether a gain in company is shown."""
-        return self.together is not None and self.together < alpha
+        """Whether the mechanism is shown to gain in company: what the others do without it is none of its effect."""
+        return all(p is not None and p < alpha for p in (self.together, self.added))
 
     def exceeds(self, value: float) -> float:
         """p-value, small when the gain alone is more than a value."""
@@ -71,11 +73,13 @@ class Gain:
             "value": self.estimate.value if math.isfinite(self.estimate.value) else None,
             "interval": ends and list(ends),
             "unprotected": list(self.unprotected.values),
-            **{f"p_{name}": getattr(self, name) for name in ("alone", "together", "retained", "lost")},
+            **{f"p_{name}": getattr(self, name) for name in ("alone", "together", "added", "retained", "lost")},
         }
 
 
-def gain_of(metric: Metric, alone: Sample, together: Sample, unprotected: Sample | None) -> Gain | None:
+def gain_of(
+    metric: Metric, alone: Sample, together: Sample, unprotected: Sample | None, absent: Sample | None = None
+) -> Gain | None:
     """The gain that a metric asks for, as far as the replicates tell; None where it asks for none, or nothing is known.
 
     Args:
@@ -83,6 +87,7 @@ def gain_of(metric: Metric, alone: Sample, together: Sample, unprotected: Sample
         alone: The mechanism on its own; of a net metric, what it adds.
         together: In the combination.
         unprotected: Models without any mechanism; None: unknown, or the metric has no meaning there.
+        absent: The combination without the mechanism; None: unknown.
     """
     better = 1 if metric.higher_is_better else -1
     bound = metric.criterion if metric.criterion is not None else metric.claim
@@ -101,8 +106,10 @@ def gain_of(metric: Metric, alone: Sample, together: Sample, unprotected: Sample
     is_lost = left.value < -TOLERANCE * max(abs(sample.mean) for _, sample in terms)
     lost = None if math.isnan(left.error) else float(not is_lost) if left.error == 0 else t_test(left).p_less
     tested = _above(here, least), _above(there, least)
-    absent = _below(here, least, alone)
-    return Gain(here, *tested, bare[0][1] if bare else Sample(), absent, _above(left), lost, is_lost)
+    own = () if metric.net else None if absent is None else ((-better, absent),)
+    added = None if own is None else _above(contrast(((better, together), *own), paired), least)
+    missed = _below(here, least, alone)
+    return Gain(here, *tested, bare[0][1] if bare else Sample(), missed, _above(left), lost, is_lost, added)
 
 
 def _beyond(sample: Sample, bound: float, better: int) -> Estimate:

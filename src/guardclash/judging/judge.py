@@ -95,9 +95,10 @@ def judge(
         alone, together = alone.minus(bare.unprotected or NOTHING), together.minus(bare.absent or NOTHING)
     enough = criterion is not None or alone.n >= max(MINIMUM, look.asked[0])  # a mere claim waits as well
     raw = PValues(difference=known(t_test(estimate_difference(together, alone, metric.paired)).p))
+    of = bare.unprotected, bare.absent
     judged = Judgement(
         *(metric, alone, together, alpha, raw, raw),
-        gain=gain_of(metric, alone, together, None if metric.net else bare.unprotected) if enough else None,
+        gain=gain_of(metric, alone, together, *((None, None) if metric.net else of)) if enough else None,
         against=against,
         missing=missing,
         level=look.level,
@@ -107,7 +108,7 @@ def judge(
         return judged
     # No seed adds evidence to either: a computed value is the same each time, and inf has no spread.
     if metric.computed or math.inf in (*alone.values, *together.values):
-        return _by_value(judged, criterion)
+        return _by_value(judged, criterion, bare.absent or NOTHING)
     if isinstance(criterion, Relative):
         judged = _against_alone(judged, criterion)
     else:
@@ -131,10 +132,10 @@ def _missing(
     return tuple(missing)
 
 
-def _by_value(judged: Judgement, criterion: Criterion) -> Judgement:
+def _by_value(judged: Judgement, criterion: Criterion, absent: Sample) -> Judgement:
     """Of what is computed, or without any bound (inf): the value decides, for no seed adds evidence.
 
-    Without a bound already alone, the mechanism gains nothing.
+    Without a bound already alone, the mechanism gains nothing, unless only its company with the others has one.
     """
     alone, together, better = judged.alone.mean, judged.together.mean, direction(judged.metric)
     here, limit = math.isfinite(alone), last_admissible(criterion, alone, better)
@@ -142,7 +143,9 @@ def _by_value(judged: Judgement, criterion: Criterion) -> Judgement:
     same = math.isclose(alone, together, rel_tol=TOLERANCE)
     p = PValues(float(same), float(beyond), float(beyond), 1.0 - beyond)
     nothing = Estimate(math.nan, math.nan, math.nan)
-    gain = judged.gain if here else Gain(nothing, 1.0, float(not math.isfinite(together)), NOTHING, True)
+    company = float(not math.isfinite(together))
+    added = company if absent.mean == math.inf else None
+    gain = judged.gain if here else Gain(nothing, 1.0, company, NOTHING, True, added=added)
     threshold = limit if isinstance(criterion, Absolute) else abs(limit - alone) if here else None
     return replace(judged, raw=p, claims=p, beyond=beyond, threshold=threshold, gain=gain)
 

@@ -209,7 +209,7 @@ class Judgement:
         """What is left of a rule's word, given the controls and what the mechanism does alone.
 
         Where a control makes the claim as well, meeting the criterion proves nothing. A mechanism that is ineffective
-        alone has nothing that could be destroyed. And "compatible" needs an effect, alone or in company.
+        alone has nothing that could be destroyed. And "compatible" needs an effect of its own, alone or in company.
         """
         if met(word) and self.fired:
             return "not credible"
