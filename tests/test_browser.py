@@ -15,18 +15,16 @@ from typing import Any
 
 import pytest
 
+from committed import committed
 from guardclash.records.cells import Named
-from guardclash.records.file import read_results
 from guardclash.records.plain import results_from, to_plain
 from guardclash.records.results import Results
 from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from guardclash.studies.study import Study
-from guardclash.studies.study_file import read_study
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
 
-ROOT = Path(__file__).parents[1]
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FOUND = next(filter(None, map(shutil.which, BROWSERS)), None)
 pytestmark = pytest.mark.skipif(FOUND is None, reason="no browser is installed: apt-get install chromium")
@@ -83,10 +81,6 @@ def visit(browser: Any) -> Iterator[Callable[..., Visit]]:
         one.close()
 
 
-def records(name: str) -> tuple[Study, Results]:
-    return read_study(ROOT / "studies" / f"{name}.toml"), read_results(ROOT / "results" / name / "results.json")
-
-
 @pytest.fixture(scope="module")
 def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The page of a committed study as a file."""
@@ -95,7 +89,7 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def made(name: str) -> Path:
         path = folder / f"{name}.html"
         if not path.exists():
-            path.write_text(render_html(find(*records(name), "strict")), encoding="utf-8")
+            path.write_text(render_html(find(*committed(name), "strict")), encoding="utf-8")
         return path
 
     return made
@@ -192,7 +186,7 @@ def test_a_chart_is_downloaded_as_a_file_that_stands_alone(visit, page_of, brows
     waiting.value.save_as(tmp_path / "chart.svg")
     root = ElementTree.parse(tmp_path / "chart.svg").getroot()
     assert root.tag == f"{SVG}svg"
-    assert len(root.findall(f"{SVG}circle")) == 15
+    assert len(root.findall(f".//{SVG}circle[@r]")) == 15
     assert ".chart .limit" in (root.find(f"{SVG}style").text or "")
     texts = [text.text for text in root.findall(f"{SVG}text")]
     assert "φ_WM, mnist/reduced {wm, dpsgd}: conflict" in texts
@@ -203,6 +197,37 @@ def test_a_chart_is_downloaded_as_a_file_that_stands_alone(visit, page_of, brows
     assert all(-1 <= box["y"] and box["y"] + box["height"] <= height + 2 for box in boxes)
     assert alone.page.locator("line.limit").evaluate("one => getComputedStyle(one).stroke") == "rgb(36, 41, 46)"
     alone.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_word_stands_out_from_its_ground(visit, page_of, scheme):
+    """A white "clash" once stood on white paper: its colour is for the dark ground that it has elsewhere."""
+    here = visit(page_of("table9-adult"), color_scheme=scheme)
+    here.page.evaluate("() => { for (const one of document.querySelectorAll('details')) one.open = true; }")
+    found = here.page.evaluate(CONTRASTS)
+    assert {"clash", "conflict", "ineffective"} <= {word for word, _ in found}
+    assert not [(word, ratio) for word, ratio in found if ratio < 4.5]
+
+
+CONTRASTS = """() => {
+  const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+  const ground = (one) => {
+    for (; one; one = one.parentElement) {
+      const [r, g, b, a = 1] = rgb(getComputedStyle(one).backgroundColor);
+      if (a === 1) return [r, g, b];
+    }
+    return [255, 255, 255];
+  };
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => (v /= 255) <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
+  };
+  return [...document.querySelectorAll(".mark")].map((one) => {
+    const [low, high] = [rgb(getComputedStyle(one).color).slice(0, 3), ground(one)].map(light).sort((a, b) => a - b);
+    return [one.textContent.trim(), high / low];
+  });
+}"""
+"""Of every word for an outcome: how much it stands out from what is behind it (WCAG 2)."""
 
 
 @pytest.mark.parametrize("name", ["batchnorm-wm-advtr", "raddata-signal", "raddata-pairs"])
@@ -251,7 +276,7 @@ def renamed(study: Study, found: Results, old: str, new: str) -> tuple[Study, Re
 
 def test_a_study_and_a_mechanism_named_like_scripts_stay_text(visit, tmp_path):
     path = tmp_path / "evil.html"
-    path.write_text(render_html(find(*renamed(*records("wm-dpsgd-mnist"), "wm", EVIL), "strict")), encoding="utf-8")
+    path.write_text(render_html(find(*renamed(*committed("wm-dpsgd-mnist"), "wm", EVIL), "strict")), encoding="utf-8")
     here = visit(path)
     assert here.page.locator("h1").inner_text() == EVIL
     assert here.page.locator(".matrix tbody th").inner_text() == EVIL

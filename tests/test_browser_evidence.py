@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import test_browser
+from committed import committed
 from guardclash.reporting.findings import find
 from guardclash.reporting.page import render_html
 from pages import everything
@@ -43,7 +44,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def distances(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("pages") / "distances.html"
-    path.write_text(render_html(find(*test_browser.records("model-distances"), "strict")), encoding="utf-8")
+    path.write_text(render_html(find(*committed("model-distances"), "strict")), encoding="utf-8")
     return path
 
 

@@ -27,9 +27,10 @@ from guardclash.reporting.page_parts.claim_tables import ClaimOverview, overview
 from guardclash.reporting.page_parts.details import Detail, asked, detail
 from guardclash.reporting.page_parts.matrix import Matrix, matrix
 from guardclash.reporting.page_parts.pictures import shown_once
+from guardclash.reporting.page_parts.plan_tree import PlanTree, unprotected_plans
 from guardclash.reporting.page_parts.records import (
     Progress,
-    RawRow,
+    RawCell,
     Table,
     environment_table,
     progress,
@@ -129,11 +130,13 @@ class Page:
     claims: ClaimOverview
     notes: tuple[str, ...]
     recipes: Table
+    plans: tuple[tuple[str, PlanTree], ...]
+    """Those of the unprotected models, by recipe."""
     machines: Table
     study_text: str
     commits: str
     seeds: tuple[int, ...]
-    values: tuple[RawRow, ...]
+    values: tuple[RawCell, ...]
 
     @property
     def many_recipes(self) -> bool:
@@ -158,6 +161,7 @@ def render_html(found: Findings) -> str:
     )
     environment.filters |= {"look": look, "symbol": symbol, "broken": broken, "place": plain, "percent": percent}
     environment.filters["plural"] = plural
+    environment.filters["slug"] = slug
     texts = {"style": _text("page.css"), "figure_style": _text("figure.css"), "script": _text("page.js")}
     # Only our own files are not escaped; the hashes must be of these very texts, or a browser refuses them.
     given: dict[str, Any] = {name: Markup(text) for name, text in texts.items()}
@@ -204,6 +208,7 @@ def _page(found: Findings) -> Page:
         claims=overview(table for one in details.values() for table in one.claims),
         notes=tuple(notes(found)),
         recipes=recipe_table(study, results),
+        plans=tuple(unprotected_plans(study, results)),
         machines=environment_table(results),
         study_text=study_text(study),
         # Sorted, for sets have no order, and the same records give the same bytes.

@@ -6,10 +6,9 @@ Lengths are in units of the drawing, about a pixel each; y grows downwards.
 from __future__ import annotations
 
 import math
-import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from itertools import groupby
 
 from markupsafe import Markup, escape
 
@@ -21,10 +20,6 @@ TOP = 18
 """What stays free above."""
 TINY = 1e-300
 """What is smaller counts as 0: it has no tenth."""
-LINE = 13
-"""Height of a line of text beside a chart that stands alone."""
-LETTERS = 54
-"""So many fit into such a line."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +36,12 @@ class Line:
         """As an element."""
         x1, y1, x2, y2 = map(plain, (self.x1, self.y1, self.x2, self.y2))
         return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" class="{escape(self.look)}"/>'
+
+    @property
+    def path(self) -> str:
+        """As a part of a path, along an axis by its letter."""
+        x1, y1, x2, y2 = map(plain, (self.x1, self.y1, self.x2, self.y2))
+        return f"M{x1} {y1}" + (f"V{y2}" if x1 == x2 else f"H{x2}" if y1 == y2 else f"L{x2} {y2}")
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ class Dot:
     def svg(self) -> str:
         """As an element."""
         x, y, title = plain(self.x), plain(self.y), escape(shown(self.title))
-        return f'<circle cx="{x}" cy="{y}" r="2.4" class="dot {escape(self.look)}"><title>{title}</title></circle>'
+        return f'<circle cx="{x}" cy="{y}"><title>{title}</title></circle>'
 
 
 @dataclass(frozen=True)
@@ -110,15 +111,15 @@ class Chart:
     """A drawing, and what it must say of itself where it stands alone."""
 
     name: str
-    """Of the file when it is downloaded, without suffix."""
+    """Of the file when it is downloaded, behind that of the study and of the part of its page."""
     height: float
     shapes: tuple[Shape, ...]
-    head: tuple[str, ...]
-    """Lines above the drawing when it stands alone."""
-    notes: tuple[str, ...]
-    """Lines below, likewise."""
-    title: str
-    """What it shows, for those who do not see it."""
+    head: str
+    """Stands above the drawing where that is a file of its own, which the page's script makes."""
+    told: str
+    """What it shows, for those who do not see it: goes on where the head ends."""
+    notes: str
+    """Stand below the drawing in a file of its own."""
     width: float = WIDTH
 
     @property
@@ -127,23 +128,25 @@ class Chart:
         return f"0 0 {plain(self.width)} {plain(self.height)}"
 
     @property
-    def full(self) -> str:
-        """With the lines above and below."""
-        above, below = LINE * (len(self.head) + 0.5), LINE * (len(self.notes) + 0.5)
-        return f"0 {plain(-above)} {plain(self.width)} {plain(self.height + above + below)}"
+    def letters(self) -> int:
+        """Of the head, as scripts count them."""
+        return len(self.head.encode("utf-16-le")) // 2
 
     @property
     def drawn(self) -> Markup:
-        """Its shapes, and the lines around it."""
-        return Markup("".join(f"{one.svg()}\n" for one in (*self.shapes, *self.lines)))  # each has escaped its own
+        """Its shapes; those beside each other that look the same share an element, for a page has ten thousands."""
+        runs = ((kind, [*run]) for kind, run in groupby(self.shapes, lambda one: (type(one), one.look)))
+        return Markup("".join(f"{text}\n" for (_, look), run in runs for text in _run(look, run)))  # each is escaped
 
-    @property
-    def lines(self) -> Iterator[Label]:
-        """What stands outside of the part that a page shows."""
-        for number, text in enumerate(reversed(self.head)):  # the last line is nearest to the drawing
-            yield Label(6, -LINE * (number + 0.4), text, "start", "head")
-        for number, text in enumerate(self.notes, 1):
-            yield Label(6, self.height + LINE * (number - 0.2), text, "start", "note")
+
+def _run(look: str, run: Sequence[Shape]) -> Iterator[str]:
+    """Elements of shapes of one kind and look."""
+    if isinstance(run[0], Line) and len(run) > 1:
+        yield Outline("".join(one.path for one in run if isinstance(one, Line)), look).svg()
+    elif isinstance(run[0], Dot):
+        yield f'<g class="dot {escape(look)}">{"".join(one.svg() for one in run)}</g>'
+    else:
+        yield from (one.svg() for one in run)
 
 
 @dataclass(frozen=True)
@@ -229,13 +232,3 @@ def ends(values: Iterable[float], reaching: Iterable[float] = ()) -> tuple[float
 def short(text: str, letters: int) -> str:
     """A text that fits, with an ellipsis for what is left out."""
     return text if len(text) <= letters else f"{text[: letters - 1]}…"
-
-
-def wrapped(*texts: str) -> tuple[str, ...]:
-    """Texts in lines that fit below or above a chart."""
-    return tuple(line for text in texts for line in _lines(text))
-
-
-@cache  # charts beside each other mostly say the same
-def _lines(text: str) -> list[str]:
-    return textwrap.wrap(text, LETTERS)

@@ -130,7 +130,7 @@ def detail(found: Findings, swept: Sequence[SweepSection], cell: Cell, id: str) 
     verdict = found.by_cell.get(cell.key)
     entry = results.cell(cell) or UNKNOWN
     bare = Cell(cell.recipe, (), study.alone)
-    charts = judged_charts(study, cell, verdict, found.rule, id) if verdict else _single(found, cell, id)
+    charts = judged_charts(study, cell, verdict, found.rule) if verdict else _single(found, cell)
     judged = [chart for chart in charts if chart.outcome != "reported"]
     return Detail(
         id=id,
@@ -148,9 +148,9 @@ def detail(found: Findings, swept: Sequence[SweepSection], cell: Cell, id: str) 
         comparisons=tuple(_comparison(one) for one in _compared(found, cell)),
         remarks=tuple(_remarks(study, cell, verdict)) if verdict else (),
         claims=claim_tables(one for one in found.claims if (one.recipe, one.combination) == place),
-        recorded=recorded_charts(study, results, cell, id),
+        recorded=recorded_charts(study, results, cell),
         exhibits=exhibits(study, results, cell),
-        losses=learning_charts(study, results, cell, id),
+        losses=learning_charts(study, results, cell),
         facts=facts_of(entry),
         warnings=tuple(warnings_of(entry, study.seeds(cell))),
         effort=effort_of(entry, study.seeds(cell)),
@@ -237,10 +237,10 @@ def _comparison(one: Control) -> Comparison:
     )
 
 
-def _single(found: Findings, cell: Cell, id: str) -> tuple[MetricChart, ...]:
+def _single(found: Findings, cell: Cell) -> tuple[MetricChart, ...]:
     drawn = []
     for of, control in _measured_alone(found, cell):
-        chart = single_chart(found.study, of, control, id)
+        chart = single_chart(found.study, of, control)
         if chart:
             drawn.append(replace(chart, outcome="" if control.metric.criterion else "reported"))
     return tuple(drawn)

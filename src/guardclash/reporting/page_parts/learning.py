@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from guardclash.records.cells import Cell, braces
 from guardclash.records.results import UNKNOWN, Results
-from guardclash.reporting.page_parts.charts import Chart, wrapped
+from guardclash.reporting.page_parts.charts import Chart
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Points, Scales, lines
 from guardclash.reporting.page_parts.words import plural, slug, unique
 from guardclash.studies.study import Study
@@ -33,19 +33,18 @@ class Runs:
         return tuple(line for line in found if len(line) > 1 and all(math.isfinite(y) for _, y in line))  # not drawable
 
 
-def learning_charts(study: Study, results: Results, cell: Cell, id: str) -> tuple[LineChart, ...]:
+def learning_charts(study: Study, results: Results, cell: Cell) -> tuple[LineChart, ...]:
     """A chart for every stream of a combination and of what it is compared with; none of records without losses.
 
     Args:
         study: What was asked.
         results: What is measured so far.
         cell: A combination, held against each mechanism alone, or a mechanism alone, against the unprotected model.
-        id: Of its section, for the names of files.
     """
     runs = tuple(_merged(_runs(study, results, cell)))
     streams = list(dict.fromkeys(stream for one in runs for losses in one.seeds for stream in losses))
     place = f"{study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}"
-    files = unique(f"{slug(study.name)}-{id}-loss-{slug(stream)}" for stream in streams)
+    files = unique(f"loss-{slug(stream)}" for stream in streams)
     drawn = (_chart(stream, runs, place, file) for stream, file in zip(streams, files, strict=True))
     return tuple(one for one in drawn if one)
 
@@ -86,7 +85,7 @@ def _chart(stream: str, runs: Iterable[Runs], place: str, file: str) -> LineChar
     longest = max(len(line) for _, _, there in drawn for line in there)
     notes = "Mean training loss of each epoch; lines are seeds."
     notes += f" Of {longest} epochs, {EPOCHS} are drawn." if longest > EPOCHS else ""
-    chart = Chart(file, height, shapes, wrapped(head), wrapped(notes), f"{head}: {said}.")
+    chart = Chart(file, height, shapes, head, f": {said}.", notes)
     return LineChart(f"loss of {stream}", "by epoch", chart)
 
 

@@ -11,7 +11,7 @@ from guardclash.judging.rules import Rule
 from guardclash.judging.verdict import Verdict
 from guardclash.records.cells import Cell, Named, braces
 from guardclash.reporting.controls import Control
-from guardclash.reporting.page_parts.charts import Chart, wrapped
+from guardclash.reporting.page_parts.charts import Chart
 from guardclash.reporting.page_parts.strips import Arm, Guide, arm, strip
 from guardclash.reporting.page_parts.words import look, slug
 from guardclash.reporting.tables import limit, number, percent, summary
@@ -32,7 +32,7 @@ class MetricChart:
     chart: Chart
 
 
-def judged_charts(study: Study, cell: Cell, verdict: Verdict, rule: Rule, id: str) -> tuple[MetricChart, ...]:
+def judged_charts(study: Study, cell: Cell, verdict: Verdict, rule: Rule) -> tuple[MetricChart, ...]:
     """A chart for every metric of a combination that has a value.
 
     Args:
@@ -40,19 +40,18 @@ def judged_charts(study: Study, cell: Cell, verdict: Verdict, rule: Rule, id: st
         cell: The combination on its recipe.
         verdict: What is known of it.
         rule: Whose outcomes are shown.
-        id: Of the combination's section, for the names of files.
     """
     by_label = {study.label(named.plain): named for named in cell.combination}
     found = []
     for position, judgement in enumerate(verdict.judgements):
         of = by_label.get(judgement.against) if position else None  # accuracy comes first and is nobody's own
         if any(math.isfinite(sample.mean) for sample in (judgement.alone, judgement.together)):  # nothing there, or ∞
-            found.append(_judged(study, (cell, of, id), judgement, rule))
+            found.append(_judged(study, (cell, of), judgement, rule))
     return tuple(found)
 
 
-def _judged(study: Study, place: tuple[Cell, Named | None, str], judgement: Judgement, rule: Rule) -> MetricChart:
-    cell, of, id = place
+def _judged(study: Study, place: tuple[Cell, Named | None], judgement: Judgement, rule: Rule) -> MetricChart:
+    cell, of = place
     metric, outcome = judgement.metric, judgement.outcome(rule)
     looks = ("alone", judgement.alone, "plain"), ("together", judgement.together, look(outcome))
     arms = [
@@ -65,10 +64,10 @@ def _judged(study: Study, place: tuple[Cell, Named | None, str], judgement: Judg
     head = (
         f"{judgement.symbol}, {study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}: {outcome}"
     )
-    title = f"{head}. Alone ({judgement.against}) {summary(metric, judgement.alone)}, together "
-    title += f"{summary(metric, judgement.together)}, limit: {limit(metric)}."
+    told = f". Alone ({judgement.against}) {summary(metric, judgement.alone)}, together "
+    told += f"{summary(metric, judgement.together)}, limit: {limit(metric)}."
     height, shapes = strip(arms, _guide(judgement), judgement.alone.mean if difference else None)
-    chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), _notes(study, metric), title)
+    chart = Chart(_file(metric, of), height, shapes, head, told, _notes(study, metric))
     return MetricChart(judgement.symbol, metric.title, outcome, judgement.against, chart)
 
 
@@ -100,21 +99,21 @@ def _bound(metric: Metric, threshold: float) -> Guide:
     return Guide(threshold, f"limit {threshold:g}", band)
 
 
-def _notes(study: Study, metric: Metric) -> tuple[str, ...]:
+def _notes(study: Study, metric: Metric) -> str:
     lines = f"Dots are seeds, diamonds means, bars intervals at {percent(study.confidence)}."
     if metric.criterion is None:
-        return wrapped(lines)
+        return lines
     if isinstance(metric.criterion, Absolute):
-        return wrapped(f"{lines} Solid line: the limit; shaded: what it admits.")
+        return f"{lines} Solid line: the limit; shaded: what it admits."
     band = "Solid line: the limit; shaded: equivalent to alone; dotted: the mean alone, where the difference is 0."
-    return wrapped(f"{lines} {band}")
+    return f"{lines} {band}"
 
 
-def _file(study: Study, id: str, metric: Metric, of: Named | None) -> str:
-    return "-".join(filter(None, (slug(study.name), id, slug(of.name if of else ""), slug(metric.name))))
+def _file(metric: Metric, of: Named | None) -> str:
+    return "-".join(filter(None, (slug(of.name if of else ""), slug(metric.name))))
 
 
-def single_chart(study: Study, of: Named | None, found: Control, id: str) -> MetricChart | None:
+def single_chart(study: Study, of: Named | None, found: Control) -> MetricChart | None:
     """A metric of a mechanism deployed alone, beside that of the unprotected model; arguments as `judged_charts`."""
     metric, rows = found.metric, (("unprotected", found.absent), ("protected", found.present))
     arms = [
@@ -127,8 +126,8 @@ def single_chart(study: Study, of: Named | None, found: Control, id: str) -> Met
     criterion = None if metric.net else metric.criterion  # a net one has its limit above the unprotected model
     guide = _bound(metric, criterion.threshold) if isinstance(criterion, Absolute) else None
     head = f"{metric.symbol}, {found.recipe} {braces(found.combination)}"
-    title = f"{head}. Unprotected {summary(metric, found.absent)}, protected {summary(metric, found.present)}."
+    told = f". Unprotected {summary(metric, found.absent)}, protected {summary(metric, found.present)}."
     height, shapes = strip(arms, guide, None)
-    notes = wrapped(f"Dots are seeds, diamonds means, bars intervals at {percent(study.confidence)}.")
-    chart = Chart(_file(study, id, metric, of), height, shapes, wrapped(head), notes, title)
+    notes = f"Dots are seeds, diamonds means, bars intervals at {percent(study.confidence)}."
+    chart = Chart(_file(metric, of), height, shapes, head, told, notes)
     return MetricChart(metric.symbol, metric.title, "", "", chart)

@@ -87,27 +87,47 @@
   }
 
   // A chart as a file: with its heading, its notes and its styles, readable by itself.
+  const LINE = 13, LETTERS = 54;
+  const lines = (text) => text.match(new RegExp(`\\S.{0,${LETTERS - 1}}(?=\\s|$)|\\S{1,${LETTERS}}`, "g")) || [];
+  const heading = (chart) => chart.getAttribute("aria-label").slice(0, chart.dataset.head);
   const file = (chart) => {
     const copy = chart.cloneNode(true);
-    const [x, y, width, height] = chart.dataset.full.split(" ").map(Number);
-    const style = document.createElementNS(copy.namespaceURI, "style");
-    style.textContent = document.getElementById("figure-style").textContent;
-    copy.setAttribute("viewBox", [x, y, width, height].join(" "));
+    const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
+    const add = (name, text) => {
+      const one = copy.appendChild(document.createElementNS(copy.namespaceURI, name));
+      one.textContent = text;
+      return one;
+    };
+    const write = (text, y, look) => {
+      const one = add("text", text);
+      for (const [name, value] of Object.entries({ x: 6, y, class: `start ${look}` })) one.setAttribute(name, value);
+    };
+    const head = lines(heading(chart)), notes = lines(chart.dataset.notes);
+    head.forEach((text, place) => write(text, -LINE * (head.length - place - 0.6), "head"));
+    notes.forEach((text, place) => write(text, height + LINE * (place + 0.8), "note"));
+    const above = LINE * (head.length + 0.5), full = height + above + LINE * (notes.length + 0.5);
+    copy.setAttribute("viewBox", [0, -above, width, full].join(" "));
     copy.setAttribute("width", width);
-    copy.setAttribute("height", height);
-    copy.removeAttribute("data-full");
-    copy.prepend(style);
+    copy.setAttribute("height", full);
+    for (const dot of copy.querySelectorAll("circle")) dot.setAttribute("r", 2.4); // not all programs read it from a style
+    for (const name of ["data-name", "data-head", "data-notes"]) copy.removeAttribute(name);
+    copy.prepend(add("style", document.getElementById("figure-style").textContent));
     return new XMLSerializer().serializeToString(copy) + "\n";
   };
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest("button.download");
-    if (!button) return;
-    const link = document.createElement("a");
-    link.href = URL.createObjectURL(
-      new Blob([file(button.closest("figure").querySelector("svg.chart"))], { type: "image/svg+xml" }),
-    );
-    link.download = button.dataset.name + ".svg";
+  const download = (chart) => {
+    const link = document.createElement("a"), part = chart.closest(".body").id;
+    link.href = URL.createObjectURL(new Blob([file(chart)], { type: "image/svg+xml" }));
+    link.download = `${document.body.dataset.study}-${part}-${chart.dataset.name}.svg`;
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
-  });
+  };
+  for (const chart of all("svg.chart")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "download quiet-button";
+    button.textContent = "Download SVG";
+    button.setAttribute("aria-label", `Download SVG of ${heading(chart)}`);
+    button.addEventListener("click", () => download(chart));
+    chart.after(button);
+  }
 })();

@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from guardclash.records.results import UNKNOWN, CellRecord
+from guardclash.records.cells import Cell
+from guardclash.records.results import UNKNOWN, CellRecord, Results
 from guardclash.reporting.page_parts.words import plural
+from guardclash.studies.study import Study
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,7 @@ class Node:
     changed: bool
     """Whether it differs from the same part of the unprotected training, or has no counterpart there."""
     parts: tuple[Node, ...] = ()
+    """None of a branch that is as in the unprotected training, which a page shows once."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,15 @@ def plan_tree(entry: CellRecord, unprotected: CellRecord | None) -> PlanTree | N
     return PlanTree(entry.plan or "", parts, sum(map(_changes, parts)) if compared else 0, compared)
 
 
+def unprotected_plans(study: Study, results: Results) -> Iterator[tuple[str, PlanTree]]:
+    """The whole plan without any mechanism, by recipe."""
+    for recipe in study.recipes:
+        entry = results.cell(Cell(recipe, (), study.alone))
+        tree = plan_tree(entry, None) if entry else None
+        if tree:
+            yield study.recipe_label(recipe), tree
+
+
 def _nodes(value: Any, bare: Any) -> Iterator[Node]:
     items = value.items() if isinstance(value, dict) else enumerate(value)
     for name, part in items:
@@ -58,7 +70,8 @@ def _nodes(value: Any, bare: Any) -> Iterator[Node]:
         same = type(part) is type(other) and part == other  # True == 1
         if _branch(part):
             kind = part.get("type", "") if isinstance(part, dict) else ""
-            yield Node(str(name), str(kind), not same, tuple(_nodes(part, other)))
+            parts = () if same else tuple(_nodes(part, other))
+            yield Node(str(name), f"{kind} unchanged".strip() if same else str(kind), not same, parts)
         else:
             yield Node(str(name), _line(part), not same)
 

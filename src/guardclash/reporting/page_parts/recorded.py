@@ -9,7 +9,7 @@ from guardclash.records.cells import Cell, Named, braces
 from guardclash.records.results import UNKNOWN, Results
 from guardclash.reporting.claims import ORIGIN, suspects_of
 from guardclash.reporting.figure_parts.distances import COLUMNS, FIRST, NEAREST, ROWS, band
-from guardclash.reporting.page_parts.charts import Chart, wrapped
+from guardclash.reporting.page_parts.charts import Chart
 from guardclash.reporting.page_parts.lines import Bundle, LineChart, Scales, lines, span_of
 from guardclash.reporting.page_parts.words import slug, unique
 from guardclash.studies.study import Study
@@ -39,14 +39,13 @@ class Recorded:
         return row, column == APART, self.distance is not None
 
 
-def recorded_charts(study: Study, results: Results, cell: Cell, id: str) -> tuple[LineChart, ...]:
+def recorded_charts(study: Study, results: Results, cell: Cell) -> tuple[LineChart, ...]:
     """A chart for every curve that was recorded of a combination's suspects, a line for each suspect.
 
     Args:
         study: What was asked.
         results: What is measured so far.
         cell: The combination on its recipe: the victim.
-        id: Of its section, for the names of files.
     """
     place = f"{study.recipe_label(cell.recipe)} {braces(map(study.label, cell.combination))}"
     found = [(of, one) for of in cell.combination for one in _recorded(study, results, cell, of)]
@@ -54,7 +53,7 @@ def recorded_charts(study: Study, results: Results, cell: Cell, id: str) -> tupl
     for _, one in found:
         groups.setdefault(one.group, []).extend(one.bundles)
     spans = {group: span_of(bundles, log=group[-1]) for group, bundles in groups.items()}
-    files = unique(f"{slug(study.name)}-{id}-{slug(of.name)}-{slug(one.name)}-curve" for of, one in found)
+    files = unique(f"{slug(of.name)}-{slug(one.name)}-curve" for of, one in found)
     return tuple(
         _chart(one, spans[one.group], place, study.label(of), file)
         for (of, one), file in zip(found, files, strict=True)
@@ -93,12 +92,12 @@ def _chart(one: Recorded, span: tuple[float, float], place: str, of: str, file: 
     height, shapes = lines(one.bundles, Scales(x_name, log_x, one.distance is not None, span=span))
     head = f"{name}, {title}: suspects of {place}"
     said = "; ".join(f"{bundle.name} {bundle.lines[0][-1][1]:.3g}" for bundle in one.bundles)
-    chart = Chart(file, height, shapes, wrapped(head), _notes(one), f"{head}. At {max(xs):g}: {said}.")
+    chart = Chart(file, height, shapes, head, f". At {max(xs):g}: {said}.", _notes(one))
     return LineChart(name, title, chart)
 
 
-def _notes(one: Recorded) -> tuple[str, ...]:
+def _notes(one: Recorded) -> str:
     notes = "Lines are means over seeds, bands reach from the smallest to the largest seed. Dashed: innocent suspects."
     if one.distance:
         notes += f" Each point is a mean of so many first images, from {FIRST} on; lower is nearer."
-    return wrapped(notes)
+    return notes

@@ -61,28 +61,36 @@ def _failures(trials: tuple[TrialRecord, ...]) -> Iterator[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class RawRow:
-    """A metric in a cell, or the time of its trainings."""
+    """A metric, or the time of the trainings."""
 
-    place: str
     metric: str
     of: str
     values: tuple[tuple[str, str] | None, ...]
     """By seed: the value as shown, and in full; None where there is none."""
 
 
-def raw_values(study: Study, results: Results) -> tuple[tuple[int, ...], tuple[RawRow, ...]]:
-    """All seeds of a study, and a row for every metric of every cell that has values."""
+@dataclass(frozen=True)
+class RawCell:
+    """All that was measured in a cell."""
+
+    place: str
+    rows: tuple[RawRow, ...]
+
+
+def raw_values(study: Study, results: Results) -> tuple[tuple[int, ...], tuple[RawCell, ...]]:
+    """All seeds of a study, and every cell that has values."""
     cells = (*study.cells(), *study.suspect_cells())
     last = max((study.seeds(cell).stop for cell in cells), default=study.first_seed)
     seeds = tuple(range(study.first_seed, last))
-    return seeds, tuple(row for cell in cells for row in _rows(study, results, cell, seeds))
+    found = (RawCell(place(study, cell), tuple(_rows(study, results, cell, seeds))) for cell in cells)
+    return seeds, tuple(one for one in found if one.rows)
 
 
 def _rows(study: Study, results: Results, cell: Cell, seeds: tuple[int, ...]) -> Iterator[RawRow]:
     entry = results.cell(cell)
     if entry is None:
         return
-    where, own = place(study, cell), study.seeds(cell)
+    own = study.seeds(cell)
     measuring = (*study.mechanisms(), *study.measures) if not cell.suspect else cell.combination
     owners: tuple[Named | None, ...] = (None, *measuring)
     for of in owners:
@@ -90,11 +98,11 @@ def _rows(study: Study, results: Results, cell: Cell, seeds: tuple[int, ...]) ->
             found = dict(results.by_seed(cell, of, metric.name, own))
             if found:
                 values = tuple(_both(found[seed]) if seed in found else None for seed in seeds)
-                yield RawRow(where, metric.symbol, study.label(of) if of else "", values)
+                yield RawRow(metric.symbol, study.label(of) if of else "", values)
     times = {trial.seed: trial.seconds for trial in entry.trials if trial.seconds is not None}
     if times:
         spent = tuple(_both(times[seed]) if seed in own and seed in times else None for seed in seeds)
-        yield RawRow(where, "training (s)", "", spent)
+        yield RawRow("training (s)", "", spent)
 
 
 def _both(value: float) -> tuple[str, str]:

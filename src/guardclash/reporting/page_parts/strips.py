@@ -99,10 +99,9 @@ def _limit(axis: Axis, guide: Guide | None, bottom: float) -> Iterator[Shape]:
 
 
 def _scale(axis: Axis, bottom: float) -> Iterator[Shape]:
-    for value, text in ticks(axis.low, axis.high):
-        x = axis.place(value)
-        yield Line(x, TOP, x, bottom, "grid")
-        yield Label(x, bottom + 14, text, "middle", "tick")
+    places = [(axis.place(value), text) for value, text in ticks(axis.low, axis.high)]
+    yield from (Line(x, TOP, x, bottom, "grid") for x, _ in places)  # beside each other, they share an element
+    yield from (Label(x, bottom + 14, text, "middle", "tick") for x, text in places)
     yield Line(axis.start, bottom, axis.end, bottom, "axis")
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from guardclash.judging.criteria import Absolute
 from guardclash.reporting import swept
 from guardclash.reporting.findings import Findings
-from guardclash.reporting.page_parts.charts import Chart, short, wrapped
+from guardclash.reporting.page_parts.charts import Chart, short
 from guardclash.reporting.page_parts.curves import Curve, curves
 from guardclash.reporting.page_parts.words import slug
 from guardclash.reporting.tables import bound, percent
@@ -74,7 +74,7 @@ def _chart(study: Study, sweep: swept.Sweep, one: swept.SweptMetric) -> SweptCha
     whose = f" of {of}" if of else ""
     head = f"{metric.judged_symbol}{whose} over {axis.label}, {label}"
     notes = f"Means over seeds with intervals at {percent(study.confidence)}."
-    file = slug(f"{study.name} {axis.of} {axis.option} {label} {of or ''} {metric.name}")
-    title = f"{head}: {len(drawn)} curves, the values stand in the table of raw values."
-    chart = Chart(file, height, shapes, wrapped(head), wrapped(notes), title)
+    file = slug(f"{label} {of or ''} {metric.name}")
+    told = f": {len(drawn)} curves, the values stand in the table of raw values."
+    chart = Chart(file, height, shapes, head, told, notes)
     return SweptChart(label, of or "", metric.judged_symbol, metric.title, chart)
