@@ -199,6 +199,21 @@ def test_a_chart_is_downloaded_as_a_file_that_stands_alone(visit, page_of, brows
     alone.close()
 
 
+@pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
+@pytest.mark.parametrize("name", ["table9-adult", "theft"])
+def test_an_auditor_of_accessibility_finds_nothing(browser, page_of, name, width, scheme):
+    """By axe-core, with everything open."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python").Axe()
+    context = browser.new_context(bypass_csp=True, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    here = context.new_page()
+    here.goto(page_of(name).as_uri())
+    here.evaluate("() => { for (const one of document.querySelectorAll('details')) one.open = true; }")
+    found = axe.run(here).response
+    assert len(found["passes"]) > 30
+    assert not [(one["id"], one["nodes"][0]["html"]) for one in found["violations"]]
+    context.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_word_stands_out_from_its_ground(visit, page_of, scheme):
     """A white "clash" once stood on white paper: its colour is for the dark ground that it has elsewhere."""

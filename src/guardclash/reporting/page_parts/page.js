@@ -5,8 +5,9 @@
 
   for (const button of all("button[hidden]")) button.hidden = false;
 
-  // A wide table is a region of its own: it can be focused and scrolled by keyboard.
+  // A wide table is a region of its own: it can be focused and scrolled by keyboard. So can long lines of code.
   const mark = () => {
+    for (const code of all("pre.code")) code.tabIndex = code.scrollWidth > code.clientWidth ? 0 : -1;
     for (const region of all(".scroll")) {
       const wide = region.scrollWidth > region.clientWidth;
       const caption = region.querySelector("caption");
