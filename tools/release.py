@@ -12,7 +12,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from pathlib import Path
 
@@ -74,15 +73,18 @@ def tried(python: str, wheel: Path) -> None:
 
 
 def left(version: str) -> list[str]:
-    """What only a person can do, or must decide."""
+    """What only a person can do, or must decide. The wheel's version follows from the newest tag."""
     changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    todo = []
-    if not re.search(rf"^## \[{re.escape(version)}\]", changes, re.M):
-        todo.append(f"CHANGELOG.md: give what stands under [Unreleased] the heading [{version}] and a date")
-    if run("git", "status", "--porcelain").strip():
-        todo.append("commit what is not committed")
-    if f"v{version}" not in run("git", "tag").split():
-        todo.append(f"git tag v{version}")
+    told = re.search(r"^## \[(\d[^\]]*)\]", changes, re.M)
+    newest = told[1] if told else "0.1.0"
+    unreleased = changes.partition("## [Unreleased]")[2].partition("\n## [")[0].strip()
+    todo = ["commit what is not committed"] if run("git", "status", "--porcelain").strip() else []
+    if unreleased:
+        todo.append("CHANGELOG.md: give what stands under [Unreleased] a version and a date")
+    if f"v{newest}" not in run("git", "tag").split():
+        todo.append(f"git tag v{newest}")
+    if version != newest:
+        return [*todo, f"make release again: this wheel is {version}, which is not for publishing"]
     return [*todo, "git push --tags", "twine upload dist/*"]
 
 
@@ -91,8 +93,8 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--python", action="append", help="an interpreter to try; may be repeated")
     pythons = asked.parse_args().python or [one for one in PYTHONS if shutil.which(one)] or [sys.executable]
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     wheel = built(pythons[0])
+    version = wheel.name.split("-")[1]
     print(f"built {wheel.relative_to(ROOT)}", flush=True)
     for python in pythons:
         tried(python, wheel)

@@ -40,11 +40,12 @@ def planned(study: Study, site: Site, workers: int, full: bool = False) -> Itera
     jobs = waves(composed, store)
     missing = trials_of(jobs, store)
     seconds = estimates(missing.values(), site, Inline())
-    yield _cells(study, composed, seconds)
+    yield literal(f"Study {study.name}")
+    yield from _cells(study, composed, seconds)
     yield from _shared(study, composed)
     for entry in composed:
         if entry.clash:
-            yield literal(f"Clash: {_name(study, entry)}: {cut(entry.clash)}. Nothing is trained for it.")
+            yield literal(f"Clash: {_named(study, entry)}: {cut(entry.clash)}. Nothing is trained for it.")
     probes = sum(len(job.probes) for wave in jobs for job in wave)
     total = sum(seconds.values())
     yield (
@@ -56,48 +57,43 @@ def planned(study: Study, site: Site, workers: int, full: bool = False) -> Itera
             yield tree(_name(study, entry), describe(entry.plan, full=True) if entry.plan else {"clash": entry.clash})
 
 
-def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, float]) -> Table:
-    table = Table(
-        "recipe",
-        "combination",
-        "plan",
-        "parameters",
-        "streams",
-        "seeds",
-        "in store",
-        "to train",
-        "time",
-        title=literal(f"Study {study.name}"),
-        title_justify="left",
-        box=box.SIMPLE_HEAD,
-    )
+def _cells(study: Study, composed: tuple[ComposedCell, ...], seconds: dict[str, float]) -> Iterator[Table]:
+    """A table for each recipe, which is named once."""
     shown: set[str] = set()
-    for entry in composed:
-        keys = [trial.key for trial in entry.trials()]
-        # A training that serves several cells is counted in the first of them.
-        new = [key for key in keys if key in seconds and key not in shown]
-        done = sum(key not in seconds for key in keys)
-        shown.update(keys)
-        streams = ", ".join(stream.name for stream in entry.plan.streams) if entry.plan else "clash"
-        time = duration(sum(seconds[key] for key in new)) if new else "-"
-        label = study.recipe_label(entry.cell.recipe), combination(study, entry)
-        size = f"{looks_of(entry.plan.model, entry.plan.all_rewrites).parameters:,}" if entry.plan else "-"
-        counts = str(len(keys)), str(done), str(len(new))
-        table.add_row(
-            *map(literal, (*label, fingerprint(entry.plan)[:8] if entry.plan else "-", size, streams, *counts, time))
-        )
-    return table
+    for recipe in dict.fromkeys(entry.cell.recipe for entry in composed):
+        heads = "combination", "plan", "parameters", "streams", "seeds", "in store", "to train", "time"
+        title = literal(study.recipe_label(recipe))
+        table = Table(*heads, title=title, title_justify="left", box=box.SIMPLE_HEAD)
+        for entry in (one for one in composed if one.cell.recipe == recipe):
+            keys = [trial.key for trial in entry.trials()]
+            # A training that serves several cells is counted in the first of them.
+            new = [key for key in keys if key in seconds and key not in shown]
+            done = sum(key not in seconds for key in keys)
+            shown.update(keys)
+            streams = ", ".join(stream.name for stream in entry.plan.streams) if entry.plan else "clash"
+            time = duration(sum(seconds[key] for key in new)) if new else "-"
+            size = f"{looks_of(entry.plan.model, entry.plan.all_rewrites).parameters:,}" if entry.plan else "-"
+            plan = fingerprint(entry.plan)[:8] if entry.plan else "-"
+            counts = str(len(keys)), str(done), str(len(new))
+            table.add_row(*map(literal, (combination(study, entry), plan, size, streams, *counts, time)))
+        yield table
 
 
 def _shared(study: Study, composed: tuple[ComposedCell, ...]) -> Iterator[str]:
     by_plan: dict[str, list[str]] = {}
     for entry in composed:
         if entry.plan:
-            by_plan.setdefault(fingerprint(entry.plan), []).append(_name(study, entry))
+            by_plan.setdefault(fingerprint(entry.plan), []).append(_named(study, entry))
     for names in by_plan.values():
         if len(names) > 1:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
             yield literal(f"One training serves {' and '.join(names[:3])}{more}.")
+
+
+def _named(study: Study, entry: ComposedCell) -> str:
+    """A cell; the recipe only where there are several."""
+    name = combination(study, entry)
+    return name if len(study.recipes) == 1 else f"{study.recipe_label(entry.cell.recipe)} {name}"
 
 
 def _name(study: Study, entry: ComposedCell) -> str:
