@@ -162,8 +162,10 @@ def test_figures_and_latex_say_so_too(name: str) -> None:
     # From the first combination on: the table of all verdicts has no values (tests/test_latex_overview.py).
     printed = report[report.index(r"\caption{\textbf{\{") :].partition("Each mechanism alone: mean")[0]
     values = re.findall(r"(\\gc(?:Kept|Conflict|Undecided|NotCredible|Ineffective))\{(\$[^$]*\$)\}", printed)
-    if found.study.start is None:  # else an arm has other seeds in each verdict
-        assert Counter(values) == Counter(_in_latex(found))
+    # Where a pair is wider than a page, the task's own metric stands in the table of each mechanism.
+    assert set(values) == set(_in_latex(found))
+    counted, once = Counter(values), Counter(_in_latex(found))
+    assert all(counted[one] >= times for one, times in once.items())
 
 
 def _as_drawn(found: Findings) -> list[Verdict]:

@@ -116,6 +116,8 @@ def entry_of(study: Study, results: Results, found: Verdicts, cell: Cell, column
         return Entry(outcome=combined([judgement.outcome(rule)]) if judgement else "", unbounded=True)
     if judgement is None or not samples:
         return Entry(samples, len(seeds) if samples else 0)  # what has no meaning here is not missing
+    # The seeds that were judged: equal plans may have been trained for another combination under more of them.
+    samples = (judgement.together,) if judgement.together.n else samples
     worse = -1 if column.metric.higher_is_better else 1
     return Entry(samples, len(seeds), combined([judgement.outcome(rule)]), limit_of(judgement, worse), worse)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from guardclash.judging.criteria import Metric
@@ -105,7 +105,9 @@ class Findings:
 
     def entry(self, cell: Cell, column: Column) -> Entry:
         """A judged metric in a cell."""
-        return entry_of(self.study, self.results, self.by_cell, cell, column)
+        entry = entry_of(self.study, self.results, self.by_cell, cell, column)
+        # Seeds that are needed now: where seeds are added step by step, a decided verdict waits for no more.
+        return replace(entry, asked=self.needed[cell.key] if entry.asked else 0)
 
     def interval(self, values: Sample) -> tuple[float, float] | None:
         """Of a mean, at the confidence of the study; None of fewer than two values."""

@@ -57,9 +57,7 @@ class Group:
         """What stands in a field."""
         if block.position is not None:
             cell = alone(cell, cell.combination[block.position], self.found.study)
-        entry = self.found.entry(cell, column)
-        # Seeds that are needed now: where seeds are added step by step, a decided verdict waits for no more.
-        return replace(entry, asked=self.found.needed[cell.key] if entry.asked else 0)
+        return self.found.entry(cell, column)
 
     def label(self, cell: Cell) -> str:
         """Of a row; with the number of seeds, where it is not the same for all."""
@@ -94,13 +92,12 @@ def _of(columns: Sequence[Column], names: tuple[str, ...]) -> tuple[Column, ...]
 
 
 def _packed(blocks: Sequence[Block], width: int) -> list[list[Block]]:
-    """Blocks in tables of at most so many columns of values, unless a single block has more."""
-    tables: list[list[Block]] = [[]]
-    for block in blocks:
-        if tables[-1] and sum(len(other.columns) for other in (*tables[-1], block)) > width:
-            tables.append([])
-        tables[-1].append(block)
-    return tables
+    """All blocks beside each other; where they are wider than a page, each mechanism's beside what becomes of it."""
+    if sum(len(block.columns) for block in blocks) <= width:
+        return [list(blocks)]
+    *own, together = blocks
+    kept = (tuple(column for column in together.columns if column in block.columns) for block in own)
+    return [[block, replace(together, columns=columns)] for block, columns in zip(own, kept, strict=True)]
 
 
 def _tables(group: Group, ways: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[str]:
