@@ -6,6 +6,7 @@ The browser is the system's own, headless (chromium of Debian and others); witho
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
@@ -197,6 +198,27 @@ def test_a_chart_is_downloaded_as_a_file_that_stands_alone(visit, page_of, brows
     assert all(-1 <= box["y"] and box["y"] + box["height"] <= height + 2 for box in boxes)
     assert alone.page.locator("line.limit").evaluate("one => getComputedStyle(one).stroke") == "rgb(36, 41, 46)"
     alone.close()
+
+
+def test_tables_are_sorted_by_a_click_on_a_heading(visit, page_of):
+    here = visit(page_of("theft"))
+    table = here.page.locator("#alone ~ .scroll table")
+    shown = "table => [...table.tBodies[0].rows].map((row) => row.cells[3].textContent)"
+    before = table.evaluate(shown)
+    head = table.locator("th", has_text="alone")
+    head.locator("button").click()
+    up = table.evaluate(shown)
+    numbers = [float(re.match(r"-?[\d.]+", text)[0]) for text in up if re.match(r"-?\d", text)]
+    assert numbers == sorted(numbers)
+    assert up != before
+    assert sorted(up) == sorted(before)
+    assert head.get_attribute("aria-sort") == "ascending"
+    head.locator("button").press("Enter")
+    assert table.evaluate(shown)[0] != up[0]
+    assert head.get_attribute("aria-sort") == "descending"
+    head.locator("button").click()
+    assert table.evaluate(shown) == before
+    assert head.get_attribute("aria-sort") is None
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])

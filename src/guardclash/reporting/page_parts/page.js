@@ -87,6 +87,43 @@
     });
   }
 
+  // A plain table is sorted by a click on a heading: up, down, as it was. Numbers by their size, the rest as words.
+  const value = (row, place) => {
+    const text = row.cells[place].textContent.trim();
+    const number = parseFloat(text.replace("\u2212", "-").replace("\u221e", "Infinity"));
+    return Number.isNaN(number) ? text : number;
+  };
+  const compared = (one, other) =>
+    typeof one === typeof other && typeof one === "number"
+      ? one - other
+      : (typeof one > typeof other) - (typeof one < typeof other) || String(one).localeCompare(String(other));
+  const ORDERS = { none: "ascending", ascending: "descending", descending: "none" };
+  for (const table of all("table")) {
+    const [head, ...more] = table.tHead ? table.tHead.rows : [];
+    const rows = table.tBodies.length === 1 ? [...table.tBodies[0].rows] : [];
+    if (!head || more.length || rows.length < 3 || table.querySelector("tbody [rowspan], thead [colspan]")) continue;
+    const grouped = table.classList.contains("grouped");
+    [...head.cells].forEach((cell, place) => {
+      if (!cell.textContent.trim()) return;
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "sort";
+      button.append(...cell.childNodes);
+      cell.append(button);
+      button.addEventListener("click", () => {
+        const order = ORDERS[cell.getAttribute("aria-sort") || "none"];
+        for (const one of head.cells) one.removeAttribute("aria-sort");
+        const sign = order === "descending" ? -1 : 1, sorted = [...rows];
+        if (order !== "none") {
+          cell.setAttribute("aria-sort", order);
+          sorted.sort((one, other) => sign * compared(value(one, place), value(other, place)));
+        }
+        table.classList.toggle("grouped", grouped && order === "none");
+        table.tBodies[0].append(...sorted);
+      });
+    });
+  }
+
   // A chart as a file: with its heading, its notes and its styles, readable by itself.
   const LINE = 13, LETTERS = 54;
   const lines = (text) => text.match(new RegExp(`\\S.{0,${LETTERS - 1}}(?=\\s|$)|\\S{1,${LETTERS}}`, "g")) || [];
