@@ -197,7 +197,7 @@ def test_plan_says_what_is_shared_and_trains_nothing(at_finished, tmp_path):
     said = at_finished("plan", "study.toml", "--workers", 2)
     assert (said.code, said.err) == (0, "")
     assert sorted(tmp_path.rglob("*")) == before
-    assert "One training serves digits/smoke {dpsgd} and digits/smoke {dpsgd(on=task)}." in said.out
+    assert "One training serves {dpsgd} and {dpsgd(on=task)}." in said.out
     assert "To train: 7 models" in said.out
     assert "with 2 at a time" in said.out
     (row,) = [line for line in said.out.splitlines() if " {wm, dpsgd} " in line]
@@ -211,7 +211,7 @@ def test_plan_and_run_tell_a_clash(guardclash, write):
     study = write(f'plugins = ["{GRADIENT_SIGN}"]' + SMALL.replace('"wm", "dpsgd-control"', '"gradient-sign", "dpsgd"'))
     said = guardclash("plan", study)
     reason = "dpsgd and gradient-sign both set 'gradient' of stream 'task'"
-    assert f"Clash: digits/smoke {{gradient-sign, dpsgd}}: {reason}" in said.out
+    assert f"Clash: {{gradient-sign, dpsgd}}: {reason}" in said.out
     assert "To train: 3 models" in said.out
     ran = guardclash("run", study, "--workers", 0)
     assert ran.code == 0

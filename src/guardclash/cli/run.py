@@ -64,6 +64,8 @@ def run(  # noqa: PLR0913, PLR0917  (options of a command, given by name)
     wanted, count = ruled(read_study(study, scale), rule), cores() if workers is None else workers
     # What is shown. The run gets the whole study beside the data sets: results of all are kept in one file.
     asked = restricted(wanted, datasets)
+    # At once: torch takes a second to import, and the trial of all parts a minute.
+    say(f"study {asked.name}: {len(asked.cells())} cells, results in {store}")
     site, chosen = site_of(store, data_dir, device), wanted.rule
     if limit and not count:
         raise UserError(
