@@ -19,10 +19,11 @@ test: $(READY) ## the fast tests
 test-all: $(READY) ## the slow ones too
 	$(BIN)/python -m pytest -q $(SPREAD) -m "not gpu"
 
-check: $(READY) ## format, lint, types
+check: $(READY) ## format, lint, types, and that the numbers in the docs are those of the records
 	$(BIN)/ruff format --check src tests benchmarks tools
 	$(BIN)/ruff check src tests benchmarks tools
 	$(BIN)/mypy
+	$(BIN)/python tools/printed.py
 
 docs: $(READY) ## the documentation site, in site/; built offline, and any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
