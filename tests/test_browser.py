@@ -221,6 +221,16 @@ def test_tables_are_sorted_by_a_click_on_a_heading(visit, page_of):
     assert head.get_attribute("aria-sort") is None
 
 
+def test_every_sentence_is_printed(visit, page_of, tmp_path):
+    here = visit(page_of("table9-adult"))
+    sentence = here.page.locator("details.more .said li").first
+    assert not sentence.is_visible()
+    here.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert sentence.is_visible()
+    here.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not sentence.is_visible()
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
 @pytest.mark.parametrize("name", ["table9-adult", "theft"])
 def test_an_auditor_of_accessibility_finds_nothing(browser, page_of, name, width, scheme):

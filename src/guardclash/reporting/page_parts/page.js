@@ -60,6 +60,11 @@
     });
   }
 
+  // On paper nobody opens anything: every verdict's sentence is printed, and of the details what was left open.
+  const unsaid = all("details.more:not([open]):has(.said)");
+  addEventListener("beforeprint", () => { for (const one of unsaid) one.open = true; });
+  addEventListener("afterprint", () => { for (const one of unsaid) one.open = false; });
+
   // Chips show only what has an outcome, or is on a recipe: of each kind those that are pressed.
   const pressed = { outcome: new Set(), recipe: new Set() };
   const wanted = (one) =>
