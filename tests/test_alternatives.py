@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
-from typing import Any
 
+import alternatives as tool
 import pytest
 
 from committed import ROOT
@@ -19,28 +18,18 @@ from guardclash.studies.study_file import read_study
 FOLDER = ROOT / "studies/alternatives"
 
 
-@pytest.fixture(scope="module")
-def tool() -> Any:
-    spec = importlib.util.spec_from_file_location("alternatives_tool", ROOT / "tools/alternatives.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
-
-
 def asked(*names: str) -> set[frozenset[str]]:
     studies = [read_study(FOLDER / f"{name}.toml") for name in names]
     return {frozenset(one.name for one in pair) for study in studies for pair in study.combinations}
 
 
-def test_mechanisms_stand_for_the_concerns_that_they_name(tool):
+def test_mechanisms_stand_for_the_concerns_that_they_name():
     for concern, names in tool.CONCERNS.items():
         assert {find_mechanism(name).concern for name in names} == {concern}
 
 
 @pytest.mark.parametrize("data", ["MNIST", "FashionMNIST"])
-def test_the_studies_ask_for_all_marks_and_fingerprints_beside_privacy_and_robustness(tool, data):
+def test_the_studies_ask_for_all_marks_and_fingerprints_beside_privacy_and_robustness(data):
     rows, columns = tool._sides()
     columns = [name for name in columns if name != "pate"]
     assert {frozenset((row, name)) for row in rows for name in columns} <= asked(*tool.PAIRS[data])
@@ -59,11 +48,11 @@ def test_every_study_can_be_composed(path):
     ("bad", "decided", "whose"),
     [(1, 1, "one pair does not tell"), (3, 3, "the concerns"), (0, 4, "nobody"), (2, 4, "the mechanisms")],
 )
-def test_whose_a_conflict_is(tool, bad, decided, whose):
+def test_whose_a_conflict_is(bad, decided, whose):
     assert tool.belongs(bad, decided) == whose
 
 
-def test_a_cell_has_the_word_and_the_numbers_that_it_rests_on(tool):
+def test_a_cell_has_the_word_and_the_numbers_that_it_rests_on():
     found = find(read_study(ROOT / "studies/wm-dpsgd-mnist.toml"), read_results(ROOT / "results/wm-dpsgd-mnist"))
     told = {cell.combination: tool._told(found, cell) for cell in found.study.cells() if cell.key in found.by_cell}
     assert next(iter(told.values())) == ("conflict", "φ_WM 1.00 → 0.38")

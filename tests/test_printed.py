@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from types import ModuleType
-
+import printed
 import pytest
 
 from committed import ROOT
@@ -14,56 +11,45 @@ TABLE4 = "results/paper/table4-reduced/results.json"
 ROW = f"| a finding | 9.99 | {{}} | [record](../{TABLE4}) |\n"
 
 
-@pytest.fixture(scope="module")
-def printed() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("printed", ROOT / "tools/printed.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["printed"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-def found(printed, tmp_path, text: str) -> list[str]:
+def found(tmp_path, text: str) -> list[str]:
     page = tmp_path / "page.md"
     page.write_text(text, encoding="utf-8")
     return list(printed.checked(page))
 
 
 @pytest.mark.slow
-def test_every_number_is_in_a_record(printed, capsys):
+def test_every_number_is_in_a_record(capsys):
     assert printed.main() == 0, capsys.readouterr().out
 
 
 @pytest.mark.parametrize("told", ["0.35 ± 0.05", "0.19 ± 0.02", "0.97 → 0.35"])
-def test_a_number_of_the_record_is_found(printed, tmp_path, told):
-    assert found(printed, tmp_path, ROW.format(told)) == []
+def test_a_number_of_the_record_is_found(tmp_path, told):
+    assert found(tmp_path, ROW.format(told)) == []
 
 
 @pytest.mark.parametrize(
     "told", ["0.35 ± 0.07", "0.97 ± 0.05", "0.35 [0.31, 0.33]", "0.35 → 0.9999", "p = 1.50", "7.25"]
 )
-def test_a_number_of_nowhere_is_named(printed, tmp_path, told):
-    (line,) = found(printed, tmp_path, ROW.format(told))
+def test_a_number_of_nowhere_is_named(tmp_path, told):
+    (line,) = found(tmp_path, ROW.format(told))
     assert line.startswith("a finding: ")
     assert line.removeprefix("a finding: ") in told
 
 
-def test_what_has_no_record_is_not_held(printed, tmp_path):
-    assert found(printed, tmp_path, "## Elsewhere\n\n7.25 of something\n") == []
+def test_what_has_no_record_is_not_held(tmp_path):
+    assert found(tmp_path, "## Elsewhere\n\n7.25 of something\n") == []
     text = f"## Here\n\n**The paper** says 7.25.\n\nWe say [0.35 ± 0.05](../{TABLE4}).\n"
-    assert found(printed, tmp_path, text) == []
-    assert found(printed, tmp_path, text.replace("**The paper** says", "We said")) == ["Here: 7.25"]
+    assert found(tmp_path, text) == []
+    assert found(tmp_path, text.replace("**The paper** says", "We said")) == ["Here: 7.25"]
 
 
-def test_numbers_on_two_lines_are_held_together(printed, tmp_path):
+def test_numbers_on_two_lines_are_held_together(tmp_path):
     text = f"## Here\n\n[records](../{TABLE4}), with 0.35 ±\n  0.05 in it\n"
-    assert found(printed, tmp_path, text) == []
-    assert found(printed, tmp_path, text.replace("0.05", "0.07")) == ["Here: 0.35 ± 0.07"]
+    assert found(tmp_path, text) == []
+    assert found(tmp_path, text.replace("0.05", "0.07")) == ["Here: 0.35 ± 0.07"]
 
 
-def test_no_exception_is_idle(printed):
+def test_no_exception_is_idle():
     """An exception for a number that the page no longer prints would hide the next one."""
     pages = " ".join((ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("fidelity.md", "findings.md"))
     for line in printed.ELSEWHERE:

@@ -6,21 +6,19 @@ python tools/alternatives.py --check    exit code 1 if they are not those of the
 
 from __future__ import annotations
 
-import argparse
-import re
 import sys
 from collections.abc import Iterable, Iterator
-from pathlib import Path
+from functools import partial
+
+from generated import ROOT, run
+from generated import on_record as record_of
 
 from guardclash.records.cells import Cell, braces
-from guardclash.records.file import read_results
 from guardclash.reporting.claims import ITSELF
-from guardclash.reporting.findings import Findings, find
+from guardclash.reporting.findings import Findings
 from guardclash.reporting.tables import number
-from guardclash.studies.study_file import read_study
 
-ROOT = Path(__file__).parent.parent
-FOLDER, PAGE = ROOT / "studies/alternatives", ROOT / "docs/alternatives.md"
+PAGE = ROOT / "docs/alternatives.md"
 CONCERNS = {
     "model watermarking": ("wm", "dawn", "uchida", "entangled"),
     "dataset watermarking": ("raddata",),
@@ -40,10 +38,8 @@ NOT_MEASURED = "not measured"
 NOTHING = "Nothing is on record yet."
 
 
-def on_record(name: str) -> Findings | None:
-    """What a study says; None where it is not on record yet."""
-    path, records = FOLDER / f"{name}.toml", ROOT / f"results/alternatives-{name}/results.json"
-    return find(read_study(path), read_results(records)) if path.is_file() and records.is_file() else None
+on_record = partial(record_of, "alternatives")
+"""What a study says; None where it is not on record yet."""
 
 
 def verdicts_of(names: Iterable[str]) -> dict[tuple[str, ...], tuple[str, str]]:
@@ -181,28 +177,5 @@ def _suspects() -> Iterator[str]:
         yield ""
 
 
-def written(page: str) -> str:
-    """The page with its tables made anew."""
-    for name, table in tables().items():
-        mark = f"<!-- {name} -->"
-        if mark not in page:
-            raise SystemExit(f"{PAGE}: no place {mark}")
-        place = f"{mark}\n\n{table}\n\n<!-- end -->"
-        page = re.sub(f"{mark}.*?<!-- end -->", lambda _, place=place: place, page, flags=re.S)
-    return page
-
-
-def main() -> int:
-    """Writes the page, or checks it."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--check", action="store_true", help="change nothing; fail if the page is not up to date")
-    before = PAGE.read_text(encoding="utf-8")
-    now = written(before)
-    if asked.parse_args().check:
-        return int(now != before)
-    PAGE.write_text(now, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, PAGE, tables()))

@@ -6,15 +6,15 @@ python tools/table9.py --check    exit code 1 if they are not those of the recor
 
 from __future__ import annotations
 
-import argparse
 import json
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
+
+from generated import ROOT, run
+from generated import on_record as record_of
 
 from guardclash.judging.judgement import Judgement
 from guardclash.judging.verdict import Verdict
@@ -26,7 +26,6 @@ from guardclash.reporting.tables import number, summary
 from guardclash.studies.side_effects import SideEffect
 from guardclash.studies.study_file import read_study
 
-ROOT = Path(__file__).parent.parent
 FOLDER, PAGE = ROOT / "studies/table9", ROOT / "docs/table9.md"
 STUDIES = {
     "MNIST": ("mnist", "mnist-fingerprint"),
@@ -71,10 +70,8 @@ class Found:
         return NOT_MEASURABLE if self.unfit else self.verdict.outcome(self.findings.rule)
 
 
-def on_record(name: str) -> Findings | None:
-    """What a study says; None where it is not on record yet."""
-    path, records = FOLDER / f"{name}.toml", ROOT / f"results/table9-{name}/results.json"
-    return find(read_study(path), read_results(records)) if path.is_file() and records.is_file() else None
+on_record = partial(record_of, "table9")
+"""What a study of the matrix says; None where it is not on record yet."""
 
 
 def found_of(name: str) -> dict[frozenset[str], Found]:
@@ -284,29 +281,5 @@ def _compute() -> Iterator[str]:
     yield f"| all | {len(told)} | {total:.1f} |"
 
 
-def written(page: str) -> str:
-    """The page with its tables made anew."""
-    for name, table in tables().items():
-        mark = f"<!-- {name} -->"
-        if mark not in page:
-            raise SystemExit(f"{PAGE}: no place {mark}")
-        page = re.sub(
-            f"{mark}.*?<!-- end -->", lambda _, m=mark, t=table: f"{m}\n\n{t}\n\n<!-- end -->", page, flags=re.S
-        )
-    return page
-
-
-def main() -> int:
-    """Writes the page, or checks it."""
-    asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    asked.add_argument("--check", action="store_true", help="change nothing; fail if the page is not up to date")
-    before = PAGE.read_text(encoding="utf-8")
-    now = written(before)
-    if asked.parse_args().check:
-        return int(now != before)
-    PAGE.write_text(now, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run(__doc__, PAGE, tables()))
