@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +15,17 @@ import pytest
 from committed import ROOT
 from guardclash.errors import UserError
 from guardclash.records.file import read_results
-from guardclash.reporting.atlas import Sight, atlas, disagreement, literature_from, recorded, to_json, to_markdown
+from guardclash.reporting.atlas import (
+    Sight,
+    atlas,
+    beside,
+    disagreement,
+    literature_from,
+    recorded,
+    sights_of,
+    to_json,
+    to_markdown,
+)
 from guardclash.reporting.findings import find
 from guardclash.studies.study_file import read_study
 
@@ -59,6 +72,25 @@ def test_two_labs_go_into_one_atlas(tmp_path):
 SIGHT = Sight(
     "a", "s", "mnist/reduced", "mnist", ("dpsgd", "wm"), ("wm", "dpsgd"), "conflict", "strict", (), (3, 5), Path("r")
 )
+
+
+def test_the_company_of_a_mechanism_is_counted_the_worst_first(tmp_path, monkeypatch):
+    def sight(outcome: str, *names: str) -> Sight:
+        one = sights_of([lab(tmp_path / str(next(numbers)), "wm-dpsgd-mnist")])[0]
+        return replace(one, outcome=outcome, mechanisms=names)
+
+    numbers = itertools.count()
+    sights = [sight("compatible", "a", "b"), sight("conflict", "a", "c"), sight("undecided", "a", "c")]
+    sights += [sight("compatible", "b", "c"), sight("conflict", "a", "b", "c")]
+    assert beside(sights, "a") == {"c": {"conflict": 1, "undecided": 1}, "b": {"compatible": 1}}
+    assert list(beside(sights, "a")) == ["c", "b"]
+    assert beside(sights, "d") == {}
+    lab(tmp_path / "studies", "wm-dpsgd-mnist")
+    monkeypatch.chdir(tmp_path)
+    said = subprocess.run(
+        [sys.executable, "-m", "guardclash", "list", "wm"], capture_output=True, text=True, check=True
+    )
+    assert "On record in studies/ beside others (guardclash atlas):\n  dpsgd: 1 compatible, 1 conflict\n" in said.stdout
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import tomllib
 from dataclasses import dataclass
+from typing import get_type_hints
 
 import pytest
 
 from guardclash.errors import UserError
+from guardclash.mechanisms.wm import Watermark
 from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms, known
-from guardclash.reporting.card import card, meanings
+from guardclash.reporting.card import allowed, card, meanings
+from guardclash.reporting.listing import in_study_files
 from guardclash.reporting.text import plain
 from guardclash.studies.study_file import study_from
 
@@ -71,6 +74,34 @@ def test_what_is_meant_by_an_option_is_said_by_the_class_that_has_it():
         three: int = 4
 
     assert meanings(Sub) == {"one": "The first.", "two": "Its own."}
+
+
+def test_what_an_option_may_be_is_what_its_class_says_when_it_refuses():
+    told = {
+        name: allowed(Watermark, name, kind) for name, kind in get_type_hints(Watermark).items() if name != "images"
+    }
+    assert told["triggers"] == ">= 1"
+    assert told["cadence"] == "after_epoch, mixed"
+    assert told["made"] == "true, false"
+    assert told["source"] == "", "any data set, which only a plan can refuse"
+
+
+@pytest.mark.parametrize("name", sorted(find_mechanisms()))
+def test_most_options_say_what_they_may_be(name):
+    cls = find_mechanisms()[name]
+    hints = get_type_hints(cls)
+    told = {
+        field.name: allowed(cls, field.name, hints[field.name])
+        for field in dataclasses.fields(cls)
+        if in_study_files(hints[field.name])
+    }
+    # Names of streams, groups, layers and data sets are checked by what they stand in; a walk has bounds of its own.
+    free = {"on", "group", "by_label", "layer", "source", "walks", "steps"}
+    assert {option for option, text in told.items() if not text} <= free
+    for option, text in told.items():
+        default = next(field.default for field in dataclasses.fields(cls) if field.name == option)
+        if isinstance(default, str) and text:
+            assert default in text.split(", "), option
 
 
 def test_an_unknown_name_is_told_with_what_is_meant():

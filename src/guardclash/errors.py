@@ -32,6 +32,7 @@ class UserError(Exception):
         details += [f"allowed: {cut(allowed)}"] if allowed else []
         message += ": " + "; ".join(details) if details else ""
         super().__init__(shown(f"{message}. {cut(mend)}" if mend else message))
+        self.where, self.allowed = str(where), allowed
 
 
 class SiteError(UserError):

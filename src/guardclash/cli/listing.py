@@ -9,6 +9,9 @@ import typer
 
 from guardclash.cli.console import out
 
+RECORDED = Path("studies")
+"""Where a clone, or whoever keeps studies as it does, has those with records."""
+
 
 def list_all(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Tell all about one of them.")] = None,
@@ -32,5 +35,19 @@ def list_all(
     if name is not None:
         for part in card(name, {"Mechanisms": mechanisms, **others}):
             out.print(part)
+        if name in mechanisms and RECORDED.is_dir():
+            _company(name)
         return
     out.print(listing(mechanisms.values(), others, datasets().values(), tasks()))
+
+
+def _company(name: str) -> None:
+    """What is on record of a mechanism in the company of others."""
+    from guardclash.reporting.atlas import beside, sights_of
+
+    found = beside(sights_of([RECORDED]), name)
+    if found:
+        out.print(f"\nOn record in {RECORDED}/ beside others (guardclash atlas):", markup=False)
+    for other, words in found.items():
+        said = ", ".join(f"{count} {word}" for word, count in words.items())
+        out.print(f"  {other}: {said}", markup=False, highlight=False)

@@ -64,10 +64,15 @@ def atlas(folders: Iterable[Path]) -> tuple[Sight, ...]:
     Raises:
         UserError: If a folder is none, or no study in any of them has records.
     """
-    sights = [one for folder in folders for study, path in recorded(folder) for one in _sights(folder, study, path)]
+    sights = sights_of(folders)
     if not sights:
         raise UserError("no study has records", where=", ".join(map(str, folders)), mend="guardclash export STUDY")
     return tuple(sorted(sights, key=lambda one: (one.mechanisms, one.dataset, one.lab, one.study, one.recipe)))
+
+
+def sights_of(folders: Iterable[Path]) -> list[Sight]:
+    """As `atlas`, in the order of files, and none where there are none."""
+    return [one for folder in folders for study, path in recorded(folder) for one in _sights(folder, study, path)]
 
 
 def recorded(folder: Path) -> Iterator[tuple[Study, Path]]:
@@ -118,6 +123,22 @@ def _numbers(found: Findings, verdict: Any) -> tuple[tuple[str, str], ...]:
 def _seeds(verdict: Any) -> tuple[int, int]:
     arms = [(one.alone.n, one.together.n) for one in verdict.judgements]
     return max((alone for alone, _ in arms), default=0), max((together for _, together in arms), default=0)
+
+
+def beside(sights: Iterable[Sight], name: str) -> dict[str, dict[str, int]]:
+    """How the pairs of a mechanism came out: by the other one, how often each outcome, the worst company first."""
+    counted: dict[str, dict[str, int]] = {}
+    for one in sights:
+        if len(one.mechanisms) == 2 and name in one.mechanisms:
+            (other,) = set(one.mechanisms) - {name}
+            words = counted.setdefault(other, {})
+            words[one.outcome] = words.get(one.outcome, 0) + 1
+
+    def bad(other: str) -> tuple[float, str]:
+        words = counted[other]
+        return -sum(words.get(word, 0) for word in BAD) / sum(words.values()), other
+
+    return {other: dict(sorted(counted[other].items())) for other in sorted(counted, key=bad)}
 
 
 def disagreement(sights: Iterable[Sight]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import math
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import pairwise
@@ -59,12 +60,28 @@ def _card(name: str, kind: str, cls: Any) -> Iterator[Any]:
 
 
 def _options(cls: type) -> Table:
-    table, said = titled("Options", "name", "default", "what it does"), meanings(cls)
+    table, said = titled("Options", "name", "default", "allowed", "what it does"), meanings(cls)
     hints = get_type_hints(cls)  # the annotations of fields are texts
     for field in dataclasses.fields(cls):
         if in_study_files(hints[field.name]):
-            table.add_row(*map(literal, (field.name, _default(field), said.get(field.name, ""))))
+            told = field.name, _default(field), allowed(cls, field.name, hints[field.name]), said.get(field.name, "")
+            table.add_row(*map(literal, told))
     return table
+
+
+def allowed(cls: type, option: str, hint: Any) -> str:
+    """Which values an option may have, as the class itself says when it refuses one; "" where it takes any."""
+    if hint is bool:
+        return "true, false"
+    for refused in (math.nan, "\N{REPLACEMENT CHARACTER}"):
+        try:
+            cls(**{option: refused})
+        except UserError as error:
+            if error.allowed and error.where.endswith(f".{option}"):
+                return error.allowed
+        except (TypeError, ValueError, AttributeError, KeyError):  # it wants other values as well, or another type
+            continue
+    return ""
 
 
 def _default(field: dataclasses.Field[Any]) -> str:
