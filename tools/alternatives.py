@@ -14,8 +14,10 @@ from generated import ROOT, run
 from generated import on_record as record_of
 
 from guardclash.records.cells import Cell, braces
+from guardclash.records.file import read_results
+from guardclash.reporting.atlas import atlas, beside, recorded
 from guardclash.reporting.claims import ITSELF
-from guardclash.reporting.findings import Findings
+from guardclash.reporting.findings import Findings, find
 from guardclash.reporting.tables import number
 
 PAGE = ROOT / "docs/alternatives.md"
@@ -32,6 +34,49 @@ PAIRS = {
     "FashionMNIST": ("fmnist", "fmnist-fingerprint"),
 }
 SUSPECTS = ("removal", "thieves")
+SYSTEMS: tuple[tuple[str, str, str], ...] = (
+    ("Zhang et al. 2018; Adi et al. 2018", "wm", ""),
+    ("Uchida et al. 2017", "uchida", ""),
+    (
+        "Darvish Rouhani et al. 2019 (DeepSigns)",
+        "",
+        "reads activations of one layer; `uchida` stands for white-box marks",
+    ),
+    ("Orekondy et al. 2019; Correia-Silva et al. 2018; Pal et al. 2019", "extraction", ""),
+    ("Papernot et al. 2017; Juuti et al. 2019", "jacobian", ""),
+    (
+        "Tramèr et al. 2016; Jagielski et al. 2020; Carlini et al. 2020",
+        "",
+        "solve equations for the weights; nothing is trained",
+    ),
+    ("Takemura et al. 2020", "", "of recurrent networks"),
+    ("Juuti et al. 2019 (PRADA)", "prada", ""),
+    (
+        "Atli et al. 2020; Quiring et al. 2018",
+        "",
+        "need examples of what thieves will ask; `prada` stands for detection",
+    ),
+    ("Orekondy et al. 2020 (MAD)", "mad", ""),
+    ("Lee et al. 2018", "reverse-sigmoid", ""),
+    ("Dziedzic et al. 2022", "pow", ""),
+    ("Szyller et al. 2021 (DAWN)", "dawn", ""),
+    ("Jia et al. 2021 (EWE)", "entangled", ""),
+    ("Sablayrolles et al. 2020", "raddata", ""),
+    ("Maini et al. 2021", "di", ""),
+    ("Abadi et al. 2016", "dpsgd", ""),
+    ("Tramèr and Boneh 2021 (ScatterDP)", "scatterdp", ""),
+    ("Papernot et al. 2018 (PATE)", "pate", ""),
+    ("Madry et al. 2018", "advtr", ""),
+    ("Lecuyer et al. 2019 (PixelDP)", "smoothing", ""),
+    ("Lukas et al. 2021, removal", "fine-tuning", ""),
+    ("Lukas et al. 2021, removal", "pruning", ""),
+    ("Lukas et al. 2021, removal", "quantisation", ""),
+    ("Lukas et al. 2021, removal", "permutation", ""),
+    ("Lukas et al. 2021, removal", "shifting", ""),
+    ("Lukas et al. 2021, removal", "overwriting", ""),
+    ("Lukas et al. 2021, removal", "preprocessing", ""),
+)
+"""Systems that the paper names: by whom, what stands for it here, and why nothing does."""
 DECIDED = {"conflict", "clash", "compatible", "does not train together"}
 BAD = DECIDED - {"compatible"}
 NOT_MEASURED = "not measured"
@@ -72,6 +117,7 @@ def tables() -> dict[str, str]:
     """The generated parts of the page, by the name of their place."""
     on = {data: verdicts_of(names) for data, names in PAIRS.items()}
     made = {"pairs": _pairs(on), "belongs": _belongs(on), "alone": _alone(), "suspects": _suspects()}
+    made["systems"] = _systems()
     return {name: "\n".join(lines).strip() or NOTHING for name, lines in made.items()}
 
 
@@ -175,6 +221,33 @@ def _suspects() -> Iterator[str]:
             shown = "the model itself" if suspect == ITSELF else suspect
             yield f"| {shown} | " + " | ".join(told.get(owner, "-") for owner in owners) + " |"
         yield ""
+
+
+def _systems() -> Iterator[str]:
+    """What the paper names, what stands for it, and how that came out in all studies on record."""
+    sights = atlas([ROOT / "studies"])
+    claimed = _claimed()
+    yield "| system | here | pairs on record, or claims on it |"
+    yield "|---|---|---|"
+    for whose, name, instead in SYSTEMS:
+        words: dict[str, int] = dict(claimed.get(name, {}))
+        for found in beside(sights, name).values():
+            for word, count in found.items():
+                words[word] = words.get(word, 0) + count
+        said = ", ".join(f"{count} {word}" for word, count in sorted(words.items())) or NOT_MEASURED
+        yield f"| {whose} | {f'`{name}`' if name else 'not built'} | {instead or said} |"
+
+
+def _claimed() -> dict[str, dict[str, int]]:
+    """By kind of suspect, how often each outcome stands in the claims of all studies on record."""
+    counted: dict[str, dict[str, int]] = {}
+    for study, path in recorded(ROOT / "studies"):
+        found = find(study, read_results(path)) if study.suspects else None
+        kinds = {study.suspect_label(one): one.kind.name for one in study.suspects}
+        for claim in found.claims if found else ():
+            words = counted.setdefault(kinds.get(claim.suspect, ""), {})
+            words[claim.outcome] = words.get(claim.outcome, 0) + 1
+    return counted
 
 
 if __name__ == "__main__":
