@@ -194,7 +194,7 @@ def _differences(known: dict[str, Any], on: On) -> Iterator[str]:
         for data, of_data in on.items():
             found = of_data.get(frozenset(cell["pair"]))
             if found and _agreement(cell, found) == "differs":
-                reason = cell.get("reason", "not known")
+                reason = cell.get("reason", {}).get(data, "not known")
                 names = ", ".join(cell["pair"])
                 yield f"| {{{names}}} | {data} | {cell['expected']} | {found.word} | {reason} |"
 
