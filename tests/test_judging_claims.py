@@ -253,6 +253,15 @@ def test_what_may_be_lost_relative_to_alone_is_ineffective_only_without_a_gain(a
             ), rule
 
 
+def test_what_is_computed_waits_for_no_further_look():
+    computed = Metric("epsilon", "ε", MaxGrowth(1.5), higher_is_better=False, computed=True)
+    same = Sample((3.0, 3.0, 3.0, 3.0))
+    assert judged(computed, same, same.scaled(1.0), look=Look((4, 4), last=False)).outcomes == {
+        "paper": "no difference",
+        "strict": "compatible",
+    }
+
+
 def test_what_another_mechanism_gains_is_no_effect_of_this_one():
     """As of {advtr, negls} in Table 9 on MNIST: adversarial training hinders inversion by itself."""
     metric = Metric("inv", "φ_INV", MaxDrop(0.2), higher_is_better=False)

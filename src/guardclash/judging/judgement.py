@@ -203,7 +203,8 @@ class Judgement:
             return strict(self.decisive(rule), self.alpha)
         if isinstance(self.metric.criterion, Absolute):
             return paper_absolute(self.claims, beyond, self.alpha)
-        return paper(self.claims, self.drop or 0.0, beyond, self.alpha, level=self.level, last=self.last)
+        last = self.last or self.metric.computed  # no further seed changes what is computed
+        return paper(self.claims, self.drop or 0.0, beyond, self.alpha, level=self.level, last=last)
 
     def _qualified(self, word: str) -> str:
         """What is left of a rule's word, given the controls and what the mechanism does alone.
