@@ -25,6 +25,7 @@ from guardclash.reporting.export import dump, to_json
 from guardclash.reporting.findings import find
 from guardclash.reporting.forms import FORMS
 from guardclash.reporting.looks import look_of
+from guardclash.reporting.sentences import claim_sentences
 from guardclash.reporting.tables import number, styled
 from guardclash.reporting.text import render
 from guardclash.studies.store import SCHEMA
@@ -118,6 +119,21 @@ def with_values(**given: dict[str, Any]) -> Value:
 
 def test_stolen_models_are_detected_and_innocent_ones_cleared():
     assert outcomes(study()) == {"itself": "detected", "extraction": "detected", "independent": "cleared"}
+
+
+def test_a_claim_on_a_model_that_the_mechanism_trains_is_not_called_the_owners_own(monkeypatch):
+    """DAWN marks answers: what its metric reads is in a thief's model, never in the owner's."""
+    monkeypatch.setitem(METRICS, "p", (replace(PRINT, model="its thief"), FRAMED, SPARE))
+    wanted = study()
+    found = {claim.suspect: claim for claim in claims(wanted, results(wanted))}
+    assert {name: one.outcome for name, one in found.items()} == {
+        "its thief": "detected",
+        "extraction": "detected",
+        "independent": "cleared",
+    }
+    assert found["its thief"].stolen and found["its thief"].useful.n == 0 < found["extraction"].useful.n
+    (told,) = claim_sentences(find(wanted, results(wanted)))
+    assert "rightly claims its thief and extraction" in told
 
 
 @pytest.mark.parametrize(

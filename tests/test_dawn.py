@@ -164,7 +164,7 @@ def test_a_study_judges_it_and_suspects_are_tested_for_what_they_asked(site):
     (verdict,) = verdicts(wanted, results)
     assert {"φ_DAWN", "φ_WM", "φ_ACC"} <= {one.symbol for one in verdict.judgements}
     told = {one.suspect: one.outcome for one in find(wanted, results).claims if one.mechanism == "dawn"}
-    assert told == {"itself": "detected", "extraction": "detected", "independent": "cleared"}
+    assert told == {"its thief": "detected", "extraction": "detected", "independent": "cleared"}
 
 
 def test_it_stands_beside_what_trains(context):

@@ -101,7 +101,7 @@ def criterion_dict(criterion: Criterion) -> dict[str, float]:
     return {criterion.kind: criterion.factor if isinstance(criterion, MaxGrowth) else criterion.threshold}
 
 
-JUDGING = ("range", "gain", "least_gain", "retain", "net", "paired", "computed", "optional")
+JUDGING = ("range", "gain", "least_gain", "retain", "net", "paired", "computed", "optional", "model")
 """Fields of a metric that most leave as they are."""
 
 
@@ -153,6 +153,8 @@ class Metric:
     optional: bool = False
     """It may have no meaning in company, and `measure` then leaves it out. Any other metric that is measured alone and
     left out together is "not measured together"."""
+    model: str = ""
+    """What a claim is tested on where a combination is measured, if not its own model: such as "its thief"."""
 
     def __post_init__(self) -> None:
         if self.claim is not None and not isinstance(self.claim, Absolute):

@@ -24,7 +24,17 @@ from guardclash.training.trained import Trained, accuracy
 
 METRICS = (
     Metric("dawn_repeated", "φ_DAWN", MaxDrop(0.30), title="marks that a thief's model repeats", range=SHARE),
-    Metric("dawn_log10_p", "log₁₀ V", None, False, 1, "verification p-value", log10=True, claim=Ceiling(-3)),
+    Metric(
+        "dawn_log10_p",
+        "log₁₀ V",
+        None,
+        False,
+        1,
+        title="verification p-value",
+        log10=True,
+        claim=Ceiling(-3),
+        model="its thief",
+    ),
     Metric("dawn_marks", "marks", None, decimals=0, title="marked answers that the thief got"),
     Metric("dawn_thief", "thief's φ_ACC", None, title="accuracy of the thief's model", range=SHARE, optional=True),
 )

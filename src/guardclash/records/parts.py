@@ -121,7 +121,7 @@ def _span(value: Any) -> None:
 
 METRIC: dict[str, Read[Any]] = {
     **dict.fromkeys(("name", "symbol"), called),
-    "title": text,
+    **dict.fromkeys(("title", "model"), text),
     "decimals": lambda value: whole(value, 0, 12),
     **dict.fromkeys(("higher_is_better", "log10", "gain", "net", "paired", "computed", "optional"), flag),
     "controls": lambda value: listed(value, called),

@@ -81,7 +81,7 @@ class Claim:
     combination: tuple[str, ...]
     """Labels of the mechanisms of the owner's model, `mechanism` among them."""
     suspect: str
-    """The suspect's label, or `ITSELF`."""
+    """The suspect's label; without one `ITSELF`, or what else its metric is tested on."""
     stolen: bool | None
     """Whether the claim would be true; None: nobody knows."""
     mechanism: str
@@ -222,12 +222,13 @@ def _claim(study: Study, results: Results, cell: Cell, victim: Cell, named: Name
     return Claim(
         recipe=study.recipe_label(cell.recipe),
         combination=tuple(study.label(other) for other in cell.combination),
-        suspect=study.suspect_label(cell.suspect) if cell.suspect else ITSELF,
+        suspect=study.suspect_label(cell.suspect) if cell.suspect else metric.model or ITSELF,
         stolen=entry.stolen if cell.suspect else True,  # the owner's own model is the owner's
         mechanism=study.label(named.plain),
         finding=_finding(study, results, cell, named, metric, metric),
         controls=tuple(control for control in controls if control.seeds),  # not measured is not silent
-        useful=sample(study, results, cell, None, utility),
+        # Of a model that only the mechanism has trained, how good it is stands in a metric of the mechanism's own.
+        useful=Sample() if metric.model and not cell.suspect else sample(study, results, cell, None, utility),
         utility=utility,
         owners=utility.sample(owners.values(), owners),
         asked=cell.replicates,
