@@ -32,6 +32,8 @@ MARKS = {
 """By outcome: what the caption says of its mark."""
 FRACTION = "A fraction: so many of the seeds are there; until all are, nothing is decided."
 NOTHING = "--: not measured."
+LABEL, REFERENCE = r"\label{tab:gc-legend}", r"Table~\ref{tab:gc-legend}."
+"""Of the table whose caption explains the marks."""
 LETTERS, VALUE = 108, 11.5
 """How many letters fit beside each other on a page, and how many a value takes."""
 
@@ -70,16 +72,22 @@ class Group:
 
 
 def combination_tables(found: Findings) -> Iterator[str]:
-    """A table environment for every set of mechanisms that a study combines, in its order."""
+    """A table environment for every set of mechanisms that a study combines, in its order; the first has the legend."""
     cells, columns = judged_cells(found.study), found.columns
+    tables = []
     for ways in dict.fromkeys(map(_ways, cells)):
         group = Group(found, tuple(cell for cell in cells if _ways(cell) == ways))
         names = tuple(named.name for named in group.cells[0].combination)
         blocks = [Block(name, _of(columns, (name,)), position) for position, name in enumerate(names)]
         blocks.append(Block(braces(ways)[1:-1].replace(", ", " + "), _of(columns, names), None))
         longest = max(len(group.label(cell)) for cell in group.cells)
-        for side_by_side in _packed(blocks, int((LETTERS - longest) / VALUE)):
-            yield from _tables(group, ways, side_by_side)
+        side_by_side = _packed(blocks, int((LETTERS - longest) / VALUE))
+        tables += [(group, ways, some) for some in side_by_side]
+    legend = _legend(found, [_entries(group, blocks) for group, _, blocks in tables])
+    for place, (group, ways, blocks) in enumerate(tables):
+        caption = _caption(group, ways, blocks)
+        about = f"{legend} {LABEL}" if place == 0 else "Otherwise as in " + REFERENCE
+        yield from _tables(group, f"{caption} {about}", blocks)
 
 
 def _ways(cell: Cell) -> tuple[str, ...]:
@@ -100,7 +108,7 @@ def _packed(blocks: Sequence[Block], width: int) -> list[list[Block]]:
     return [[block, replace(together, columns=columns)] for block, columns in zip(own, kept, strict=True)]
 
 
-def _tables(group: Group, ways: tuple[str, ...], blocks: Sequence[Block]) -> Iterator[str]:
+def _tables(group: Group, caption: str, blocks: Sequence[Block]) -> Iterator[str]:
     # Columns count from 1, and the first one names the row.
     starts = [2 + sum(len(before.columns) for before in blocks[:i]) for i in range(len(blocks))]
     ends = [start + len(block.columns) - 1 for start, block in zip(starts, blocks, strict=True)]
@@ -110,7 +118,7 @@ def _tables(group: Group, ways: tuple[str, ...], blocks: Sequence[Block]) -> Ite
     rules = "".join(rf"\cmidrule(lr){{{start}-{end}}}" for start, end in zip(starts, ends, strict=True))
     head = [row(["Data set", *heads]), row(["", *arms]), rules, row(["", *symbols])]
     lines = _rows(group, blocks, 1 + len(symbols))
-    return paged(_caption(group, ways, blocks), "l" + "r" * len(symbols), head, lines)
+    return paged(caption, "l" + "r" * len(symbols), head, lines)
 
 
 def _rows(group: Group, blocks: Sequence[Block], width: int) -> Iterator[list[str]]:
@@ -156,21 +164,29 @@ def measured(metric: Metric, sample: Sample, asked: int) -> str:
     return rf"{value}\gcSeeds{{{sample.n}/{asked}}}" if sample.n < asked else value
 
 
+def _entries(group: Group, blocks: Sequence[Block]) -> list[Entry]:
+    return [group.entry(cell, block, column) for cell in group.cells for block in blocks for column in block.columns]
+
+
 def _caption(group: Group, ways: tuple[str, ...], blocks: Sequence[Block]) -> str:
-    study, columns = group.found.study, dict.fromkeys(column for block in blocks for column in block.columns)
-    entries = [group.entry(cell, block, column) for cell in group.cells for block in blocks for column in block.columns]
+    """What the table is of, and the limits of its metrics."""
+    columns = dict.fromkeys(column for block in blocks for column in block.columns)
+    limits = ", ".join(_limit(group.found.study, column.metric) for column in columns)
+    return rf"\textbf{{{escaped(braces(ways))}}}. Limits: {limits}."
+
+
+def _legend(found: Findings, tables: Sequence[Sequence[Entry]]) -> str:
+    """What is the same for all tables: seeds, rule, marks, scales."""
+    study, entries = found.study, [entry for table in tables for entry in table]
     outcomes = {entry.outcome for entry in entries if entry.there == entry.asked}
     meanings = "; ".join(meaning for outcome, meaning in MARKS.items() if outcome in outcomes)
-    limits = ", ".join(_limit(study, column.metric) for column in columns)
     parts = [
-        rf"\textbf{{{escaped(braces(ways))}}}.",
-        rf"Mean $\pm$ standard deviation over {_seeds(study)}, from seed {study.first_seed}.",
+        rf"Mean $\pm$ standard deviation over {_seeds(study)}, from seed {study.first_seed}; {escaped(ruling(study))}.",
         f"{meanings}." if meanings else "",
-        f"Limits: {limits}; {escaped(ruling(study))}.",
         FRACTION if any(0 < entry.there < entry.asked for entry in entries) else "",
         NOTHING if any(not (entry.there or entry.clash or entry.unbounded) for entry in entries) else "",
         r"\emph{clash}: cannot be built together." if any(entry.clash for entry in entries) else "",
-        *map(escaped, scales(study, group.found.results, dict.fromkeys(cell.recipe for cell in group.cells))),
+        *map(escaped, scales(study, found.results, study.recipes)),
     ]
     return " ".join(filter(None, parts))
 
