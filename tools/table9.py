@@ -39,6 +39,9 @@ PLAIN: tuple[tuple[str, str, str | None], ...] = (
 """Studies without any condition that hold the same pairs: their file, their records and their scale."""
 EFFECTS = "side-effects"
 """The study of what a protection does to concerns that it is not for."""
+OTHERS = "others"
+"""The study of mechanisms that the matrix leaves out, each alone."""
+NAMES = {"mnist": "MNIST", "fmnist": "FashionMNIST"}
 AGREES: dict[str, set[str]] = {
     "conflict": {"conflict"},
     "clash": {"clash"},
@@ -208,7 +211,11 @@ def _alone() -> Iterator[str]:
             found, few = on_record(name), ", few images" if name.endswith("fingerprint") else ""
             for cell in found.study.cells() if found else ():
                 if found and len(cell.combination) == 1:
-                    yield from (f"| {data}{few} {row}" for row in _gains(found, cell))
+                    yield from (f"| {data}{few} | {row}" for row in _gains(found, cell))
+    others = on_record(OTHERS)
+    for cell in others.study.cells() if others else ():
+        if others and len(cell.combination) == 1:
+            yield from (f"| {NAMES[cell.recipe.name]} | {row}" for row in _gains(others, cell))
 
 
 def _gains(found: Findings, cell: Cell) -> Iterator[str]:
@@ -229,8 +236,8 @@ def _gains(found: Findings, cell: Cell) -> Iterator[str]:
                 without = summary(metric, control.absent)
                 change = number(metric, control.difference)
                 change += f" [{number(metric, ends[0])}, {number(metric, ends[1])}]" if ends else ""
-            told = f"`{named.name}` | {metric.symbol} | {without} | {summary(metric, with_it)} | {change} | {cost}"
-            yield f"| {told} |"
+            fields = f"`{found.study.label(named)}`", metric.symbol, without, summary(metric, with_it), change, cost
+            yield f"{' | '.join(fields)} |"
 
 
 def _plain(on: On) -> Iterator[str]:
@@ -270,7 +277,7 @@ def _compute() -> Iterator[str]:
     total = 0.0
     yield "| study | models | hours of one core to train them |"
     yield "|---|---|---|"
-    for name in (*(name for names in STUDIES.values() for name in names), EFFECTS):
+    for name in (*(name for names in STUDIES.values() for name in names), EFFECTS, OTHERS):
         found = on_record(name)
         if found is not None:
             trials = {one.key: one.seconds or 0.0 for cell in found.results.cells.values() for one in cell.trials}
