@@ -172,8 +172,13 @@ def test_a_run_says_which_data_are_its_own(own):
 def test_every_mechanism_reads_only_data_that_its_plan_names(own):
     """A strict context refuses whatever a mechanism reads without knowing which content it has."""
     quick = {
-        "advtr": {"steps": 2, "test_examples": 20},
-        "trades": {"steps": 2, "test_examples": 20},
+        **{name: {"steps": 2, "test_examples": 20} for name in ("advtr", "trades", "nfgsm")},
+        **{name: {"gradient_images": 1} for name in ("negls", "bottleneck")},
+        "smoothing": {"draws": 20, "test_examples": 10, "votes": 5},
+        "prada": {"sessions": 2, "length": 100, "seeds": 20, "rounds": 1},
+        "duci": {"images": 20, "population": 20, "references": 1},
+        "saliency": {"steps": 4, "test_examples": 10},
+        "pow": {"queries": 128},
         "di": {"images": 12, "embedding": "mingd", "steps": 5},
         "raddata": {"iterations": 3, "held_out": 20},
         "wm": {"triggers": 20, "batch_size": 10},

@@ -263,7 +263,7 @@ def test_values_of_a_studys_measures_are_in_the_tidy_table(judged):
     assert {row["mechanism"] for row in found} == {"sureness"}
     assert len({row["combination"] for row in found}) == 6
     seeds, shown = raw_values(wanted, results_from(content))
-    assert len([row for row in shown if row.metric == "sure"]) == 6 and seeds == (0, 1, 2)
+    assert len([row for cell in shown for row in cell.rows if row.metric == "sure"]) == 6 and seeds == (0, 1, 2)
 
 
 def test_the_same_models_are_unharmed(judged):

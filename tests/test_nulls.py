@@ -24,9 +24,9 @@ QUICK = {
     "uchida": {"bits": 32},
     "entangled": {"triggers": 30, "references": 2},
     "dawn": {"rate": 0.1},
-    "di": {"images": 20},
+    "di": {"images": 20, "walks": 5, "steps": 15, "scale": 1.0},
     "duci": {"population": 100},
-    "raddata": {"share": 0.2},
+    "raddata": {"ratio": 0.2, "iterations": 20},
     "prada": {"sessions": 2, "length": 200, "seeds": 20, "rounds": 2},
     "pow": {"queries": 128},
 }
