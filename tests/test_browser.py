@@ -196,7 +196,7 @@ def test_a_chart_is_downloaded_as_a_file_that_stands_alone(visit, page_of, brows
     width, height = float(root.get("width") or 0), float(root.get("height") or 0)
     assert all(0 <= box["x"] and box["x"] + box["width"] <= width + 1 for box in boxes)
     assert all(-1 <= box["y"] and box["y"] + box["height"] <= height + 2 for box in boxes)
-    assert alone.page.locator("line.limit").evaluate("one => getComputedStyle(one).stroke") == "rgb(36, 41, 46)"
+    assert alone.page.locator(".limit").evaluate("one => getComputedStyle(one).stroke") == "rgb(36, 41, 46)"
     alone.close()
 
 

@@ -124,7 +124,7 @@ def on_page(found: Findings) -> By:
     told: By = {}
     for verdict in found.verdicts:
         recipe, combination = verdict.recipe, braces(verdict.combination)
-        body = sections[f"{recipe} {combination}"]
+        body = sections[f"{recipe} {combination}" if len(found.study.recipes) > 1 else combination]
         metrics = {}
         if any(one.together.n for one in verdict.judgements):
             for row in body.all("table")[0].all("tr")[2:]:

@@ -99,8 +99,12 @@ class Label:
 
     def svg(self) -> str:
         """As an element."""
-        looks, text = escape(f"{self.anchor} {self.look}"), escape(shown(self.text))
-        return f'<text x="{plain(self.x)}" y="{plain(self.y)}" class="{looks}">{text}</text>'
+        return self.text_only.replace("<text", f'<text class="{escape(_classes(self))}"', 1)
+
+    @property
+    def text_only(self) -> str:
+        """Without its classes, which an element around it has."""
+        return f'<text x="{plain(self.x)}" y="{plain(self.y)}">{escape(shown(self.text))}</text>'
 
 
 Shape = Line | Box | Dot | Outline | Label
@@ -135,8 +139,12 @@ class Chart:
     @property
     def drawn(self) -> Markup:
         """Its shapes; those beside each other that look the same share an element, for a page has ten thousands."""
-        runs = ((kind, [*run]) for kind, run in groupby(self.shapes, lambda one: (type(one), one.look)))
+        runs = ((kind, [*run]) for kind, run in groupby(self.shapes, lambda one: (type(one), _classes(one))))
         return Markup("".join(f"{text}\n" for (_, look), run in runs for text in _run(look, run)))  # each is escaped
+
+
+def _classes(shape: Shape) -> str:
+    return f"{shape.anchor} {shape.look}" if isinstance(shape, Label) else shape.look
 
 
 def _run(look: str, run: Sequence[Shape]) -> Iterator[str]:
@@ -145,6 +153,8 @@ def _run(look: str, run: Sequence[Shape]) -> Iterator[str]:
         yield Outline("".join(one.path for one in run if isinstance(one, Line)), look).svg()
     elif isinstance(run[0], Dot):
         yield f'<g class="dot {escape(look)}">{"".join(one.svg() for one in run)}</g>'
+    elif isinstance(run[0], Label) and len(run) > 1:
+        yield f'<g class="{escape(look)}">{"".join(one.text_only for one in run if isinstance(one, Label))}</g>'
     else:
         yield from (one.svg() for one in run)
 

@@ -70,13 +70,21 @@ def strip(arms: Sequence[Arm], guide: Guide | None, zero: float | None) -> tuple
     numbers = [value for one in arms for value in (one.mean, *(value for _, value in one.points))]
     reaching = [end for one in arms for end in one.ends or ()]
     low, high = ends([*numbers, *([guide.limit] if guide else [])], reaching)
-    axis, bottom = Axis(low, high, LEFT, WIDTH - RIGHT), TOP + ROW * len(arms)
+    axis, values = Axis(low, high, LEFT, WIDTH - RIGHT), len(arms) - (zero is not None)
+    middle = TOP + ROW * values
+    bottom = middle if zero is None else middle + FOOT + ROW
     # From back to front, for SVG paints in this order.
-    shapes: list[Shape] = [*_band(axis, guide, bottom), *_scale(axis, bottom), *_limit(axis, guide, bottom)]
+    shapes: list[Shape] = [*_band(axis, guide, bottom), *_scale(axis, axis, TOP, middle)]
     if zero is not None:
-        shapes.append(Line(axis.place(zero), TOP + ROW / 2, axis.place(zero), bottom, "zero"))
+        # A difference has an axis of its own, with its 0 below the mean alone: both are of one scale.
+        own = Axis(low - zero, high - zero, axis.start, axis.end)
+        shapes += _scale(axis, own, middle + FOOT, bottom)
+    parts = [(TOP, middle)] if zero is None else [(TOP, middle), (middle + FOOT, bottom)]
+    if zero is not None:
+        shapes += _upright(axis.place(zero), [(TOP + ROW / 2, middle), *parts[1:]], "zero")
+    shapes += _limit(axis, guide, parts)
     for number, one in enumerate(arms):
-        shapes += _row(axis, one, TOP + ROW * number)
+        shapes += _row(axis, one, TOP + ROW * number + FOOT * (number >= values))
     return bottom + FOOT, tuple(shapes)
 
 
@@ -86,21 +94,26 @@ def _band(axis: Axis, guide: Guide | None, bottom: float) -> Iterator[Shape]:
         yield Box(first, TOP, last - first, bottom - TOP, "band")
 
 
-def _limit(axis: Axis, guide: Guide | None, bottom: float) -> Iterator[Shape]:
+def _limit(axis: Axis, guide: Guide | None, parts: Sequence[tuple[float, float]]) -> Iterator[Shape]:
     if guide:
         for value in guide.band:
             if axis.shows(value) and value != guide.limit:
-                yield Line(axis.place(value), TOP, axis.place(value), bottom, "edge")
+                yield from _upright(axis.place(value), parts, "edge")
         x = axis.place(guide.limit)
         # Near an edge the text grows inward, or it would be cut off.
         anchor = "start" if x < LEFT + 50 else "end" if x > WIDTH - RIGHT - 50 else "middle"
-        yield Line(x, TOP - 3, x, bottom, "limit")
+        yield from _upright(x, [(TOP - 3, parts[0][1]), *parts[1:]], "limit")
         yield Label(x, TOP - 6, guide.text, anchor, "small")
 
 
-def _scale(axis: Axis, bottom: float) -> Iterator[Shape]:
-    places = [(axis.place(value), text) for value, text in ticks(axis.low, axis.high)]
-    yield from (Line(x, TOP, x, bottom, "grid") for x, _ in places)  # beside each other, they share an element
+def _upright(x: float, parts: Sequence[tuple[float, float]], look: str) -> Iterator[Shape]:
+    """A line down through the rows, but not through the numbers between them."""
+    yield from (Line(x, top, x, bottom, look) for top, bottom in parts)
+
+
+def _scale(axis: Axis, own: Axis, top: float, bottom: float) -> Iterator[Shape]:
+    places = [(own.place(value), text) for value, text in ticks(own.low, own.high)]
+    yield from (Line(x, top, x, bottom, "grid") for x, _ in places)  # beside each other, they share an element
     yield from (Label(x, bottom + 14, text, "middle", "tick") for x, text in places)
     yield Line(axis.start, bottom, axis.end, bottom, "axis")
 
