@@ -21,7 +21,7 @@ from guardclash.registry import CONDITIONS, MEASURES, SUSPECTS, find_mechanisms,
 ROOT = Path(guardclash.__file__).parent
 
 FLOORS = (
-    "words writing",
+    "words writing telling",
     "errors",
     "handed",
     "checks modules options",

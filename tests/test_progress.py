@@ -201,7 +201,7 @@ def test_work_under_way_is_told_with_epoch_losses_and_time(followed):
     followed.train(second, 3.0)
     with (
         noted(followed.store, f"{first.key}.progress", standing_clock, epochs=20, epoch=0) as note,
-        noted(followed.store, f"{second.asked[1].key}.measuring", standing_clock),
+        noted(followed.store, f"{second.asked[1].key}.measuring", standing_clock) as count,
     ):
         note(epoch=5, losses={"task": 0.25, "trigger": 1.5}, started=NOW - 50)
         standing = followed.standing()
@@ -212,6 +212,8 @@ def test_work_under_way_is_told_with_epoch_losses_and_time(followed):
         assert training.left == pytest.approx(150), "ten seconds for each of five epochs"
         assert (measuring.task, measuring.doing, measuring.left) == (second, "measuring wm", None)
         text = shown(view(standing, [], "strict"))
+        count(done=3, of=12)
+        assert followed.standing().underway[0].doing == "measuring wm, 3 of 12"
     assert "0 of 8 trials done, 2 running, 6 waiting, 0 failed" in text
     assert "digits/smoke {wm}, seed 0" in text
     assert "epoch 5 of 20   loss: task 0.25, trigger 1.5   50 s so far, 2 min 30 s left" in text

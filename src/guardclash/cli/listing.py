@@ -35,8 +35,11 @@ def list_all(
     if name is not None:
         for part in card(name, {"Mechanisms": mechanisms, **others}):
             out.print(part)
-        if name in mechanisms and RECORDED.is_dir():
-            _company(name)
+        if name in mechanisms:
+            # Times on record were taken beside other work; `plan` times a training on this machine.
+            out.print("\nWhat it costs in time, guardclash plan STUDY says of your data and machine.", markup=False)
+            if RECORDED.is_dir():
+                _company(name)
         return
     out.print(listing(mechanisms.values(), others, datasets().values(), tasks()))
 

@@ -16,6 +16,7 @@ from guardclash.measure import Measure
 from guardclash.numerics.smoothing import certified_radius, lower_bound, pixeldp_radius, upper_bound, votes
 from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Context, Plan
+from guardclash.telling import counted
 from guardclash.training.trained import Trained, predictor
 
 FIRST = 100
@@ -85,7 +86,8 @@ class Certified(Measure):
         """All metrics of any model."""
         x, labels = context.data(trained.plan.judged_by.test).take(slice(self.test_examples))
         y, rng = class_indices(labels), context.rng(self.name)
-        found = [self._certificate(trained, one[None], int(label), rng) for one, label in zip(x, y, strict=True)]
+        asked = counted(tuple(zip(x, y, strict=True)))
+        found = [self._certificate(trained, one[None], int(label), rng) for one, label in asked]
         radii = torch.tensor([one.radius or 0.0 if one.right else 0.0 for one in found], dtype=torch.float64)
         certain = torch.tensor([one.right and one.radius is not None for one in found])
         return {

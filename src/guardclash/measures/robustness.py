@@ -23,6 +23,7 @@ from guardclash.plan.adversarial import cross_entropies
 from guardclash.plan.examples import class_indices
 from guardclash.plan.plan import Context, Plan
 from guardclash.plan.structure import has_embedding
+from guardclash.telling import counted
 from guardclash.training.trained import Trained, told_right
 
 DOUBT = 0.02
@@ -197,7 +198,7 @@ class Target:
         rng = self.context.rng("attack")
         kept = torch.ones(y.shape, dtype=torch.bool)
         for _ in range(restarts if attack.random_start else 1):
-            for where in torch.arange(len(x)).split(at_a_time(x, batch_size)):
+            for where in counted(torch.arange(len(x)).split(at_a_time(x, batch_size))):
                 kept[where] &= told_right(self._attacked(attack, x[where], y[where], rng), y[where])
         return kept
 

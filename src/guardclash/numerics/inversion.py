@@ -19,6 +19,7 @@ from torch.nn import functional
 from guardclash.checks import one_of, within
 from guardclash.numerics.layout import at_a_time, fast
 from guardclash.numerics.radioactive import psnr
+from guardclash.telling import counted
 
 LOSSES = ("margin", "cross_entropy")
 START = (-3.0, 0.5)
@@ -92,7 +93,7 @@ class ClassInversion:
         point = start.double()
         rule = torch.optim.Adam([point], self.rate)
         still, broken = torch.zeros(len(start)), torch.zeros(len(start), dtype=torch.bool)
-        for _ in range(self.steps):
+        for _ in counted(range(self.steps)):
             x = point.sigmoid()
             told, given = self._told(network, fast(x.float()), classes, unit), self._given(x)
             broken |= ~told.isfinite().flatten(1).all(1).cpu()
@@ -219,7 +220,7 @@ class GradientMatching:
         """
         point = start.clone()
         rule = torch.optim.Adam([point], self.rate)
-        for step in range(self.steps):
+        for step in counted(range(self.steps)):
             rule.param_groups[0]["lr"] = self.rate * 0.1 ** sum(step >= share * self.steps for share in DECAYS)
             x = point.detach().clone().requires_grad_()
             loss = cosine_distance(gradient(x), target) + self.smoothness * total_variation(x).sum()

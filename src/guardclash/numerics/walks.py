@@ -18,6 +18,7 @@ from torch import Tensor
 from guardclash.checks import given, within
 from guardclash.errors import UserError
 from guardclash.numerics.lengths import SHORT, lengths, tamed
+from guardclash.telling import counted
 
 NORMS = ("linf", "l2", "l1")
 """The order of the last axis of every embedding."""
@@ -100,7 +101,7 @@ class BlindWalk:
             raise UserError("blind walks need a label per image and a chunk", got=(tuple(y.shape), chunk))
         groups = (
             self._walk(predict_label, images, labels, self._noise(images, rng), batch, chunk)
-            for images, labels in zip(x.split(GROUP), y.split(GROUP), strict=True)
+            for images, labels in counted(tuple(zip(x.split(GROUP), y.split(GROUP), strict=True)))
         )
         lengths, distances, forwards = zip(*groups, strict=True)
         found = torch.cat(lengths)
@@ -216,7 +217,7 @@ class MinGD:
         point = x.repeat_interleave(classes, 0)
         length = torch.zeros_like(target)
         active, forwards = torch.arange(len(target), device=x.device), 0
-        for _ in range(self.steps):
+        for _ in counted(range(self.steps)):
             left = []
             for rows in active.split(batch):
                 descent, wrong = _descent(logits, point[rows], target[rows])

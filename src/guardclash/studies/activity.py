@@ -56,6 +56,19 @@ def noted(store: Store, name: str, clock: Callable[[], float] = time.time, **con
         store.forget_json(path)
 
 
+def seldom(write: Write, clock: Callable[[], float] = time.monotonic, every: float = 1.0) -> Callable[[int, int], None]:
+    """What writes how many of how many are done into a note, at most once in so many seconds."""
+    last = -math.inf
+
+    def told(done: int, total: int) -> None:
+        nonlocal last
+        if clock() - last >= every:
+            last = clock()
+            write(done=done, of=total)
+
+    return told
+
+
 def notes(store: Store, kind: Kind) -> dict[str, dict[str, Any]]:
     """The notes of one kind whose processes live, by key."""
     found = {}

@@ -23,7 +23,7 @@ from guardclash.numerics.layout import channels_last
 from guardclash.plan.identity import Remembered, describe, fingerprint, nested, refuse_changed_default
 from guardclash.plan.plan import Plan
 from guardclash.registry import adopt_tasks
-from guardclash.studies.activity import noted
+from guardclash.studies.activity import noted, seldom
 from guardclash.studies.claims import claimed
 from guardclash.studies.code_since import codes_of_plan
 from guardclash.studies.environment import environment
@@ -34,6 +34,7 @@ from guardclash.studies.signals import signals_kept
 from guardclash.studies.store import LEFT, Store, kept_error, now
 from guardclash.studies.tensors import load_into, to_bytes
 from guardclash.studies.trials import Probe, Trial
+from guardclash.telling import heard
 from guardclash.training.context import RunContext
 from guardclash.training.train import Diverged, EpochLog, Execution, build_network, train
 from guardclash.training.trained import Trained, predictor
@@ -193,7 +194,7 @@ def _measured(probe: Probe, trained: Trained, site: Site) -> None:
     """Makes one measurement, unless it is there."""
     if Checked(site.store).measurement(probe):
         return
-    with noted(site.store, f"{probe.key}.measuring"):
+    with noted(site.store, f"{probe.key}.measuring") as write, heard(seldom(write)):
         content = measured(probe, trained, site.context(probe.trial.seed))
     site.store.keep_measurement(probe.key, content)
 

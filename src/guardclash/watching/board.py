@@ -26,7 +26,7 @@ class Underway:
 
     task: Followed
     doing: str
-    """Such as "epoch 7 of 20" (finished ones) or "measuring wm"."""
+    """Such as "epoch 7 of 20" (finished ones) or "measuring wm, 3 of 12", of what it counts now."""
     so_far: float
     """Seconds since that began."""
     left: float | None
@@ -178,7 +178,8 @@ def _training(task: Followed, note: Note, expected: Expected, now: float) -> Und
 
 def _measuring(task: Followed, asked: Asked, note: Note, expected: Expected, now: float) -> Underway:
     so_far = now - note["started"]
-    return Underway(task, f"measuring {asked.of}", so_far, _rest(expected.measuring(asked), so_far))
+    counted = f", {note['done']} of {note['of']}" if "of" in note else ""
+    return Underway(task, f"measuring {asked.of}{counted}", so_far, _rest(expected.measuring(asked), so_far))
 
 
 def _rest(whole: float | None, so_far: float) -> float | None:
