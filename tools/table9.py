@@ -226,7 +226,8 @@ def _gains(found: Findings, cell: Cell) -> Iterator[str]:
         return
     cost = " → ".join(number(utility, one.mean) for one in accuracy)
     # The same models with and without it, as of a test of finished ones, are no gain: those have no control.
-    gained = {one.metric.name: one for one in found.controls if one.combination == (found.study.label(named),)}
+    place = found.labels(cell)
+    gained = {one.metric.name: one for one in found.controls if (one.recipe, one.combination) == place}
     for metric in found.results.metrics(cell, named):
         if metric.criterion is not None:
             with_it, control = found.sample(cell, named, metric), gained.get(metric.name)
