@@ -15,15 +15,20 @@ def paged(caption: str, alignment: str, head: Sequence[str], groups: Iterable[Se
         caption: Of the first; the others refer to it.
         alignment: A letter for every column, as tabular has it.
         head: Rows above the line, repeated on each page.
-        groups: Rows that stay together, with a little space after each group.
+        groups: Rows that stay together, with a little space after each group; one that is longer than a page is
+            parted.
     """
     pages: list[list[str]] = []
-    for group in groups:
+    for group in (part for whole in groups for part in _parted(whole)):
         if not pages or len(pages[-1]) + len(group) > LINES:
             pages.append([])
         pages[-1] += [r"\addlinespace", *group] if pages[-1] else group
     for page, body in enumerate(pages):
         yield _environment("Continued." if page else caption, alignment, [*head, r"\midrule", *body])
+
+
+def _parted(group: Sequence[str]) -> Iterator[Sequence[str]]:
+    yield from (group[start : start + LINES] for start in range(0, len(group), LINES))
 
 
 def _environment(caption: str, alignment: str, lines: Iterable[str]) -> str:
