@@ -31,18 +31,19 @@ def codes_of_probe(probe: Probe) -> dict[str, str]:
 
 
 def code_since(composed: Iterable[ComposedCell], store: Store) -> tuple[str, ...]:
-    """In sentences, which classes have another code than the one that made results of a study.
+    """In one sentence, if any, which classes have another code than the one that made results of a study.
 
     Code may change and mean the same, so results are still used; where it changes what is meant, the class's `version`
     has to be raised.
     """
     results = {key: names for entry in composed for key, names in _changed(entry, store)}
     counts = Counter(name for names in results.values() for name in names)
-    return tuple(
-        f"the code of {name} differs from the one that made {f'these {count} results' if count > 1 else 'one result'}; "
-        "if it means something else now, raise the version of the class"
-        for name, count in sorted(counts.items())
-    )
+    if not counts:
+        return ()
+    # An edited file changes many classes at once: a sentence for each would hide what else is noted.
+    told = ", ".join(f"{name} ({count} result{'s' * (count > 1)})" for name, count in sorted(counts.items()))
+    mend = "if it means something else now, raise the version of the class"
+    return (f"another code than today's made results of {told}; {mend}",)
 
 
 def _changed(entry: ComposedCell, store: Store) -> Iterator[tuple[str, tuple[str, ...]]]:
