@@ -116,8 +116,8 @@ def _told(findings: Findings, cell: Cell) -> tuple[str, str]:
 def tables() -> dict[str, str]:
     """The generated parts of the page, by the name of their place."""
     on = {data: verdicts_of(names) for data, names in PAIRS.items()}
-    made = {"pairs": _pairs(on), "belongs": _belongs(on), "alone": _alone(), "suspects": _suspects()}
-    made["systems"] = _systems()
+    by_pair = {"pairs": _pairs(on), "belongs": _belongs(on)}
+    made = {**by_pair, "alone": _alone(), "suspects": _suspects(), "systems": _systems()}
     return {name: "\n".join(lines).strip() or NOTHING for name, lines in made.items()}
 
 
