@@ -72,7 +72,7 @@ def test_committed_records_pack_and_unpack(name):
 
 def test_committed_records_are_small_and_hold_nothing_that_follows_from_them():
     files = [path for path in (ROOT / "results").rglob("*") if path.is_file()]
-    # 28 studies took 8 MB before Table 9; its 91 pairs of images, with every seed, take 1.6 with all that goes with them.
+    # Those of Table 9, with every seed, take 1.6 MB.
     assert sum(path.stat().st_size for path in files) < 10_000_000
     assert {path.suffix for path in files} <= {".json", ".png", ".md"}
     assert {path.name for path in files if path.suffix == ".json" and path.parent.name != "benchmarks"} == {
